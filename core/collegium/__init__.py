@@ -1,0 +1,26 @@
+"""Mixture-of-experts blocks for PyTorch: routers decide, experts compute, a layer joins them.
+
+>>> import torch, collegium as moe
+>>> layer = moe.MoE(moe.routers.TopK(16, 4, k=2), moe.experts.MLP(16, 4, hidden=32))
+>>> layer(torch.randn(2, 5, 16)).shape
+torch.Size([2, 5, 16])
+"""
+
+from collegium import balance, experts, inspection, routers
+from collegium.context import Context
+from collegium.layer import MoE, check_causal, record
+from collegium.routing import Routing
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Context",
+    "MoE",
+    "Routing",
+    "balance",
+    "check_causal",
+    "experts",
+    "inspection",
+    "record",
+    "routers",
+]

@@ -1,0 +1,49 @@
+"""Balance without a loss: a bias on the choice."""
+
+import torch
+from torch import Tensor, nn
+
+from collegium.balance.collect import Routings
+from collegium.balance.counts import GlobalCounts
+from collegium.layer import moe_layers
+from collegium.routers import Router
+
+
+class BiasBalance:
+    """Auxiliary-loss-free balancing (Wang et al. 2024, algorithm 1): b_e += rate * sign(mean load - load_e).
+
+    The bias is a buffer of each router (``TopK(bias=True)``) and moves the choice alone, never a weight or a
+    gradient. Observe every micro-batch, step once an optimiser step.
+
+    Args:
+        model: holds the MoE layers.
+        rate: size of one step; 1e-3 in the paper. Larger oscillates.
+
+    Raises:
+        ValueError: a router of the model has no bias, or there is no MoE layer at all.
+    """
+
+    def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:
+        self.rate = rate
+        self._counts = GlobalCounts()
+        self._routers: dict[str, Router] = {name: layer.router for name, layer in moe_layers(model).items()}
+        for name, router in self._routers.items():
+            if not isinstance(getattr(router, "bias", None), Tensor):
+                raise ValueError(
+                    f"{name or 'the layer'}: {type(router).__name__} has no selection bias to balance by: "
+                    "use TopK(bias=True)"
+                )
+        if not self._routers:
+            raise ValueError("the model has no MoE layer to balance")
+
+    def observe(self, routings: Routings) -> None:
+        """Add the loads of a micro-batch, as recorded."""
+        self._counts.observe(routings)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move each bias one step towards equal load, and forget the loads."""
+        for name, demand in self._counts.observed.items():
+            bias: Tensor = self._routers[name].bias  # type: ignore[assignment]
+            bias += self.rate * torch.sign(demand.to(bias.dtype).mean() - demand).to(bias.device)
+        self._counts.step()

@@ -1,0 +1,53 @@
+"""What a router or an expert may know of a token beside its vector."""
+
+from dataclasses import dataclass, fields
+
+from torch import Size, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Named tensors with the leading dims of the layer's input, one entry a token.
+
+    Args:
+        mask: bool, True where the token is real. Masked tokens reach no expert.
+        segment: int64, which independent group (image, sequence) a token belongs to.
+        task, domain, label: int64 ids for conditioned routers.
+        position: int64, place in a sequence.
+        time: float, a diffusion step or a timestamp.
+        shape: leading dims of the layer's input; filled in by the layer.
+    """
+
+    mask: Tensor | None = None
+    segment: Tensor | None = None
+    task: Tensor | None = None
+    domain: Tensor | None = None
+    label: Tensor | None = None
+    position: Tensor | None = None
+    time: Tensor | None = None
+    shape: tuple[int, ...] | None = None
+
+    def flatten(self, leading: Size) -> "Context":
+        """The same context with the leading dims of every tensor merged into one.
+
+        Raises:
+            ValueError: a tensor does not start with the leading dims of the input.
+        """
+        flat: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape[: len(leading)] != leading:
+                raise ValueError(
+                    f"context.{field.name} has shape {tuple(value.shape)}, but the layer's input "
+                    f"has leading dims {tuple(leading)}"
+                )
+            flat[field.name] = value.reshape(-1, *value.shape[len(leading) :])
+        return Context(**flat, shape=tuple(leading))
+
+    def require(self, names: tuple[str, ...], who: str) -> None:
+        """Raise a ValueError that says which of the needed fields is absent."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(f"{who} needs context.{name}: call the layer with Context({name}=...)")

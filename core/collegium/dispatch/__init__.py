@@ -1,0 +1,7 @@
+"""How tokens get to their experts and back."""
+
+from collegium.dispatch.dense import run_dense
+from collegium.dispatch.grouped import grouped_mlp
+from collegium.dispatch.rows import combine_rows, gather_rows
+
+__all__ = ["combine_rows", "gather_rows", "grouped_mlp", "run_dense"]

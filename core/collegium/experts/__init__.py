@@ -1,0 +1,9 @@
+"""What is computed: a block of experts maps rows sorted by expert to rows."""
+
+from collegium.experts.base import Experts
+from collegium.experts.lists import ExpertGroups, ExpertList
+from collegium.experts.mlp import MLP
+from collegium.experts.shared import Shared
+from collegium.experts.trivial import Constant, Copy, Zero
+
+__all__ = ["MLP", "Constant", "Copy", "ExpertGroups", "ExpertList", "Experts", "Shared", "Zero"]

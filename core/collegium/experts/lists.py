@@ -1,0 +1,65 @@
+"""Experts of any kind, side by side."""
+
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from collegium.experts.base import Experts, rows_of
+
+
+class ExpertList(Experts):
+    """Any modules as experts, each run on its own rows.
+
+    An expert without rows still runs on zero rows, so that its parameters get a (zero) gradient on every rank
+    of distributed training.
+
+    Args:
+        modules: E modules (n, \\*item) -> (n, \\*out) with the same ``out``.
+        item_ndim: see Experts.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], item_ndim: int = 1) -> None:
+        modules = list(modules)
+        super().__init__(len(modules))
+        self.experts = nn.ModuleList(modules)
+        self.item_ndim = item_ndim
+
+    def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
+        """Rows (A, \\*item) to (A, \\*out)."""
+        parts = zip(self.experts.children(), x.split(rows_of(counts, self.num_experts)), strict=True)
+        return torch.cat([expert(part) for expert, part in parts])
+
+
+class ExpertGroups(Experts):
+    """Several blocks as one: experts 0..E1-1 are the first block's, and so on (MoE++, Jin et al. 2024).
+
+    Args:
+        blocks: Experts blocks of the same item and output shape.
+    """
+
+    def __init__(self, blocks: Iterable[Experts]) -> None:
+        blocks = list(blocks)
+        super().__init__(sum(block.num_experts for block in blocks))
+        self.blocks = nn.ModuleList(blocks)
+        self.sizes = [block.num_experts for block in blocks]
+        self.needs = tuple(sorted({name for block in blocks for name in block.needs}))
+        self.item_ndim = blocks[0].item_ndim
+        if any(block.item_ndim != self.item_ndim for block in blocks):
+            raise ValueError("ExpertGroups wants blocks with the same item_ndim")
+
+    def forward(self, x: Tensor, counts: Tensor | int, **side: Tensor) -> Tensor:
+        """Rows (A, \\*item) to (A, \\*out)."""
+        rows = rows_of(counts, self.num_experts)
+        ends = [0, *accumulate(self.sizes)]
+        sizes = [sum(rows[a:b]) for a, b in pairwise(ends)]
+        parts = x.split(sizes)
+        sides = {name: value.split(sizes) for name, value in side.items()}
+        out = []
+        for i, block in enumerate(self.blocks):
+            block_counts = counts[ends[i] : ends[i + 1]] if isinstance(counts, Tensor) else counts
+            own = {name: sides[name][i] for name in block.needs}
+            out.append(block(parts[i], block_counts, **own))
+        return torch.cat(out)

@@ -1,0 +1,162 @@
+"""The MoE layer: a router and its experts, a drop-in for a feed-forward block."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, overload
+
+from torch import Tensor, nn
+
+from collegium.context import Context
+from collegium.dispatch import combine_rows, gather_rows, run_dense
+from collegium.experts import Experts
+from collegium.routers import Router
+from collegium.routing import Routing
+
+Combiner = Callable[[Tensor, Routing, Tensor], Tensor]
+
+
+class WeightedSum(nn.Module):
+    """y_t = sum of w_a * y_a over the assignments a of token t."""
+
+    def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:
+        """Rows (A, \\*out) to tokens (T, \\*out)."""
+        return combine_rows(y, routing)
+
+
+class MoE(nn.Module):
+    """Router + experts (+ shared expert).
+
+    Args:
+        router: who goes where.
+        experts: what is computed.
+        shared: a module (T, \\*item) -> (T, \\*out) added for every token.
+        combiner: (y (A, \\*out), routing, x (T, \\*item)) -> (T, \\*out); weighted sum by default.
+        dispatch: "auto" runs only the chosen experts; "dense" runs all on all tokens, with static shapes, for
+            export, compilation and as a reference.
+
+    Shapes:
+        x (..., \\*item) -> (..., \\*out), any leading dims.
+
+    Raises:
+        ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        experts: Experts,
+        shared: nn.Module | None = None,
+        combiner: nn.Module | None = None,
+        dispatch: Literal["auto", "dense"] = "auto",
+    ) -> None:
+        super().__init__()
+        if router.num_experts != experts.num_experts:
+            raise ValueError(
+                f"the router chooses among {router.num_experts} experts, the block has {experts.num_experts}"
+            )
+        if dispatch not in ("auto", "dense"):
+            raise ValueError(f"unknown dispatch {dispatch!r}: choose 'auto' or 'dense'")
+        if dispatch == "dense" and combiner is not None:
+            raise ValueError("dense dispatch adds outputs up by weight: leave combiner out")
+        self.router = router
+        self.experts = experts
+        self.shared = shared
+        self.combiner = combiner or WeightedSum()
+        self.dispatch = dispatch
+        self._sinks: list[list[Routing]] = []
+
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        context: Context | None = ...,
+        previous: Routing | None = ...,
+        *,
+        return_routing: Literal[False] = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        context: Context | None = ...,
+        previous: Routing | None = ...,
+        *,
+        return_routing: Literal[True],
+    ) -> tuple[Tensor, Routing]: ...
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Context | None = None,
+        previous: Routing | None = None,
+        *,
+        return_routing: bool = False,
+    ) -> Tensor | tuple[Tensor, Routing]:
+        """Run the layer; ``previous`` is the routing of the layer before, for routers that look back."""
+        leading = x.shape[: x.ndim - self.experts.item_ndim]
+        tokens = x.reshape(-1, *x.shape[len(leading) :])
+        flat = (context or Context()).flatten(leading)
+        flat.require(self.experts.needs, type(self.experts).__name__)
+        routing: Routing = self.router(tokens.flatten(1), flat, previous)
+        for sink in self._sinks:
+            sink.append(routing)
+        y = self._run(tokens, routing, flat)
+        if self.shared is not None:
+            y = y + self.shared(tokens)
+        y = y.view(*leading, *y.shape[1:])
+        return (y, routing) if return_routing else y
+
+    def _run(self, tokens: Tensor, routing: Routing, context: Context) -> Tensor:
+        side = {name: getattr(context, name) for name in self.experts.needs}
+        if self.dispatch == "dense":
+            return run_dense(tokens, routing, self.experts, side)
+        by_row = {name: value[routing.token] for name, value in side.items()}
+        rows = self.experts(gather_rows(tokens, routing), routing.counts, **by_row)
+        y: Tensor = self.combiner(rows, routing, tokens)
+        return y
+
+
+@contextmanager
+def record(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
+    """Collect every routing of every call of every MoE layer of ``model``, as name -> list.
+
+    >>> with record(model) as routings:
+    ...     loss = model(x).square().mean() + 0.01 * balance.load_balance(routings)
+
+    Names are those of ``moe_layers``. Nothing is kept on the model afterwards. Under activation checkpointing
+    use the non-reentrant form and run backward outside.
+    """
+    layers = moe_layers(model)
+    routings: dict[str, list[Routing]] = {name: [] for name in layers}
+    for name, layer in layers.items():
+        layer._sinks.append(routings[name])
+    try:
+        yield routings
+    finally:
+        for name, layer in layers.items():
+            layer._sinks = [sink for sink in layer._sinks if sink is not routings[name]]
+
+
+def moe_layers(model: nn.Module) -> dict[str, MoE]:
+    """Every MoE layer by its name in ``model``, without the prefixes of DDP and torch.compile."""
+    return {
+        ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod")): layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, MoE)
+    }
+
+
+def check_causal(model: nn.Module) -> None:
+    """Refuse routers that let a token's experts depend on later tokens; autoregressive models call this.
+
+    Raises:
+        ValueError: naming the layer, its router and what to use instead.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Router) and not module.causal:
+            raise ValueError(
+                f"{name or 'the model'}: {type(module).__name__} is not causal (a token's experts depend on "
+                "other tokens of the batch), so an autoregressive model cannot use it: choose one that is, "
+                "such as TopK without a capacity_factor"
+            )

@@ -1,0 +1,77 @@
+"""What every router shares."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from collegium.context import Context
+from collegium.routing import Routing
+
+
+class Router(nn.Module, ABC):
+    """Decides which tokens go to which experts.
+
+    Args:
+        dim: width D of a token.
+        num_experts: E.
+
+    Attributes:
+        causal: a token's experts depend on that token alone, never on others of the batch.
+        needs: names of the Context fields without which the router cannot decide.
+
+    Shapes:
+        tokens (T, D) -> Routing over T tokens and E experts.
+
+    Raises:
+        ValueError: a size is not positive, or a needed context field is absent.
+    """
+
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, dim: int, num_experts: int) -> None:
+        super().__init__()
+        if dim < 1 or num_experts < 1:
+            raise ValueError(f"{type(self).__name__} wants dim and num_experts of at least 1")
+        self.dim = dim
+        self.num_experts = num_experts
+        self.causal = True
+
+    def forward(self, x: Tensor, context: Context | None = None, previous: Routing | None = None) -> Routing:
+        """Route tokens x (T, D)."""
+        context = context or Context()
+        context.require(self.needs, type(self).__name__)
+        return self.route(x, context, previous)
+
+    @abstractmethod
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        """The decision itself; ``context`` holds all that ``needs`` names."""
+
+    def extra_repr(self) -> str:
+        """Sizes, for print(model)."""
+        return f"dim={self.dim}, num_experts={self.num_experts}"
+
+
+class Gate(nn.Module):
+    """One linear score an expert, in float32 (or wider) whatever the precision around it.
+
+    Half-precision logits make near ties flip and z-losses overflow (Zoph et al. 2022, section 3).
+    """
+
+    def __init__(self, dim: int, num_experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts, dim))
+        nn.init.uniform_(self.weight, -(dim**-0.5), dim**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (T, D) to logits (T, E)."""
+        dtype = torch.promote_types(torch.promote_types(x.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(dtype), self.weight.to(dtype))
+
+
+def check_share(name: str, k: int, num_experts: int) -> None:
+    """Raise a ValueError unless 1 <= k <= E."""
+    if not 1 <= k <= num_experts:
+        raise ValueError(f"{name}: k={k} must lie between 1 and num_experts={num_experts}")

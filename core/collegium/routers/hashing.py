@@ -1,0 +1,46 @@
+"""Hash routing: a fixed function of a discrete key."""
+
+import torch
+from torch import Tensor
+
+from collegium.context import Context
+from collegium.routers.base import Router
+from collegium.routing import Routing
+
+
+class Hash(Router):
+    """One expert a token by a fixed hash of a discrete feature, weight 1 (Roller et al. 2021, section 3).
+
+    Nothing is learned and nothing can collapse: a floor that a learned router has to beat.
+
+    Args:
+        dim, num_experts: D and E (D is not looked at).
+        key: the Context field to hash: "label", "task", "domain", "position" or "segment".
+        seed: another seed is another assignment of keys to experts.
+    """
+
+    def __init__(self, dim: int, num_experts: int, key: str = "label", seed: int = 0) -> None:
+        super().__init__(dim, num_experts)
+        if key not in ("label", "task", "domain", "position", "segment"):
+            raise ValueError(f"Hash: key={key!r} is not a discrete field of Context")
+        self.key = key
+        self.seed = seed
+        self.needs = (key,)
+
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        """Hash the key of each token."""
+        key: Tensor = getattr(context, self.key)
+        index = (mix(key.long() + self.seed * 0x632BE5AB) % self.num_experts)[:, None]
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        weight = torch.ones(index.shape, dtype=dtype, device=x.device)
+        probs = torch.zeros(len(x), self.num_experts, dtype=dtype, device=x.device).scatter(1, index, 1.0)
+        return Routing.from_topk(index, weight, self.num_experts, mask=context.mask, probs=probs)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Non-negative int64 with well mixed low bits (a multiply-xorshift finaliser, 32 bit)."""
+    low = 0xFFFFFFFF
+    x = x & low
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & low
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & low
+    return x ^ (x >> 16)

@@ -1,0 +1,139 @@
+"""Top-k routing: the k experts with the highest probability."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from collegium.context import Context
+from collegium.routers.base import Gate, Router, check_share
+from collegium.routing import Routing
+
+
+class TopK(Router):
+    r"""The k most probable experts of each token (Shazeer et al. 2017; Time-MoE, eq. 5-8).
+
+    p = softmax(W x); token t goes to the k largest p_e, weighted by p_e itself. The softmax comes before the
+    cut, so the router gets gradient at k = 1 as well.
+
+    Args:
+        dim, num_experts: D and E.
+        k: experts a token.
+        renormalize: divide the k weights by their sum. Refused at k = 1, where it would make the weight a
+            constant and cut the router off from the loss.
+        noise: standard deviation of Gaussian noise on the logits, in training only.
+        bias: keep a selection bias (E,) for auxiliary-loss-free balancing (Wang et al. 2024): it moves the
+            choice, never the weights. Stepped by ``balance.BiasBalance``.
+        capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Then who is
+            dropped depends on the batch: the router is not causal.
+    """
+
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        k: int = 2,
+        renormalize: bool = False,
+        noise: float = 0.0,
+        bias: bool = False,
+        capacity_factor: float | None = None,
+    ) -> None:
+        super().__init__(dim, num_experts)
+        check_share(type(self).__name__, k, num_experts)
+        if renormalize and k == 1:
+            raise ValueError("renormalize at k=1 makes every weight 1: the router would never learn")
+        if noise < 0 or (capacity_factor is not None and capacity_factor <= 0):
+            raise ValueError("noise must not be negative, capacity_factor must be positive")
+        self.k = k
+        self.renormalize = renormalize
+        self.noise = noise
+        self.capacity_factor = capacity_factor
+        self.causal = capacity_factor is None
+        self.gate = Gate(dim, num_experts)
+        self.register_buffer("bias", torch.zeros(num_experts) if bias else None)
+
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        """Choose by probability, weigh by probability."""
+        clean = self.gate(x)
+        noisy = self.noise > 0 and self.training
+        logits = clean + self.noise * torch.randn_like(clean) if noisy else clean
+        probs = logits.softmax(-1)
+        scores = probs.detach() if self.bias is None else probs.detach() + self.bias
+        index = largest(scores, self.k)
+        weight = probs.gather(1, index)
+        if self.renormalize:
+            weight = weight / weight.sum(1, keepdim=True)
+        routing = Routing.from_topk(
+            index, weight, self.num_experts, mask=context.mask, logits=logits, probs=probs
+        )
+        if noisy and self.k < self.num_experts:
+            load = chance_of_selection(clean, logits, self.k, self.noise)
+            routing = replace(routing, extras={"load": load})
+        return routing if self.capacity_factor is None else self._limit(routing, context)
+
+    def _limit(self, routing: Routing, context: Context) -> Routing:
+        tokens = routing.num_tokens if context.mask is None else int(context.mask.sum())
+        return routing.with_capacity(
+            math.ceil((self.capacity_factor or 0.0) * self.k * tokens / self.num_experts)
+        )
+
+    def extra_repr(self) -> str:
+        """Sizes and k."""
+        return f"{super().extra_repr()}, k={self.k}"
+
+
+class Switch(TopK):
+    """One expert a token, with capacity and multiplicative input jitter (Fedus et al. 2022, section 2).
+
+    Args:
+        dim, num_experts: D and E.
+        capacity_factor: see TopK; None for no limit (and a causal router).
+        jitter: in training the router sees x * U(1 - jitter, 1 + jitter).
+        bias: see TopK.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        capacity_factor: float | None = 1.25,
+        jitter: float = 0.0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(dim, num_experts, k=1, bias=bias, capacity_factor=capacity_factor)
+        if not 0 <= jitter < 1:
+            raise ValueError("jitter must lie in [0, 1)")
+        self.jitter = jitter
+
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        """Top-1 of the jittered token."""
+        if self.training and self.jitter:
+            x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
+        return super().route(x, context, previous)
+
+
+def largest(scores_TE: Tensor, k: int) -> Tensor:
+    """(T, k) indices of the k largest scores. Passes of max beat topk on a CPU for k of 1 and 2."""
+    if k > 2:
+        return scores_TE.topk(k, dim=1).indices
+    first = scores_TE.argmax(1, keepdim=True)
+    if k == 1:
+        return first
+    second = scores_TE.scatter(1, first, -torch.inf).argmax(1, keepdim=True)
+    return torch.cat([first, second], 1)
+
+
+def chance_of_selection(clean_TE: Tensor, noisy_TE: Tensor, k: int, std: float) -> Tensor:
+    """(T, E) probability that expert e stays among the top k if its own noise is drawn again.
+
+    P = Phi((clean_e - threshold_e) / std), the threshold being the k-th largest noisy score of the other
+    experts (Shazeer et al. 2017, appendix A, eq. 8-9).
+    """
+    top = noisy_TE.topk(k + 1, dim=1).values
+    kth, next_best = top[:, k - 1 : k], top[:, k : k + 1]
+    threshold = torch.where(noisy_TE >= kth, next_best, kth)
+    chance: Tensor = torch.special.ndtr((clean_TE - threshold) / std)
+    return chance

@@ -1,0 +1,198 @@
+"""Routing: the one value that travels from a router to the experts.
+
+Legend: T tokens, E experts, K experts a token, A assignments (token, expert) sorted by expert.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """Which token goes to which expert, with what weight, and how that came about.
+
+    Args:
+        token: (A,) int64, the token of each assignment.
+        expert: (A,) int64, ascending.
+        weight: (A,) the share of that expert in the token's output.
+        counts: (E,) rows that each expert runs, or one int where all run equally many.
+        demand: (E,) tokens that chose each expert, before any drop.
+        num_tokens, num_experts: T and E.
+        logits, probs: (T, E) raw scores and the distribution they became.
+        mask: (T,) bool, False for tokens that take no part.
+        position: (T, K) row of the j-th assignment of each token; present when every token has K.
+        state: (T, R) what a recurrent router hands to the next layer.
+        extras: tensors that one family of routers alone needs.
+    """
+
+    token: Tensor
+    expert: Tensor
+    weight: Tensor
+    counts: Tensor | int
+    demand: Tensor
+    num_tokens: int
+    num_experts: int
+    logits: Tensor | None = None
+    probs: Tensor | None = None
+    mask: Tensor | None = None
+    position: Tensor | None = None
+    state: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_topk(
+        cls,
+        index_TK: Tensor,
+        weight_TK: Tensor,
+        num_experts: int,
+        *,
+        mask: Tensor | None = None,
+        logits: Tensor | None = None,
+        probs: Tensor | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+    ) -> "Routing":
+        """K experts for every token, by index. Masked tokens get none."""
+        T, K = index_TK.shape
+        expert, order = index_TK.reshape(-1).int().sort(stable=True)
+        position: Tensor | None = None
+        if mask is None:
+            position = torch.empty_like(order)
+            position[order] = torch.arange(T * K, device=order.device)
+            position = position.view(T, K)
+        else:
+            kept = mask[order // K]
+            order, expert = order[kept], expert[kept]
+        expert = expert.long()
+        counts = count(expert, num_experts)
+        return cls(
+            token=order // K,
+            expert=expert,
+            weight=weight_TK.reshape(-1).index_select(0, order),
+            counts=counts,
+            demand=counts,
+            num_tokens=T,
+            num_experts=num_experts,
+            logits=logits,
+            probs=probs,
+            mask=mask,
+            position=position,
+            extras=extras or {},
+        )
+
+    @classmethod
+    def from_selection(
+        cls,
+        selected_TE: Tensor,
+        weight_TE: Tensor,
+        *,
+        mask: Tensor | None = None,
+        logits: Tensor | None = None,
+        probs: Tensor | None = None,
+    ) -> "Routing":
+        """Any number of experts for each token, by a bool table. Masked tokens get none."""
+        T, E = selected_TE.shape
+        if mask is not None:
+            selected_TE = selected_TE & mask[:, None]
+        expert, token = selected_TE.T.nonzero(as_tuple=True)
+        counts = selected_TE.sum(0)
+        return cls(
+            token=token,
+            expert=expert,
+            weight=weight_TE[token, expert],
+            counts=counts,
+            demand=counts,
+            num_tokens=T,
+            num_experts=E,
+            logits=logits,
+            probs=probs,
+            mask=mask,
+        )
+
+    @classmethod
+    def dense(
+        cls,
+        weight_TE: Tensor,
+        *,
+        mask: Tensor | None = None,
+        logits: Tensor | None = None,
+        probs: Tensor | None = None,
+    ) -> "Routing":
+        """Every token to every expert, with the weights of the table."""
+        T, E = weight_TE.shape
+        tokens = torch.arange(T, device=weight_TE.device)
+        position: Tensor | None = None
+        if mask is None:
+            position = tokens[:, None] + T * torch.arange(E, device=weight_TE.device)
+        else:
+            tokens = tokens[mask]
+            weight_TE = weight_TE[mask]
+        rows = tokens.shape[0]
+        return cls(
+            token=tokens.repeat(E),
+            expert=torch.arange(E, device=weight_TE.device).repeat_interleave(rows),
+            weight=weight_TE.T.reshape(-1),
+            counts=rows,
+            demand=torch.full((E,), rows, device=weight_TE.device),
+            num_tokens=T,
+            num_experts=E,
+            logits=logits,
+            probs=probs,
+            mask=mask,
+            position=position,
+        )
+
+    def with_capacity(self, capacity: int) -> "Routing":
+        """At most ``capacity`` rows an expert; the assignments of least weight are dropped.
+
+        Batch-prioritised (Riquelme et al. 2021, section 4.1; Switch-NeRF): who is dropped is decided by
+        the weight, not by the place in the batch. Ties go to the earlier token. ``demand`` stays.
+        """
+        by_weight = self.weight.detach().sort(descending=True, stable=True).indices
+        order = by_weight[self.expert[by_weight].sort(stable=True).indices]
+        rows = self.row_counts()
+        rank = torch.arange(order.shape[0], device=order.device) - (rows.cumsum(0) - rows)[self.expert]
+        kept = order[rank < capacity].sort().values
+        return replace(
+            self,
+            token=self.token[kept],
+            expert=self.expert[kept],
+            weight=self.weight[kept],
+            counts=rows.clamp(max=capacity),
+            position=None,
+        )
+
+    def row_counts(self) -> Tensor:
+        """(E,) int64 rows of each expert, also where ``counts`` is one int."""
+        if isinstance(self.counts, Tensor):
+            return self.counts
+        return torch.full((self.num_experts,), self.counts, device=self.token.device)
+
+    def experts_per_token(self) -> Tensor:
+        """(T,) int64 how many experts run for each token."""
+        return count(self.token, self.num_tokens)
+
+    def dense_weight(self) -> Tensor:
+        """(T, E) the weights as a table, zero where a token does not go."""
+        table = self.weight.new_zeros(self.num_tokens * self.num_experts)
+        place = self.token * self.num_experts + self.expert
+        return table.index_add(0, place, self.weight).view(self.num_tokens, self.num_experts)
+
+    def stack(self, y: Tensor) -> Tensor:
+        """Expert outputs (A, \\*out) as (T, E, \\*out).
+
+        Raises:
+            ValueError: not every token went to every expert.
+        """
+        if self.position is None or self.position.shape[1] != self.num_experts:
+            raise ValueError("stack needs a dense routing: every token to every expert, none masked")
+        return y.view(self.num_experts, self.num_tokens, *y.shape[1:]).transpose(0, 1)
+
+
+def count(index: Tensor, size: int) -> Tensor:
+    """(size,) int64 occurrences; unlike bincount it has a static shape."""
+    return torch.zeros(size, dtype=torch.int64, device=index.device).scatter_add_(
+        0, index, torch.ones_like(index)
+    )
