@@ -1,0 +1,1 @@
+"""Applications of the core, one folder each; `python -m apps list` names them."""

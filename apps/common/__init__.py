@@ -1,0 +1,1 @@
+"""What every application shares: command line, runs, loaders, callbacks, report, catalogue, controls."""

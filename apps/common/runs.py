@@ -1,0 +1,131 @@
+"""Run folders `runs/<app>/<config>/<n>/` and the checkpoints inside them."""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from apps.common.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def runs_root() -> Path:
+    """Return the folder of all runs: `COLLEGIUM_RUNS`, or `runs/` in the checkout."""
+    return Path(os.environ.get("COLLEGIUM_RUNS") or REPOSITORY / "runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder of one app."""
+
+    path: Path
+    app: str
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row a logged step, one column a metric."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of `best.ckpt` and `last.ckpt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint. Raises `UserError` where there is none yet."""
+        return self._existing("last.ckpt")
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation loss, or the newest one where nothing was validated."""
+        return self._existing("best.ckpt", "last.ckpt")
+
+    def _existing(self, *names: str) -> Path:
+        for name in names:
+            if (self.checkpoints / name).is_file():
+                return self.checkpoints / name
+        raise UserError(
+            f"{self.path} holds no checkpoint yet: train it longer, or name another run with --run."
+        )
+
+
+def new_run(app: str, config: str) -> Path:
+    """Create the next free folder `runs/<app>/<config>/<n>/` (n counts from 1) and return it.
+
+    Two processes that start at the same moment get two folders.
+    """
+    parent = runs_root() / app / config
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max(_numbers(parent), default=0) + 1
+    while True:
+        try:
+            (parent / str(number)).mkdir()
+            return parent / str(number)
+        except FileExistsError:
+            number += 1
+
+
+def find_run(app: str, run: Path | None = None, config: str | None = None) -> Run:
+    """Return the run at `run`, or the newest run of `app` (of its configuration `config`, if given).
+
+    Raises `UserError` where there is none.
+    """
+    if run is not None:
+        if not (run / "config.yaml").is_file():
+            raise UserError(
+                f"{run} is not a run folder (it has no config.yaml): name one below {runs_root() / app}."
+            )
+        return Run(run, app)
+    root = runs_root() / app
+    parents = [root / config] if config else sorted(p for p in root.glob("*") if p.is_dir())
+    newest = [parent / str(max(_numbers(parent))) for parent in parents if any(_numbers(parent))]
+    if not newest:
+        where = root / config if config else root
+        raise UserError(f"{where} holds no run yet: train one first with `make train APP={app}`.")
+    return Run(max(newest, key=_started), app)
+
+
+def load_checkpoint(path: Path, app: str) -> dict[str, Any]:
+    """Read a checkpoint of `app` on the CPU, accepting tensors and plain values only.
+
+    Raises `UserError` when the file is missing, truncated, no checkpoint, or belongs to another app.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist: give the path of a checkpoint, or train with `make train APP={app}`."
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged or is not a checkpoint: use another one, or train again."
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(
+            f"{path} is not a checkpoint of this project: give one from a folder below runs/{app}/."
+        )
+    owner = checkpoint.get("collegium", {}).get("app")
+    if owner != app:
+        raise UserError(
+            f"{path} belongs to {owner or 'another program'}, not to {app}: give one below runs/{app}/."
+        )
+    return checkpoint
+
+
+def _numbers(parent: Path) -> list[int]:
+    return [int(p.name) for p in parent.glob("*") if p.name.isdecimal() and p.is_dir()]
+
+
+def _started(run: Path) -> float:
+    config = run / "config.yaml"
+    return (config if config.is_file() else run).stat().st_mtime

@@ -1,0 +1,117 @@
+"""The LightningModule that every app's task extends: balance terms, optimiser, schedule."""
+
+import math
+import warnings
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from collegium import balance as balance_module
+from collegium import record
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from apps.common.errors import UserError
+
+
+class MoETask(LightningModule):
+    """Trains `network` with AdamW, a linear warm-up, and a cosine down to `final_fraction` of the rate.
+
+    A subclass writes `training_step` and `validation_step` (which logs `val/loss`, the value that picks the best
+    checkpoint), and calls `forward_with_balance` in place of the network to get the balance penalty besides.
+
+    Args:
+        network: the model; its MoE layers are found by the routings they give.
+        balance: balance function -> weight. A name is looked up in `collegium.balance`, a dotted path is imported.
+            Each function maps the recorded routings (layer name -> list) to a scalar.
+        learning_rate: the peak rate.
+        weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
+        warmup_steps: optimiser steps of the linear warm-up.
+        final_fraction: the rate at the last step, as a fraction of the peak.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        balance: dict[str, float] | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+        final_fraction: float = 0.0,
+    ) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is an instance of `nn.Module`.*")
+            self.save_hyperparameters(logger=False)
+        for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
+            del self.hparams[name]  # built in Python, not from a file: only plain values go into a checkpoint
+        self.network = network
+        self.balance = {"load_balance": 0.01} if balance is None else dict(balance)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.final_fraction = final_fraction
+        for name in self.balance:
+            _balance_function(name)
+
+    def forward_with_balance(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
+        """Run the network and return (its output, the weighted sum of the balance terms, a scalar).
+
+        The penalty is zero for a network without MoE layers. Each term is logged as `balance/<name>`.
+        """
+        with record(self.network) as routings:
+            output = self.network(*args, **kwargs)
+        penalty = torch.zeros((), device=self.device)
+        if not routings:
+            return output, penalty
+        for name, weight in self.balance.items():
+            term = _balance_function(name)(routings)
+            penalty = penalty + weight * term
+            if self._trainer is not None and self.trainer.training:
+                self.log(f"balance/{name.rpartition('.')[2]}", term.detach())
+        return output, penalty
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW with the schedule, one step an optimiser step."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate_factor(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        total = self._total_steps()
+        if math.isinf(total):
+            return 1.0
+        progress = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
+        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _total_steps(self) -> float:
+        return self.trainer.estimated_stepping_batches
+
+
+@cache
+def _balance_function(name: str) -> Any:
+    module, _, function = name.rpartition(".")
+    try:
+        return getattr(import_module(module) if module else balance_module, function)
+    except (ImportError, AttributeError):
+        raise UserError(
+            f"model.balance names {name!r}, which does not exist: use a function of collegium.balance "
+            "such as load_balance or z_loss, or a full import path."
+        ) from None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, bool | int | float | str)
