@@ -35,8 +35,11 @@ class EpochSampler:
     Between several processes each takes every world-size-th row; the order wraps around to give all equally many.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(
+        self, rows: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool, most: int | None = None
+    ) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.size = rows if most is None else min(rows, most)
         self.shuffle, self.drop_last = shuffle, drop_last
         self.epoch = 0
         self.given = 0
@@ -61,9 +64,9 @@ class EpochSampler:
 
     def _rows(self) -> np.ndarray:
         generator = np.random.default_rng(derive_seed(self.seed, self.epoch))
-        order = generator.permutation(self.size) if self.shuffle else np.arange(self.size)
+        order = generator.permutation(self.rows) if self.shuffle else np.arange(self.rows)
         rank, world = _world()
-        return np.resize(order, -(-self.size // world) * world)[rank::world]
+        return np.resize(order[: self.size], -(-self.size // world) * world)[rank::world]
 
 
 class ResumableLoader:
@@ -74,6 +77,7 @@ class ResumableLoader:
     Outside Lightning call `loader.sampler.set_epoch(epoch)` before each epoch.
 
     `dataset` may define `__getitems__(rows)` to fetch a whole batch at once; give a `collate_fn` that fits it.
+    `rows_per_epoch`: read only so many rows an epoch, when shuffled other ones each time.
     Other keyword arguments go to `torch.utils.data.DataLoader` (num_workers, collate_fn, pin_memory, ...).
     Never give `drop_last` for validation or test rows.
     """
@@ -85,10 +89,12 @@ class ResumableLoader:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
+        rows_per_epoch: int | None = None,
         **options: Any,
     ) -> None:
         self.dataset = dataset
-        self.sampler = EpochSampler(len(dataset), batch_size, seed, shuffle, drop_last)  # type: ignore[arg-type]
+        rows = len(dataset)  # type: ignore[arg-type]
+        self.sampler = EpochSampler(rows, batch_size, seed, shuffle, drop_last, rows_per_epoch)
         self._loader = DataLoader(_SeededRows(dataset), batch_sampler=self.sampler, **options)
 
     def __len__(self) -> int:
