@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Size, Tensor
 
 
@@ -16,6 +17,9 @@ class Context:
         position: int64, place in a sequence.
         time: float, a diffusion step or a timestamp.
         shape: leading dims of the layer's input; filled in by the layer.
+
+    Raises:
+        ValueError: the mask is not bool.
     """
 
     mask: Tensor | None = None
@@ -26,6 +30,10 @@ class Context:
     position: Tensor | None = None
     time: Tensor | None = None
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            raise ValueError(f"context.mask must be bool, not {self.mask.dtype}: True marks a real token")
 
     def flatten(self, leading: Size) -> "Context":
         """The same context with the leading dims of every tensor merged into one.

@@ -12,6 +12,9 @@ from collegium.experts import Experts
 from collegium.routers import Router
 from collegium.routing import Routing
 
+WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module")
+"""Names by which DDP, torch.compile and the checkpoint wrapper hold the module that they wrap."""
+
 Combiner = Callable[[Tensor, Routing, Tensor], Tensor]
 
 
@@ -139,9 +142,9 @@ def record(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
 
 
 def moe_layers(model: nn.Module) -> dict[str, MoE]:
-    """Every MoE layer by its name in ``model``, without the prefixes of DDP and torch.compile."""
+    """Every MoE layer by its name in ``model``, as if no DDP, torch.compile or checkpointing were there."""
     return {
-        ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod")): layer
+        ".".join(part for part in name.split(".") if part not in WRAPPERS): layer
         for name, layer in model.named_modules()
         if isinstance(layer, MoE)
     }

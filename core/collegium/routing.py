@@ -188,7 +188,7 @@ class Routing:
         """
         if self.position is None or self.position.shape[1] != self.num_experts:
             raise ValueError("stack needs a dense routing: every token to every expert, none masked")
-        return y.view(self.num_experts, self.num_tokens, *y.shape[1:]).transpose(0, 1)
+        return y.reshape(self.num_experts, self.num_tokens, *y.shape[1:]).transpose(0, 1)
 
 
 def count(index: Tensor, size: int) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from collegium.balance.collect import Routings
+from collegium.balance.collect import Routings, named
 from collegium.balance.counts import GlobalCounts
 from collegium.layer import moe_layers
 from collegium.routers import Router
@@ -37,7 +37,16 @@ class BiasBalance:
             raise ValueError("the model has no MoE layer to balance")
 
     def observe(self, routings: Routings) -> None:
-        """Add the loads of a micro-batch, as recorded."""
+        """Add the loads of a micro-batch, as recorded.
+
+        Raises:
+            ValueError: a routing is of a layer that the model does not have.
+        """
+        for name, _ in named(routings):
+            if name not in self._routers:
+                raise ValueError(
+                    f"the model has no MoE layer {name!r}: observe what `collegium.record(model)` collected"
+                )
         self._counts.observe(routings)
 
     @torch.no_grad()
@@ -45,5 +54,5 @@ class BiasBalance:
         """Move each bias one step towards equal load, and forget the loads."""
         for name, demand in self._counts.observed.items():
             bias: Tensor = self._routers[name].bias  # type: ignore[assignment]
-            bias += self.rate * torch.sign(demand.to(bias.dtype).mean() - demand).to(bias.device)
+            bias += self.rate * torch.sign(demand.double().mean() - demand).to(bias)
         self._counts.step()

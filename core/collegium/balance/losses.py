@@ -24,10 +24,10 @@ def load_balance(routings: Routings, counts: GlobalCounts | None = None) -> Tens
     losses = []
     for name, routing in named(routings):
         demand = routing.demand if counts is None else counts.demand(name, routing)
-        fraction = demand / demand.sum().clamp(min=1)
         probs = probs_of(routing)
+        fraction = demand.to(probs.dtype) / demand.sum().clamp(min=1)
         mean = probs.sum(0) / max(probs.shape[0], 1)
-        losses.append(routing.num_experts * (fraction.to(mean.dtype) * mean).sum())
+        losses.append(routing.num_experts * (fraction * mean).sum())
     return torch.stack(losses).mean()
 
 
@@ -38,7 +38,7 @@ def z_loss(routings: Routings) -> Tensor:
 
 def entropy(routings: Routings) -> Tensor:
     """Mean over tokens of the entropy of their probabilities, in nats (Huang et al. 2024, eq. 6)."""
-    return torch.stack([_mean(torch.special.entr(probs_of(r)).sum(-1)) for r in each(routings)]).mean()
+    return torch.stack([_mean(_nats(probs_of(r))) for r in each(routings)]).mean()
 
 
 def importance_cv(routings: Routings) -> Tensor:
@@ -67,6 +67,11 @@ def _load(routing: Routing) -> Tensor:
 
 def _cv_squared(x: Tensor) -> Tensor:
     return x.var(correction=0) / (x.mean().square() + 1e-10)
+
+
+def _nats(probs: Tensor) -> Tensor:
+    # the gradient of p log p is infinite at p = 0, which a sure router's softmax reaches
+    return -(probs * probs.clamp(min=torch.finfo(probs.dtype).tiny).log()).sum(-1)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Both backward passes avoid ``index_add`` where every token has the same number o
 written with differentiable operations, so that gradients of gradients work.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def gather_rows(x: Tensor, routing: Routing) -> Tensor:
 
 def combine_rows(y: Tensor, routing: Routing) -> Tensor:
     """Rows (A, \\*out) to tokens (T, \\*out): the sum of each token's rows by ``routing.weight``."""
-    flat = y.reshape(y.shape[0], -1)
+    flat = y.reshape(y.shape[0], math.prod(y.shape[1:]))
     weight = routing.weight.to(y.dtype)
     out: Tensor = _Combine.apply(flat, weight, routing.token, routing.position, routing.num_tokens)
     return out.view(routing.num_tokens, *y.shape[1:])

@@ -9,27 +9,38 @@ from torch import Tensor, nn
 class Experts(nn.Module, ABC):
     """All experts of a layer at once.
 
-    Attributes:
+    Args:
         num_experts: E.
         item_ndim: how many last dims of the layer's input are one item (1: a vector).
+
+    Attributes:
         needs: names of the Context fields that ``forward`` wants by row, as keyword arguments.
 
     Shapes:
         x (A, \\*item) sorted by expert, counts (E,) or one int -> (A, \\*out).
+
+    Raises:
+        ValueError: num_experts or item_ndim below 1.
     """
 
-    item_ndim: int = 1
     needs: tuple[str, ...] = ()
 
-    def __init__(self, num_experts: int) -> None:
+    def __init__(self, num_experts: int, item_ndim: int = 1) -> None:
         super().__init__()
         if num_experts < 1:
             raise ValueError(f"{type(self).__name__} wants at least one expert")
+        if item_ndim < 1:
+            raise ValueError(f"{type(self).__name__} wants items of at least one dim: item_ndim={item_ndim}")
         self.num_experts = num_experts
+        self.item_ndim = item_ndim
 
     @abstractmethod
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Run every expert on its rows."""
+
+    def parameters_each(self) -> list[float]:
+        """(E) parameters that one row of each expert meets: an equal share, unless a block knows better."""
+        return [sum(p.numel() for p in self.parameters()) / self.num_experts] * self.num_experts
 
 
 def rows_of(counts: Tensor | int, num_experts: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,17 @@ class ExpertList(Experts):
 
     def __init__(self, modules: Iterable[nn.Module], item_ndim: int = 1) -> None:
         modules = list(modules)
-        super().__init__(len(modules))
+        super().__init__(len(modules), item_ndim)
         self.experts = nn.ModuleList(modules)
-        self.item_ndim = item_ndim
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Rows (A, \\*item) to (A, \\*out)."""
-        parts = zip(self.experts.children(), x.split(rows_of(counts, self.num_experts)), strict=True)
+        parts = zip(self.experts, x.split(rows_of(counts, self.num_experts)), strict=True)
         return torch.cat([expert(part) for expert, part in parts])
+
+    def parameters_each(self) -> list[float]:
+        """(E) parameters of each module."""
+        return [sum(p.numel() for p in expert.parameters()) for expert in self.experts]
 
 
 class ExpertGroups(Experts):
@@ -42,11 +45,10 @@ class ExpertGroups(Experts):
 
     def __init__(self, blocks: Iterable[Experts]) -> None:
         blocks = list(blocks)
-        super().__init__(sum(block.num_experts for block in blocks))
+        super().__init__(sum(block.num_experts for block in blocks), blocks[0].item_ndim if blocks else 1)
         self.blocks = nn.ModuleList(blocks)
         self.sizes = [block.num_experts for block in blocks]
         self.needs = tuple(sorted({name for block in blocks for name in block.needs}))
-        self.item_ndim = blocks[0].item_ndim
         if any(block.item_ndim != self.item_ndim for block in blocks):
             raise ValueError("ExpertGroups wants blocks with the same item_ndim")
 
@@ -58,8 +60,15 @@ class ExpertGroups(Experts):
         parts = x.split(sizes)
         sides = {name: value.split(sizes) for name, value in side.items()}
         out = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self._each()):
             block_counts = counts[ends[i] : ends[i + 1]] if isinstance(counts, Tensor) else counts
             own = {name: sides[name][i] for name in block.needs}
             out.append(block(parts[i], block_counts, **own))
         return torch.cat(out)
+
+    def parameters_each(self) -> list[float]:
+        """(E) parameters of each block's experts in turn."""
+        return [size for block in self._each() for size in block.parameters_each()]
+
+    def _each(self) -> Iterable[Experts]:
+        return cast(Iterable[Experts], self.blocks)

@@ -8,33 +8,36 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from collegium.layer import moe_layers
+from collegium.routers import Router
 from collegium.routing import Routing
 
 
 def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | None = None) -> tuple[int, int]:
-    """(active, total) parameters; active counts of each MoE layer's experts the share that a token uses.
+    """(active, total) parameters; active counts of each MoE layer's experts those that a mean token uses.
 
     Args:
         model: any module.
-        routings: from ``record``, for routers whose number of experts a token varies. Without it, a layer's
-            router is asked for its ``k``, and a router without ``k`` counts with all experts.
+        routings: from ``record``: what each token ran, for routers whose number of experts varies and for
+            experts of unequal size. Without it, a layer's router is asked for its ``k``, of experts of mean
+            size, and a router without ``k`` counts with all experts.
     """
     total = sum(p.numel() for p in model.parameters())
     active = float(total)
     for name, layer in moe_layers(model).items():
-        held = sum(p.numel() for p in layer.experts.parameters())
-        share = _share(layer.router, (routings or {}).get(name, ()))
-        active -= held * (1 - share)
+        used = _shares(layer.router, (routings or {}).get(name, ()))
+        each = layer.experts.parameters_each()
+        active -= sum(size * (1 - share) for size, share in zip(each, used, strict=True))
     return round(active), total
 
 
-def _share(router: nn.Module, calls: Sequence[Routing]) -> float:
+def _shares(router: Router, calls: Sequence[Routing]) -> list[float]:
+    """(E) the share of tokens that run each expert."""
     tokens = sum(int(r.mask.sum()) if r.mask is not None else r.num_tokens for r in calls)
     if tokens:
-        rows = sum(int(r.row_counts().sum()) for r in calls)
-        return rows / tokens / calls[0].num_experts
-    k, num_experts = getattr(router, "k", None), getattr(router, "num_experts", 1)
-    return 1.0 if k is None else k / num_experts
+        rows: list[int] = torch.stack([r.row_counts() for r in calls]).sum(0).tolist()
+        return [row / tokens for row in rows]
+    k = getattr(router, "k", router.num_experts)
+    return [k / router.num_experts] * router.num_experts
 
 
 def flops(model: nn.Module, *args: Any, **kwargs: Any) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from collegium.balance import losses
 from collegium.balance.collect import probs_of
 from collegium.routing import Routing, count
 
@@ -27,9 +28,8 @@ def max_violation(load_E: Tensor) -> float:
 
 def entropy(routing: Routing) -> float:
     """Mean over tokens of the entropy of their probabilities, over log E: 1 undecided, 0 sure."""
-    probs = probs_of(routing).detach()
-    nats = float(torch.special.entr(probs).sum(-1).mean())
-    return nats / math.log(max(probs.shape[-1], 2))
+    nats = float(losses.entropy(routing).detach())
+    return nats / math.log(max(probs_of(routing).shape[-1], 2))
 
 
 def mutual_information(routing: Routing, label: Tensor) -> float:

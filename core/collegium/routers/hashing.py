@@ -30,7 +30,7 @@ class Hash(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Hash the key of each token."""
         key: Tensor = getattr(context, self.key)
-        index = (mix(key.long() + self.seed * 0x632BE5AB) % self.num_experts)[:, None]
+        index = (mix(key.long() + self.seed * 0x632BE5AB % 2**32) % self.num_experts)[:, None]
         dtype = torch.promote_types(x.dtype, torch.float32)
         weight = torch.ones(index.shape, dtype=dtype, device=x.device)
         probs = torch.zeros(len(x), self.num_experts, dtype=dtype, device=x.device).scatter(1, index, 1.0)
