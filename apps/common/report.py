@@ -8,9 +8,13 @@ from matplotlib.figure import Figure
 
 @dataclass
 class Section:
-    """One part of a report: a title, a paragraph of text, pictures, and rows of a table (equal keys in each row)."""
+    """One part of a report: title, a paragraph of text, pictures, rows of a table (all with the same keys)."""
 
     title: str
     text: str = ""
     figures: list[Figure] = field(default_factory=list)
     table: list[dict[str, Any]] | None = None
+
+
+def write_run_report(run, task, data):
+    return run.path

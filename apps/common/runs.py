@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from apps.common.discovery import project_root
 from apps.common.errors import UserError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def runs_root() -> Path:
     """Return the folder of all runs: `COLLEGIUM_RUNS`, or `runs/` in the checkout."""
-    return Path(os.environ.get("COLLEGIUM_RUNS") or REPOSITORY / "runs")
+    return Path(os.environ.get("COLLEGIUM_RUNS") or project_root() / "runs")
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,8 @@ def load_checkpoint(path: Path, app: str) -> dict[str, Any]:
 
     Raises `UserError` when the file is missing, truncated, no checkpoint, or belongs to another app.
     """
+    import torch  # late: finding a run needs no torch
+
     if not path.is_file():
         raise UserError(
             f"{path} does not exist: give the path of a checkpoint, or train with `make train APP={app}`."

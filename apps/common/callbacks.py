@@ -1,0 +1,144 @@
+"""Callbacks of every training: seeds, balancing by bias, and what the routers did."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from collegium import Routing, inspection, record
+from collegium.balance import BiasBalance
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from apps.common.errors import UserError
+from apps.common.loaders import derive_seed, seed_all
+
+
+class SeedEachStep(Callback):
+    """Seeds every random generator before each training batch from (seed, epoch, batch, rank).
+
+    Dropout and router noise are then the same after a restart as without one.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed for this batch."""
+        seed_all(derive_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+
+
+class BiasBalancing(Callback):
+    """Balances by a bias on the routers' choice instead of by a loss (see `collegium.balance.BiasBalance`).
+
+    Args:
+        rate: the step of the bias, once an optimiser step.
+    """
+
+    def __init__(self, rate: float = 1e-3) -> None:
+        self.rate = rate
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Find the routers. Raises `UserError` where one has no bias to move."""
+        try:
+            self._balance = BiasBalance(module, self.rate)
+        except ValueError as error:
+            raise UserError(f"BiasBalancing cannot be used here: {error}.") from error
+        self._step = trainer.global_step
+        self._recorder = Recorder()
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Record the routings of the batch."""
+        self._recorder.start(module)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Count the loads, and move the biases if the optimiser has stepped."""
+        self._balance.observe(self._recorder.stop())
+        if trainer.global_step > self._step:
+            self._balance.step()
+        self._step = trainer.global_step
+
+
+class RoutingMonitor(Callback):
+    """Logs for each MoE layer, over the whole of each validation, how its experts were used.
+
+    `routing/<layer>/load_<e>` is the share of assignments that chose expert e, `.../max_violation` how far the most
+    used one lies above even load (0 is even), `.../entropy` how undecided the router is (0 sure, 1 undecided).
+    """
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Begin to count."""
+        self._recorder = Recorder()
+        self._usage: dict[str, Usage] = defaultdict(Usage)
+
+    def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Record the routings of the batch."""
+        self._recorder.start(_network(module))
+
+    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Count the batch."""
+        for layer, calls in self._recorder.stop().items():
+            self._usage[layer].add(calls)
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Log the figures."""
+        for layer, usage in self._usage.items():
+            for name, value in usage.figures().items():
+                module.log(f"routing/{layer}/{name}", value, sync_dist=True)
+
+
+class Usage:
+    """How the experts of one layer were used, summed over calls."""
+
+    def __init__(self) -> None:
+        self.demand: Tensor | None = None
+        self.entropy = 0.0
+        self.tokens = 0
+
+    def add(self, calls: Sequence[Routing]) -> None:
+        """Count the routings of one layer."""
+        for routing in calls:
+            demand = routing.demand.double()
+            self.demand = demand if self.demand is None else self.demand + demand
+            if routing.probs is not None:
+                self.entropy += inspection.entropy(routing) * routing.num_tokens
+                self.tokens += routing.num_tokens
+
+    @property
+    def load(self) -> Tensor:
+        """(E,) share of the assignments that chose each expert."""
+        demand = torch.zeros(1) if self.demand is None else self.demand
+        return demand / demand.sum().clamp(min=1)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures by name."""
+        loads = {f"load_{expert}": float(share) for expert, share in enumerate(self.load)}
+        entropy = {"entropy": self.entropy / self.tokens} if self.tokens else {}
+        return {**loads, "max_violation": inspection.max_violation(self.load), **entropy}
+
+
+class Recorder:
+    """`collegium.record` as two calls, for hooks that start and stop in different places."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._routings: dict[str, list[Routing]] = {}
+
+    def start(self, model: nn.Module) -> None:
+        """Record from now on."""
+        self._stack.close()
+        self._routings = self._stack.enter_context(record(model))
+
+    def stop(self) -> dict[str, list[Routing]]:
+        """Stop, and return layer name -> routings."""
+        self._stack.close()
+        routings, self._routings = self._routings, {}
+        return routings
+
+
+def _network(module: LightningModule) -> nn.Module:
+    network = getattr(module, "network", module)
+    return network if isinstance(network, nn.Module) else module

@@ -1,0 +1,147 @@
+"""best.ckpt and last.ckpt of a run, each written in one step."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import collegium
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from apps.common.errors import UserError
+
+
+class BestCheckpoint(Checkpoint):
+    """Keeps the checkpoint with the best validation metric as checkpoints/best.ckpt.
+
+    Args:
+        monitor: a metric that the task logs in validation.
+        mode: "min" or "max".
+    """
+
+    def __init__(self, monitor: str = "val/loss", mode: str = "min") -> None:
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise UserError(f"best_checkpoint.mode is {mode!r}: use min or max.")
+        self.monitor = monitor
+        self.sign = 1 if mode == "min" else -1
+        self.best = math.inf
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the monitored metric has improved."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            raise UserError(f"best_checkpoint.monitor is {self.monitor!r}, but validation logs {logged}.")
+        if self.sign * float(value) < self.best:
+            self.best = self.sign * float(value)
+            _save(trainer, "best.ckpt.new")
+            _publish(trainer, "best.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value so far, as a number to be lowered."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a best value."""
+        self.best = state_dict["best"]
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps checkpoints/last.ckpt, from which training goes on as if it had never stopped.
+
+    It is dumped after an optimiser step or at the end of an epoch, and takes its name only once the metrics of that
+    moment are on disk, so that a resumed metrics.csv loses no row. No checkpoint is kept from between a step and a
+    validation that follows it: the validation would be missing after a restart.
+
+    Args:
+        every_n_steps: optimiser steps between two checkpoints inside an epoch; each epoch ends with one anyway.
+    """
+
+    def __init__(self, every_n_steps: int = 100) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise UserError(f"last_checkpoint.every_n_steps is {every_n_steps}: use 1 or more.")
+        self.every_n_steps = every_n_steps
+        self._stopped = False
+        self._pending = False
+        self._step = self._saved_step = self._logged_steps = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once if the resumed run had been stopped early."""
+        self._step = self._saved_step = trainer.global_step
+        trainer.should_stop = trainer.should_stop or self._stopped
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Publish the checkpoint of the batch before."""
+        self._publish(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Dump when due; never between two micro-batches of one optimiser step."""
+        stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        if stepped and self._step - self._saved_step >= self.every_n_steps and not trainer.is_last_batch:
+            self._dump(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped + 1)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give up a checkpoint that does not know of this validation."""
+        self._pending = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Dump at the end of each epoch."""
+        self._dump(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Publish the checkpoint of the epoch before."""
+        self._publish(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Publish the checkpoint of the last epoch."""
+        self._publish(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether training had been stopped early, and how many steps have their metrics on disk."""
+        return {"stopped": self._stopped, "logged_steps": self._logged_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Recall whether training had been stopped early."""
+        self._stopped = state_dict["stopped"]
+
+    def _dump(self, trainer: Trainer, logged_steps: int) -> None:
+        self._logged_steps = logged_steps
+        self._stopped = trainer.should_stop and any(isinstance(c, EarlyStopping) for c in trainer.callbacks)
+        _save(trainer, "last.ckpt.new")
+        self._pending = True
+
+    def _publish(self, trainer: Trainer) -> None:
+        if self._pending:
+            _publish(trainer, "last.ckpt")
+            self._saved_step = self._step
+        self._pending = False
+
+
+def _save(trainer: Trainer, name: str) -> None:
+    trainer.save_checkpoint(_folder(trainer) / name, weights_only=False)
+
+
+def _publish(trainer: Trainer, name: str) -> None:
+    if trainer.is_global_zero:
+        (_folder(trainer) / f"{name}.new").replace(_folder(trainer) / name)
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+class Stamp(Callback):
+    """Writes into every checkpoint which app and configuration it belongs to."""
+
+    def __init__(self, app: str, config: str) -> None:
+        self.mark = {"app": app, "config": config, "version": collegium.__version__}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the mark."""
+        checkpoint["collegium"] = self.mark

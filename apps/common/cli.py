@@ -1,0 +1,157 @@
+"""Lightning's command line for an app, with one folder a run."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from apps.common.callbacks import RoutingMonitor, SeedEachStep
+from apps.common.checkpoints import BestCheckpoint, LastCheckpoint, Stamp
+from apps.common.discovery import app_module
+from apps.common.errors import UserError
+from apps.common.files import write_text
+from apps.common.metrics_file import MetricsFile
+from apps.common.mistakes import explain, keys
+from apps.common.report import write_run_report
+from apps.common.runs import Run, load_checkpoint, new_run, runs_root
+
+COMMANDS = ("fit", "validate", "test")
+
+
+class AppCLI(LightningCLI):
+    """Runs one command of one app at once.
+
+    Args:
+        app: name of the app.
+        config: name of the configuration; it names the parent folder of a new run.
+        args: the command and its options.
+        run: the run to go on with (fit) or to measure (validate, test); by default a new one.
+        checkpoint: where to begin; by default where `run` stands.
+
+    Raises:
+        UserError: options that do not fit, a setting that a class refuses, a checkpoint that cannot be used.
+    """
+
+    def __init__(
+        self, app: str, config: str, args: list[str], run: Run | None = None, checkpoint: Path | None = None
+    ) -> None:
+        self.app, self.config_name, self.run = app, config, run
+        self.start = checkpoint
+        if run and not checkpoint:
+            self.start = run.last if args[0] == "fit" else run.best
+        self.loaded = load_checkpoint(self.start, app) if self.start else None
+        self.created = False
+        settings = {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(
+            app_module(app, "task").Task,
+            app_module(app, "data").Data,
+            args=args,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"enable_model_summary": False},
+            parser_kwargs={**settings, **dict.fromkeys(COMMANDS, settings)},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands but predict, which is a function of each app."""
+        return {command: LightningCLI.subcommands()[command] for command in COMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Make the two checkpoints part of the configuration."""
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the options of the command."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise explain(str(error), keys(self._parser(args[0])), args) from error
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; what a class refuses is the configuration's fault."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(f"configuration {self.config_name}: {str(error).rstrip('.')}.") from error
+        if self.start:
+            self.config_init[self.subcommand]["ckpt_path"] = str(self.start)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; for a real training, inside its run folder."""
+        own = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit" or own["fast_dev_run"]:
+            return super().instantiate_trainer(logger=False, **kwargs)
+        return super().instantiate_trainer(
+            logger=[*self._loggers(), *_listed(own["logger"])],
+            callbacks=[*_listed(own["callbacks"]), *self._callbacks()],
+            default_root_dir=str(self.folder),
+            **kwargs,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run, made when first asked for."""
+        if self.run is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self.run = Run(new_run(self.app, self.config_name), self.app)
+            self.created = True
+        return self.run.path if self.run else runs_root() / self.app  # only rank zero writes
+
+    def _loggers(self) -> list[Logger]:
+        metrics = MetricsFile(self.folder / "metrics.csv")
+        resumed = self.loaded if self.run and not self.created else None
+        if resumed:
+            metrics.keep_before(resumed["callbacks"]["LastCheckpoint"]["logged_steps"])
+        events = Events(
+            self.folder, name="", version="", purge_step=resumed["global_step"] if resumed else None
+        )
+        return [metrics, events]
+
+    def _callbacks(self) -> list[Callback]:
+        seed = int(self._get(self.config, "seed_everything"))
+        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, and write the report; leave no folder behind for a run that never took a step."""
+        self._keep_config()
+        try:
+            self.trainer.fit(**kwargs)
+        except BaseException:
+            if self.created and self.run and not self.trainer.global_step:
+                shutil.rmtree(self.run.path)
+            raise
+        if self.run and self.trainer.is_global_zero:
+            print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
+
+    def _keep_config(self) -> None:
+        """Write the resolved configuration."""
+        if self.run and self.trainer.is_global_zero:
+            options = self.config.fit.clone()
+            options.ckpt_path = None
+            write_text(self.run.config_file, self._parser("fit").dump(options, skip_none=False))
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events alone: the settings stand in config.yaml."""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush the events."""
+        self.experiment.flush()
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

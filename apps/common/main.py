@@ -1,0 +1,87 @@
+"""Reads the first words of the command line and hands the rest on; imports nothing heavy before that."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from apps.common.discovery import app_module, app_names, check_app, configs, summary
+from apps.common.errors import UserError
+
+USAGE = """\
+python -m apps list                          the apps and their configurations
+python -m apps <app> fit [--resume]          train; --config configs/<app>/<name>.yaml, any Lightning option
+python -m apps <app> validate|test           Lightning's loops on the newest run, or on --ckpt_path
+python -m apps <app> evaluate|predict        measure a run; predict for your own file; --help tells the options
+python -m apps <app> compare                 routed against its controls and peers; --profile quick|full
+python -m apps <app> data                    download public data; --name for one set
+python -m apps new-app <name>                start a new app
+python -m apps results                       regenerate every table made from docs/results/
+"""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a command and return its exit code: 0, or 2 with one sentence on stderr."""
+    try:
+        _run(list(args))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(args: list[str]) -> None:
+    match args:
+        case [] | ["help" | "-h" | "--help", *_]:
+            print(USAGE, end="")
+        case ["list"]:
+            _list()
+        case ["new-app", *rest]:
+            from apps.common.scaffold import new_app
+
+            _call(new_app, "new-app", rest)
+        case ["results", *rest]:
+            from apps.common.compare.command import results
+
+            _call(results, "results", rest)
+        case [app, *rest]:
+            _run_app(check_app(app), rest)
+
+
+def _run_app(app: str, args: list[str]) -> None:
+    match args:
+        case ["fit" | "validate" | "test", *_]:
+            from apps.common.commands import run_lightning
+
+            run_lightning(app, args)
+        case ["evaluate" | "predict" as command, *rest]:
+            _call(getattr(app_module(app, command), command), f"{app} {command}", rest)
+        case ["compare", *rest]:
+            from apps.common.compare.command import compare
+
+            _call(partial(compare, app), f"{app} compare", rest)
+        case ["data", *rest]:
+            from apps.common.catalogue import fetch_sets
+
+            _call(partial(fetch_sets, app), f"{app} data", rest)
+        case _:
+            wanted = f"{args[0]!r} is no command of {app}" if args else f"{app} wants a command"
+            raise UserError(f"{wanted}: choose fit, validate, test, evaluate, predict, compare or data.")
+
+
+def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
+    from apps.common.commands import run_function
+
+    run_function(function, f"python -m apps {name}", args)
+
+
+def _list() -> None:
+    for app in app_names():
+        print(f"{app}: {summary(app)}")
+        for config in configs(app):
+            print(f"    {config.stem:16} {_first_comment(config)}")
+
+
+def _first_comment(config: Path) -> str:
+    first = config.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""

@@ -1,0 +1,102 @@
+"""Turns the command line parser's complaints into one sentence that names the file and the mend."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from apps.common.errors import UserError
+
+_UNKNOWN = re.compile(r"(?:does not accept option|Option) '([^']+)'|unrecognized arguments: (\S+)")
+_CLASS = re.compile(r"class_path='([\w.]+)'|class_path '([\w.]+)'")
+_KEY = re.compile(r'Parser key "([\w.]+)"')
+_VALUE = re.compile(r"(?:Got value|Given value): (.+)")
+_EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|(.+?)[.\n])")
+_MISSING = re.compile(r"arguments are required: (?:fit\.|validate\.|test\.)?(\S+)")
+
+
+def check_config(path: Path) -> dict[str, Any]:
+    """Return the content of a configuration file. Raises `UserError` unless it is a YAML mapping."""
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "no .yaml file"
+        raise UserError(f"{path} does not exist: {path.parent} holds {near}.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise UserError(f"{path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a mapping of keys to values: start from one of {path.parent}/*.yaml.")
+    return content
+
+
+def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserError:
+    """Return the sentence for a parser's error message.
+
+    Args:
+        message: what the parser said, often several lines.
+        known: the keys there are.
+        args: the command line; the files after `--config` are looked through for the mistake.
+    """
+    key, value, owner = (_last(pattern, message) for pattern in (_KEY, _VALUE, _CLASS))
+    if unknown := _last(_UNKNOWN, message).lstrip("-").partition("=")[0]:
+        inside = f" of {owner}" if owner else ""
+        mend = _mend(unknown, _parameters(owner) if owner else known)
+        return UserError(f"{_source(unknown, args)}: unknown key {unknown!r}{inside}: {mend}.")
+    if missing := _last(_MISSING, message):
+        return UserError(f"{_source('', args)}: {missing} is missing: give it a value.")
+    kinds = " or ".join(
+        dict.fromkeys((a or b).replace("NoneType", "null") for a, b in _EXPECTED.findall(message))
+    )
+    if key and value and kinds:
+        return UserError(f"{_source(key, args)}: {key} is {value!r}: give {kinds}.")
+    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    return UserError(f"{_source(key, args)}: {text.rstrip('.')}.")
+
+
+def keys(parser: ArgumentParser) -> list[str]:
+    """Return the keys that a parser knows."""
+    return [action.dest for action in parser._actions]
+
+
+def config_files(args: Sequence[str]) -> list[Path]:
+    """Return the files that a command line names with `--config`."""
+    return [Path(value) for option, value in pairwise(args) if option == "--config"]
+
+
+def _last(pattern: re.Pattern[str], message: str) -> str:
+    found = pattern.findall(message) or [""]
+    return found[-1] if isinstance(found[-1], str) else next(group for group in found[-1] if group)
+
+
+def _source(key: str, args: Sequence[str]) -> str:
+    """Return the file in which the last part of `key` stands, or `command line`."""
+    files = config_files(args)
+    if key and any(arg.startswith(f"--{key}") for arg in args):
+        return "command line"
+    word = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\b")
+    holders = [path for path in files if word.search(path.read_text(encoding="utf-8"))]
+    return str(holders[-1]) if holders else "command line"
+
+
+def _mend(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}" if near else "remove it"
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    try:
+        owner = getattr(__import__(module, fromlist=[name]), name)
+        return [
+            parameter for base in inspect.getmro(owner) for parameter in inspect.signature(base).parameters
+        ]
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return []
