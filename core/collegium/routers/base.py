@@ -13,6 +13,9 @@ from collegium.routing import Routing
 class Router(nn.Module, ABC):
     """Decides which tokens go to which experts.
 
+    It works in float32 (or wider) whatever the precision around it: half-precision logits make near ties flip
+    and z-losses overflow (Zoph et al. 2022, section 3).
+
     Args:
         dim: width D of a token.
         num_experts: E.
@@ -42,7 +45,8 @@ class Router(nn.Module, ABC):
         """Route tokens x (T, D)."""
         context = context or Context()
         context.require(self.needs, type(self).__name__)
-        return self.route(x, context, previous)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.route(x.to(torch.promote_types(x.dtype, torch.float32)), context, previous)
 
     @abstractmethod
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
@@ -54,9 +58,10 @@ class Router(nn.Module, ABC):
 
 
 class Gate(nn.Module):
-    """One linear score an expert, in float32 (or wider) whatever the precision around it.
+    """One linear score an expert, W x.
 
-    Half-precision logits make near ties flip and z-losses overflow (Zoph et al. 2022, section 3).
+    Args:
+        dim, num_experts: D and E.
     """
 
     def __init__(self, dim: int, num_experts: int) -> None:
@@ -66,9 +71,7 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (T, D) to logits (T, E)."""
-        dtype = torch.promote_types(torch.promote_types(x.dtype, self.weight.dtype), torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(dtype), self.weight.to(dtype))
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 def check_share(name: str, k: int, num_experts: int) -> None:

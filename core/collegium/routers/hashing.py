@@ -1,6 +1,5 @@
 """Hash routing: a fixed function of a discrete key."""
 
-import torch
 from torch import Tensor
 
 from collegium.context import Context
@@ -31,9 +30,8 @@ class Hash(Router):
         """Hash the key of each token."""
         key: Tensor = getattr(context, self.key)
         index = (mix(key.long() + self.seed * 0x632BE5AB % 2**32) % self.num_experts)[:, None]
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        weight = torch.ones(index.shape, dtype=dtype, device=x.device)
-        probs = torch.zeros(len(x), self.num_experts, dtype=dtype, device=x.device).scatter(1, index, 1.0)
+        probs = x.new_zeros(len(x), self.num_experts).scatter(1, index, 1.0)
+        weight = x.new_ones(index.shape)
         return Routing.from_topk(index, weight, self.num_experts, mask=context.mask, probs=probs)
 
 

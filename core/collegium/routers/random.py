@@ -26,10 +26,9 @@ class Random(Router):
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Draw, or average over all."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        uniform = torch.full((len(x), self.num_experts), 1 / self.num_experts, dtype=dtype, device=x.device)
+        uniform = x.new_full((len(x), self.num_experts), 1 / self.num_experts)
         if not self.training:
             return Routing.dense(uniform, mask=context.mask, probs=uniform)
         index = torch.rand_like(uniform).topk(self.k, dim=1).indices
-        weight = torch.full(index.shape, 1 / self.k, dtype=dtype, device=x.device)
+        weight = x.new_full(index.shape, 1 / self.k)
         return Routing.from_topk(index, weight, self.num_experts, mask=context.mask, probs=uniform)
