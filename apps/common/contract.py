@@ -1,0 +1,137 @@
+"""What every app keeps to, as checks to run on your own: `check_app("myapp")`."""
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from apps.common.discovery import app_names, configs, project_root
+from apps.common.errors import UserError
+
+FILES = ("__init__", "data", "model", "task", "metrics", "evaluate", "predict", "compare")
+CONFIGS = ("default", "compare")
+SECTIONS = ("Problem", "Model", "Data", "Commands", "Results", "Limits")
+
+
+def check_app(app: str) -> list[str]:
+    """Return what an app lacks of the contract, one sentence each; empty when it has everything.
+
+    The contract: its files, names and folders; a README with the usual sections; a model without Lightning; no
+    import of another app; every config builds its data, model and trainer.
+    """
+    faults = [*_missing_files(app), *_missing_sections(app), *_wrong_imports(app)]
+    return faults or [*_missing_names(app), *_broken_configs(app)]
+
+
+def training_configs(app: str) -> list[Path]:
+    """Return the app's configs that can be trained: all but compare.yaml."""
+    return [path for path in configs(app) if path.stem != "compare"]
+
+
+def build(app: str, config: Path, *options: str) -> Any:
+    """Build data, model and trainer of a config without running anything; return the command line object.
+
+    Raises UserError where the config does not fit.
+    """
+    from apps.common.cli import AppCLI
+
+    class Builder(AppCLI):
+        def _run_subcommand(self, subcommand: str) -> None:
+            """Run nothing."""
+
+    return Builder(app, config.stem, ["fit", "--config", str(config), "--trainer.fast_dev_run", "1", *options])
+
+
+def imports(file: Path) -> set[str]:
+    """Return the full names of all modules that a source file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+    return found
+
+
+def foreign_imports(folder: Path, allowed: set[str]) -> dict[str, set[str]]:
+    """Return, for each source file below `folder`, the packages it imports beside `allowed` and the standard ones."""
+    known = allowed | sys.stdlib_module_names
+    found = {
+        str(file.relative_to(folder)): {name.partition(".")[0] for name in imports(file)} - known
+        for file in sorted(folder.rglob("*.py"))
+    }
+    return {file: names for file, names in found.items() if names}
+
+
+def app_imports(folder: Path, own: str | None = None) -> dict[str, set[str]]:
+    """Return, for each source file below `folder`, the apps it imports beside its own."""
+    others = {f"apps.{app}" for app in app_names() if app != own}
+    found = {
+        str(file.relative_to(folder)): {name for name in imports(file) if _package(name) in others}
+        for file in sorted(folder.rglob("*.py"))
+    }
+    return {file: names for file, names in found.items() if names}
+
+
+def _package(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def _missing_files(app: str) -> Iterator[str]:
+    root = project_root()
+    wanted = [Path("apps", app, f"{name}.py") for name in FILES]
+    wanted += [Path("configs", app, f"{name}.yaml") for name in CONFIGS]
+    yield from (f"{path} is missing" for path in wanted if not (root / path).is_file())
+    if not any((root / "tests" / "apps" / app).rglob("test_*.py")):
+        yield f"tests/apps/{app} holds no test"
+
+
+def _missing_sections(app: str) -> Iterator[str]:
+    readme = project_root() / "apps" / app / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
+    yield from (f"apps/{app}/README.md has no section '## {s}'" for s in SECTIONS if f"## {s}" not in lines)
+
+
+def _wrong_imports(app: str) -> Iterator[str]:
+    folder = project_root() / "apps" / app
+    for file, names in app_imports(folder, own=app).items():
+        yield f"apps/{app}/{file} imports another app: {', '.join(sorted(names))}"
+    model = folder / "model.py"
+    if model.is_file() and any(name.split(".")[0].endswith("lightning") for name in imports(model)):
+        yield f"apps/{app}/model.py imports lightning: a model is a plain nn.Module"
+
+
+def _missing_names(app: str) -> Iterator[str]:
+    from lightning import LightningDataModule
+
+    from apps.common.task import MoETask
+
+    for module, name, base in (("data", "Data", LightningDataModule), ("task", "Task", MoETask)):
+        found = getattr(import_module(f"apps.{app}.{module}"), name, None)
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            yield f"apps/{app}/{module}.py has no class {name}({base.__name__})"
+    functions = (
+        ("evaluate", {"run", "split"}),
+        ("predict", {"input", "out", "run"}),
+        ("compare", {"budget"}),
+    )
+    for module, parameters in functions:
+        name = "arms" if module == "compare" else module
+        function = getattr(import_module(f"apps.{app}.{module}"), name, None)
+        if not parameters <= _parameters(function):
+            yield f"apps/{app}/{module}.py has no function {name} with {', '.join(sorted(parameters))}"
+
+
+def _parameters(function: Callable[..., Any] | None) -> set[str]:
+    return set(inspect.signature(function).parameters) if callable(function) else set()
+
+
+def _broken_configs(app: str) -> Iterator[str]:
+    for config in training_configs(app):
+        try:
+            build(app, config)
+        except UserError as error:
+            yield str(error)
