@@ -1,0 +1,90 @@
+"""Feed-forward blocks of a model, routed or dense, and the controls that show what routing buys."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from collegium import Context, MoE, experts, inspection, routers
+from torch import Tensor, nn
+
+Kind = Literal["routed", "dense_active", "dense_total", "random_router"]
+CONTROLS: tuple[Kind, ...] = get_args(Kind)
+
+
+class MixtureFFN(MoE):
+    """A routed feed-forward block: the MoE layer with perceptrons as experts.
+
+    Args:
+        dim: width D of a token.
+        num_experts: E.
+        hidden: width inside one expert; D by default. Many narrow experts make a fine-grained mixture.
+        router: (D, E) -> router.
+        activation: "gelu", "relu", "silu" or "swiglu".
+        shared_hidden: width of an expert that every token visits; none by default.
+        shared_gate: scale the shared expert by a sigmoid of the token (Time-MoE, eq. 6-8).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int = 8,
+        hidden: int | None = None,
+        router: Callable[[int, int], routers.Router] = routers.TopK,
+        activation: str = "swiglu",
+        shared_hidden: int | None = None,
+        shared_gate: bool = True,
+    ) -> None:
+        shared = None
+        if shared_hidden is not None:
+            shared = experts.Shared(DenseFFN(dim, shared_hidden, activation), dim, gate=shared_gate)
+        block = experts.MLP(dim, num_experts, dim if hidden is None else hidden, activation)
+        super().__init__(router(dim, num_experts), block, shared)
+        self.dim, self.activation = dim, activation
+
+
+class DenseFFN(nn.Module):
+    """The same perceptron for every token.
+
+    Args:
+        dim: width D of a token.
+        hidden: width inside; 4 D by default.
+        activation: as in MixtureFFN.
+    """
+
+    def __init__(self, dim: int, hidden: int | None = None, activation: str = "swiglu") -> None:
+        super().__init__()
+        self.expert = experts.MLP(dim, 1, 4 * dim if hidden is None else hidden, activation)
+
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """(..., D) to (..., D); the context is there to fit the place of a MixtureFFN."""
+        tokens = x.reshape(-1, x.shape[-1])
+        return self.expert(tokens, len(tokens)).view(x.shape)
+
+
+class Control:
+    """Builds the feed-forward blocks of one arm of a comparison from those of the routed one.
+
+    - "routed": the mixture as it is.
+    - "dense_active": a dense block with the parameters, and so the compute, that one token uses.
+    - "dense_total": a dense block with all the parameters of the mixture.
+    - "random_router": the mixture with its router frozen as it was drawn: what did routing learn?
+
+    Args:
+        kind: which arm.
+        mixture: D -> the routed block.
+    """
+
+    def __init__(self, kind: Kind, mixture: Callable[[int], MixtureFFN] = MixtureFFN) -> None:
+        if kind not in CONTROLS:
+            raise ValueError(f"unknown control {kind!r}: choose one of {', '.join(CONTROLS)}")
+        self.kind, self.mixture = kind, mixture
+
+    def __call__(self, dim: int) -> nn.Module:
+        """The block of one layer."""
+        block = self.mixture(dim)
+        if self.kind == "random_router":
+            block.router.requires_grad_(False)
+        if self.kind in ("routed", "random_router"):
+            return block
+        active, total = inspection.parameters(block)
+        one = sum(p.numel() for p in DenseFFN(dim, 1, block.activation).parameters())
+        return DenseFFN(dim, round((active if self.kind == "dense_active" else total) / one), block.activation)
