@@ -1,0 +1,1 @@
+"""Forecasting of many series by one model: data, baselines and a routed forecaster."""

@@ -1,0 +1,43 @@
+"""DLinear: a moving average, and one linear map each for it and for what is left."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from apps.timeseries.baselines import fill_forward
+
+
+class DLinear(nn.Module):
+    """Forecast trend and remainder by one linear map each, shared by all series.
+
+    Source: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?", section 4.
+
+    context: rows read, L. horizon: rows forecast, H. kernel: odd width of the moving average, in rows.
+    """
+
+    def __init__(self, context: int, horizon: int, kernel: int = 25) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {kernel}")
+        self.kernel = kernel
+        self.trend = nn.Linear(context, horizon)
+        self.remainder = nn.Linear(context, horizon)
+
+    def forward(self, context: Tensor, context_mask: Tensor) -> Tensor:
+        """Forecast context (B, L), observed where context_mask (B, L) is True. Returns (B, H)."""
+        filled = fill_forward(context, context_mask)
+        trend = moving_average(filled, self.kernel)
+        forecast: Tensor = self.trend(trend) + self.remainder(filled - trend)
+        return forecast
+
+    def forecast(self, context: Tensor, context_mask: Tensor, horizon: int) -> Tensor:
+        """The first `horizon` steps of the forecast. Returns (B, horizon)."""
+        steps: Tensor = self(context, context_mask)[:, :horizon]
+        return steps
+
+
+def moving_average(values: Tensor, kernel: int) -> Tensor:
+    """Centred mean over `kernel` rows of values (B, L), the ends repeated outwards. Returns (B, L)."""
+    padded = F.pad(values.unsqueeze(1), (kernel // 2, kernel // 2), mode="replicate")
+    return F.avg_pool1d(padded, kernel, stride=1).squeeze(1)

@@ -1,0 +1,169 @@
+"""Read a user's file of series: wide (a column a series) or long (a row a value), with or without dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from apps.common.errors import UserError
+from apps.timeseries.clock import Index
+from apps.timeseries.dates import infer_step, parse_times, regular_index, row_of, step_name
+from apps.timeseries.files import read_frame
+
+DATE_NAMES = ("date", "datetime", "timestamp", "time", "ds")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Series that share one time axis.
+
+    values: (T, C) float64, NaN where nothing was observed. index: (T,) regular, dates or plain positions.
+    names: C series. frequency: a pandas offset such as "h", None where the axis has no clock. path: the file.
+    """
+
+    values: np.ndarray
+    index: Index
+    names: tuple[str, ...]
+    frequency: str | None = None
+    path: Path | None = None
+
+    @property
+    def source(self) -> str:
+        """What messages call this table: its file, or the simulation."""
+        return str(self.path) if self.path else "the simulated series"
+
+    def future(self, steps: int) -> Index:
+        """The `steps` positions of the time axis after the last row."""
+        if isinstance(self.index, pd.DatetimeIndex):
+            return pd.date_range(self.index[-1], periods=steps + 1, freq=self.frequency)[1:]
+        step = self.index.step
+        return pd.RangeIndex(self.index[-1] + step, self.index[-1] + (steps + 1) * step, step)
+
+
+def read_tables(
+    path: Path,
+    *,
+    date_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    id_column: str | None = None,
+    value_column: str | None = None,
+    frequency: str | None = None,
+    header: bool = True,
+) -> list[Table]:
+    """Read a CSV or parquet file (`.gz` too) into tables: one for a wide file, one a series for a long file.
+
+    date_column: found by its usual names when None; "none" says that rows are equally spaced and undated.
+    columns: the series to keep (all by default). id_column and value_column: given together for long files.
+    frequency: a pandas offset; inferred from the dates when None. header: False where the first row is data.
+    Rows that the frequency expects and the file lacks come back as NaN, as do blank cells.
+
+    Raises UserError, naming the file and the mend, for anything that cannot be read as regular series.
+    """
+    path = Path(path)
+    frame = read_frame(path, header)
+    if (id_column is None) != (value_column is None):
+        raise UserError(f"{path}: a long file needs both id_column and value_column: give the other one too.")
+    date = _date_column(frame, path, date_column)
+    if date is None and frequency is not None:
+        raise UserError(
+            f"{path}: `frequency` needs dates and `date_column` is none: leave one of the two out."
+        )
+    if id_column is not None and value_column is not None:
+        return _long(frame, path, date, id_column, value_column, columns, frequency)
+    names = [name for name in frame.columns if name != date]
+    if columns is not None:
+        names = _known(columns, names, path, "column")
+    if not names:
+        raise UserError(f"{path}: there is no column of values beside the dates: add at least one.")
+    times = None if date is None else frame[date]
+    return [_table(path, times, _numbers(frame[names], path), frequency)]
+
+
+def _long(
+    frame: pd.DataFrame,
+    path: Path,
+    date: str | None,
+    id_column: str,
+    value_column: str,
+    wanted: Sequence[str] | None,
+    frequency: str | None,
+) -> list[Table]:
+    _known([id_column, value_column], list(frame.columns), path, "column")
+    blank = frame[id_column].isna().to_numpy()
+    if blank.any():
+        where = row_of(frame[id_column], blank)
+        raise UserError(
+            f"{path}: column '{id_column}' is blank in row {where}: write the name of the series."
+        )
+    numbers = _numbers(frame[[value_column]], path)
+    groups = {str(name): rows.index for name, rows in frame.groupby(id_column, sort=False)}
+    names = list(groups) if wanted is None else _known(wanted, list(groups), path, "series")
+    tables = []
+    for name in names:
+        rows = groups[name]
+        times = None if date is None else frame.loc[rows, date]
+        values = numbers.loc[rows].set_axis([name], axis=1)
+        tables.append(_table(path, times, values, frequency, f" of series '{name}'"))
+    return tables
+
+
+def _table(
+    path: Path, times: pd.Series | None, numbers: pd.DataFrame, frequency: str | None, of: str = ""
+) -> Table:
+    empty = numbers.columns[numbers.isna().all()]
+    if len(empty):
+        raise UserError(f"{path}: '{empty[0]}' has no value at all: fill it, or leave it out with `columns`.")
+    values, names = numbers.to_numpy(), tuple(numbers.columns)
+    if times is None:
+        return Table(values, pd.RangeIndex(len(values)), names, None, path)
+    observed = parse_times(times, path, of)
+    step = infer_step(observed, frequency, path, of)
+    index = regular_index(observed, step)
+    filled = np.full((len(index), len(names)), np.nan)
+    filled[index.get_indexer(observed)] = values
+    return Table(filled, index, names, step_name(step), path)
+
+
+def _numbers(columns: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns as float64, blanks as NaN."""
+    numbers = pd.DataFrame({name: pd.to_numeric(columns[name], errors="coerce") for name in columns})
+    numbers = numbers.astype(np.float64)
+    wrong = (numbers.isna() & columns.notna()) | np.isinf(numbers)
+    if wrong.any(axis=None):
+        name = columns.columns[wrong.any()][0]
+        rows = wrong[name].to_numpy()
+        raise UserError(
+            f"{path}: column '{name}' holds '{columns[name].iloc[int(rows.argmax())]}' in row "
+            f"{row_of(columns[name], rows)}, which is not a finite number: correct it, leave the cell blank, "
+            f"or leave the column out with `columns`."
+        )
+    return numbers
+
+
+def _date_column(frame: pd.DataFrame, path: Path, named: str | None) -> str | None:
+    if named is not None and named.lower() == "none":
+        return None
+    if named is not None:
+        return _known([named], list(frame.columns), path, "column")[0]
+    for name in frame.columns:
+        if str(name).strip().lower() in DATE_NAMES:
+            return str(name)
+    raise UserError(
+        f"{path}: no date column among {_listed(list(frame.columns))}: name it with `date_column`, "
+        f"or say `date_column: none` for equally spaced rows without dates."
+    )
+
+
+def _known(wanted: Sequence[str], have: list[str], path: Path, what: str) -> list[str]:
+    for name in wanted:
+        if name not in have:
+            raise UserError(f"{path}: there is no {what} '{name}': choose among {_listed(have)}.")
+    return list(wanted)
+
+
+def _listed(names: list[str], most: int = 12) -> str:
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

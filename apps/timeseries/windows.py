@@ -1,0 +1,132 @@
+"""Windows of (context, horizon) over many series, read a batch at a time.
+
+Shapes: C series, N rows of all series in one line, W windows, B windows in a batch, L context, H horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from apps.timeseries.clock import hour_and_weekday
+from apps.timeseries.scaler import Scaler
+from apps.timeseries.tables import Table
+
+
+class Batch(TypedDict):
+    """Windows of single series, on the scale of the scaler; zeros where a value is missing.
+
+    context (B, L), target (B, H) float32; context_mask, target_mask bool, True where observed;
+    channel (B,) series, start (B,) first row of the context in its table, hour and weekday (B,) of the last
+    row of the context (-1 where there is no clock), all int64.
+    """
+
+    context: Tensor
+    context_mask: Tensor
+    target: Tensor
+    target_mask: Tensor
+    channel: Tensor
+    start: Tensor
+    hour: Tensor
+    weekday: Tensor
+
+
+class Line(NamedTuple):
+    """All series end to end. values float32, observed bool, hour, weekday int8: (N,); first: (C + 1,)."""
+
+    values: Tensor
+    observed: Tensor
+    hour: Tensor
+    weekday: Tensor
+    first: Tensor
+
+
+def as_line(tables: Sequence[Table], scaler: Scaler) -> Line:
+    """Scale all series and lay them end to end."""
+    values, hours, weekdays, lengths = [], [], [], []
+    for table in tables:
+        hour, weekday = hour_and_weekday(table.index, table.frequency)
+        for column in table.values.T:
+            values.append(column)
+            hours.append(hour)
+            weekdays.append(weekday)
+            lengths.append(len(column))
+    raw = torch.from_numpy(np.concatenate(values))
+    channel = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    return Line(
+        values=scaler.scale(raw, channel).nan_to_num(0.0).float(),
+        observed=~raw.isnan(),
+        hour=torch.from_numpy(np.concatenate(hours)).to(torch.int8),
+        weekday=torch.from_numpy(np.concatenate(weekdays)).to(torch.int8),
+        first=torch.tensor([0, *np.cumsum(lengths)]),
+    )
+
+
+class Windows(Dataset[Batch]):
+    """Every window inside the given rows of each series, ordered by series, then by start.
+
+    spans: for each series the rows (begin, end) its windows may touch. stride: rows between starts.
+    horizon: 0 for windows that have no target (prediction). Windows with no observed target are left out.
+    Raises ValueError where all series together are shorter than one window.
+    """
+
+    def __init__(
+        self, line: Line, spans: Sequence[tuple[int, int]], context: int, horizon: int, stride: int = 1
+    ) -> None:
+        self.line, self.context, self.horizon = line, context, horizon
+        length = context + horizon
+        if len(line.values) < length:
+            raise ValueError(f"no window of {length} rows fits into {len(line.values)} rows")
+        starts = [torch.arange(begin, max(begin, end - length + 1), stride) for begin, end in spans]
+        self.channel = torch.arange(len(spans)).repeat_interleave(torch.tensor([len(s) for s in starts]))
+        self.start = torch.cat(starts)
+        if horizon and not line.observed.all():
+            keep = self._observed_targets() > 0
+            self.channel, self.start = self.channel[keep], self.start[keep]
+        self._window = line.values.unfold(0, length, 1)
+        self._observed = line.observed.unfold(0, length, 1)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, row: int) -> Batch:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int] | Tensor) -> Batch:
+        """Read the windows of one batch."""
+        index = torch.as_tensor(rows)
+        channel, start = self.channel[index], self.start[index]
+        position = self.line.first[channel] + start
+        values, observed = self._window[position], self._observed[position]
+        end = position + self.context - 1
+        return Batch(
+            context=values[:, : self.context],
+            context_mask=observed[:, : self.context],
+            target=values[:, self.context :],
+            target_mask=observed[:, self.context :],
+            channel=channel,
+            start=start,
+            hour=self.line.hour[end].long(),
+            weekday=self.line.weekday[end].long(),
+        )
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Go through all windows in order, the last batch being what is left."""
+        for first in range(0, len(self), size):
+            yield self.__getitems__(torch.arange(first, min(first + size, len(self))))
+
+    def _observed_targets(self) -> Tensor:
+        """How many values of each window's target are observed, (W,)."""
+        seen = torch.cat([torch.zeros(1, dtype=torch.long), self.line.observed.long().cumsum(0)])
+        target = self.line.first[self.channel] + self.start + self.context
+        return seen[target + self.horizon] - seen[target]
+
+
+def already_a_batch(batch: Any) -> Any:
+    """Collate for loaders: `__getitems__` returns whole batches."""
+    return batch

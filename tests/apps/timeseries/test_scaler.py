@@ -1,0 +1,76 @@
+"""Standard scores from the rows allowed, missing values left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from apps.common.errors import UserError
+from apps.timeseries.scaler import Scaler
+from apps.timeseries.tables import Table
+
+
+def table(values: np.ndarray, names: tuple[str, ...]) -> Table:
+    return Table(values, pd.RangeIndex(len(values)), names)
+
+
+@pytest.fixture
+def gappy() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 5, (50, 2))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return values
+
+
+def test_equals_sklearn_on_the_training_rows(gappy: np.ndarray):
+    reference = StandardScaler().fit(gappy[10:40])
+    scaler = Scaler.fit([table(gappy, ("a", "b"))], [(10, 40)])
+    np.testing.assert_allclose(scaler.mean, reference.mean_)
+    np.testing.assert_allclose(scaler.std, reference.scale_)
+    scaled = scaler.scale(torch.from_numpy(gappy.T), torch.tensor([0, 1]))
+    np.testing.assert_allclose(scaled.T, reference.transform(gappy))
+
+
+def test_later_rows_do_not_matter(gappy: np.ndarray):
+    other = gappy.copy()
+    other[40:] *= 100
+    first = Scaler.fit([table(gappy, ("a", "b"))], [(0, 40)])
+    second = Scaler.fit([table(other, ("a", "b"))], [(0, 40)])
+    assert torch.equal(first.mean, second.mean)
+    assert torch.equal(first.std, second.std)
+
+
+def test_restore_undoes_scale_for_channels_in_any_order(gappy: np.ndarray):
+    scaler = Scaler.fit([table(gappy, ("a", "b"))], [(0, 50)])
+    values, channel = torch.randn(5, 7), torch.tensor([1, 0, 0, 1, 1])
+    torch.testing.assert_close(scaler.restore(scaler.scale(values, channel), channel), values)
+    torch.testing.assert_close(
+        scaler.restore(values, channel)[0], values[0] * scaler.std[1].float() + scaler.mean[1].float()
+    )
+
+
+def test_a_constant_series_keeps_its_distance_to_the_mean():
+    scaler = Scaler.fit([table(np.full((9, 1), 4.0), ("a",))], [(0, 9)])
+    assert scaler.scale(torch.tensor([[4.0, 6.0]]), torch.tensor([0])).tolist() == [[0.0, 2.0]]
+
+
+def test_tables_of_different_lengths_are_laid_side_by_side():
+    tables = [table(np.arange(4.0)[:, None], ("a",)), table(np.arange(8.0)[:, None], ("b",))]
+    scaler = Scaler.fit(tables, [(0, 4), (0, 2)])
+    assert scaler.names == ("a", "b")
+    assert scaler.mean.tolist() == [1.5, 0.5]
+
+
+def test_a_series_without_training_values_is_refused(gappy: np.ndarray):
+    gappy[:30, 1] = np.nan
+    with pytest.raises(UserError, match="'b' has no value in rows 1 to 30, which set its scale: fill it"):
+        Scaler.fit([table(gappy, ("a", "b"))], [(0, 30)])
+
+
+def test_select_reorders_and_knows_what_it_does_not_know(gappy: np.ndarray):
+    scaler = Scaler.fit([table(gappy, ("a", "b"))], [(0, 50)])
+    chosen = scaler.select(["b"])
+    assert chosen is not None
+    assert chosen.mean.tolist() == [float(scaler.mean[1])]
+    assert scaler.select(["a", "c"]) is None
