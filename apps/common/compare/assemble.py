@@ -1,0 +1,59 @@
+"""From finished cells to the content of a result file."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from apps.common.compare.cells import Finished
+from apps.common.compare.differences import differences
+from apps.common.compare.environment import commit, environment
+from apps.common.compare.ledger import Ledger, openings_in, summarise
+from apps.common.compare.measurements import Measured, rows
+from apps.common.compare.places import PROFILES, results_file
+from apps.common.compare.plan import Plan
+from apps.common.compare.results import read_results
+from apps.common.compare.schema import Choice, Code, Results, Tested
+from apps.common.discovery import project_root
+
+
+def assemble(
+    plan: Plan, choices: list[Choice], finished: Mapping[str, Finished], ledger: Ledger, code: str
+) -> Results:
+    """Return the content of the result file of a finished comparison.
+
+    Args:
+        plan: What was compared.
+        choices: What each arm chose on each data set.
+        finished: Every cell of the plan, trials and tests, by its key.
+        ledger: The openings of test splits.
+        code: The fingerprint of the source as it is now.
+    """
+    cells = [cell for choice in choices for cell in plan.chosen_cells(choice)]
+    outcomes = [finished[cell.key].outcome for cell in cells]
+    measured = [Measured(cell, out) for cell, out in zip(cells, outcomes, strict=True) if out is not None]
+    return Results(
+        app=plan.app,
+        profile=plan.profile,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(project_root()),
+        command=f"make compare APP={plan.app} PROFILE={plan.profile}",
+        environment=dict(environment()),
+        code=Code(now=code, cells=dict(Counter(cell.code for cell in finished.values()))),
+        data=plan.data,
+        seeds=plan.seeds,
+        budget=plan.budget,
+        cpu_hours=round(sum(cell.cpu_seconds for cell in finished.values()) / 3600, 4),
+        rows=rows(measured),
+        intervals=differences(measured),
+        tested=_tested(plan.app, ledger, {cell.configuration for cell in cells}),
+        choices=choices,
+    )
+
+
+def _tested(app: str, ledger: Ledger, current: set[str]) -> list[Tested]:
+    """Join the ledger of this machine with what the app's result files have on record."""
+    openings = ledger.openings()
+    for path in (results_file(app, profile) for profile in PROFILES):
+        if path.exists():
+            openings |= openings_in(read_results(path).get("tested", []))
+    return summarise(openings, current)

@@ -1,0 +1,60 @@
+"""The command `compare`: from a profile to a result file and its pages."""
+
+from typing import Literal
+
+from rich.console import Console
+
+from apps.common.compare.assemble import assemble
+from apps.common.compare.choice import choose
+from apps.common.compare.environment import fingerprint
+from apps.common.compare.executor import Executor
+from apps.common.compare.ledger import Ledger
+from apps.common.compare.lock import only_one
+from apps.common.compare.places import Places, results_file
+from apps.common.compare.plan import Plan, read_plan
+from apps.common.compare.refresh import refresh_pages
+from apps.common.compare.results import write_results
+from apps.common.discovery import check_app
+from apps.common.errors import UserError
+
+
+def compare(
+    app: str, profile: Literal["quick", "full"] = "quick", jobs: int = 2, fresh: bool = False
+) -> None:
+    """Compare the routed model with its controls and peers, and write the result file and its pages.
+
+    All trials are run and scored on validation; then each arm is fitted with its choice for every seed, and
+    tested once. Finished cells are kept: after a kill the same command goes on.
+
+    Args:
+        app: The app to compare.
+        profile: `quick` takes minutes and says so on the page, `full` is the evidence.
+        jobs: How many cells run at the same time, each in a process with one thread.
+        fresh: Run every cell again, whatever is kept.
+    """
+    check_app(app)
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs}: give at least 1.")
+    places = Places.of(app)
+    with only_one(places.home, app):
+        executor = Executor(places, fingerprint(app), jobs, fresh)
+        _run(read_plan(app, profile), executor, Ledger(places.ledger))
+    refresh_pages()
+
+
+def _run(plan: Plan, executor: Executor, ledger: Ledger) -> None:
+    trials = [cell for pair in plan.pairs() for cell in plan.trial_cells(*pair)]
+    done = executor.run("trials", trials)
+    choices = [choice for pair in plan.pairs() if (choice := choose(plan, *pair, done)) is not None]
+    done |= executor.run("tests", [cell for choice in choices for cell in plan.chosen_cells(choice)])
+    if executor.failures:
+        raise UserError(
+            f"{len(executor.failures)} cells failed, so nothing was written to docs/results: mend them and "
+            f"run the same command again, finished cells are kept; the first was {executor.failures[0]}"
+        )
+    results = assemble(plan, choices, done, ledger, executor.code)
+    if other := sum(finished.code != executor.code for finished in done.values()):
+        Console().print(
+            f"warning: {other} of {len(done)} cells were run by other code; --fresh runs all again"
+        )
+    write_results(results_file(plan.app, plan.profile), results)

@@ -1,0 +1,63 @@
+"""The generated part of a page, made from a result file alone."""
+
+from apps.common.compare.intervals import FEWEST_SEEDS
+from apps.common.compare.schema import Results
+from apps.common.compare.tables import main_table, slice_tables
+from apps.common.compare.view import View
+
+QUICK = (
+    "**Quick profile**: small budgets, made to run in minutes. It shows that the comparison works; "
+    "for evidence take the full profile."
+)
+READING = (
+    "A difference is the arm minus `routed`, as a mean over seeds, with its 95% interval (seeds and test "
+    "units resampled together). *routed better* and *routed worse* stand where the interval excludes zero; "
+    "*no difference shown* where it does not."
+)
+
+
+def render(results: Results, picture: str) -> str:
+    """Return the markdown of a result file; `picture` is the address of its picture, seen from the page."""
+    parts = [QUICK] if results["profile"] == "quick" else []
+    for view in View.each(results):
+        parts += [f"**{view.data}**", main_table(view)]
+        if tables := slice_tables(view):
+            parts += [f"{view.data} by slice, means over seeds:", *tables]
+    parts += [f"![Differences to the routed arm, with 95% intervals]({picture})", READING]
+    if results["seeds"] < FEWEST_SEEDS:
+        parts.append(f"With fewer than {FEWEST_SEEDS} seeds nothing is claimed: *too few seeds*.")
+    parts.append(" ".join([_origin(results), _openings(results), _other_code(results)]).strip())
+    return "\n\n".join(parts)
+
+
+def _origin(results: Results) -> str:
+    seeds = "1 seed" if results["seeds"] == 1 else f"{results['seeds']} seeds"
+    data = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
+    machine = f"{results['environment']['cpu']} ({results['environment']['cores']} cores)"
+    return (
+        f"Profile {results['profile']}, {seeds}, {results['cpu_hours']:.2f} CPU-hours on {machine}, "
+        f"commit `{_short_commit(results['commit'])}`, {results['created'][:10]}, `{results['command']}`. "
+        f"Data (sha256): {data}."
+    )
+
+
+def _openings(results: Results) -> str:
+    """Say how often the test splits were opened, for these figures and before."""
+    current = [entry for entry in results["tested"] if entry["current"]]
+    earlier = sum(entry["times"] for entry in results["tested"] if not entry["current"])
+    cells = len({(row["data"], row["arm"], row["seed"]) for row in results["rows"]})
+    times = sum(entry["times"] for entry in current)
+    sentence = f"Test splits were opened {times} times for these {cells} fits"
+    return f"{sentence}, and {earlier} times for other configurations." if earlier else f"{sentence}."
+
+
+def _other_code(results: Results) -> str:
+    code = results["code"]
+    other = sum(count for state, count in code["cells"].items() if state != code["now"])
+    total = sum(code["cells"].values())
+    return f"{other} of {total} cells were run by an earlier state of the code." if other else ""
+
+
+def _short_commit(commit: str) -> str:
+    head, _, modified = commit.partition("-")
+    return f"{head[:10]}-{modified}" if modified else head[:10]

@@ -1,0 +1,48 @@
+"""Where a comparison reads and writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.common.discovery import project_root
+
+PROFILES = ("full", "quick")
+
+
+def results_folder() -> Path:
+    """Return the folder of the committed result files."""
+    return project_root() / "docs" / "results"
+
+
+def results_file(app: str, profile: str) -> Path:
+    """Return `docs/results/<app>.json` for the full profile, `<app>-quick.json` for the quick one."""
+    return results_folder() / (f"{app}.json" if profile == "full" else f"{app}-{profile}.json")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The working files of one app's comparison, in the folder `home`."""
+
+    app: str
+    home: Path
+
+    @classmethod
+    def of(cls, app: str) -> "Places":
+        """Return the places of `app`, below the folder of all runs."""
+        from apps.common.runs import runs_root  # late: it brings torch along, which a cell may not need
+
+        return cls(app, runs_root() / "compare" / app)
+
+    @property
+    def cells(self) -> Path:
+        """One JSON file for each finished cell."""
+        return self.home / "cells"
+
+    @property
+    def logs(self) -> Path:
+        """What each cell printed."""
+        return self.home / "logs"
+
+    @property
+    def ledger(self) -> Path:
+        """One line for each opening of a test split, never shortened."""
+        return self.home / "ledger.jsonl"

@@ -1,0 +1,79 @@
+"""What is to be compared: a profile with the arms and data sets that it names, as cells."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from apps.common.compare.arms import Arm
+from apps.common.compare.cells import Cell
+from apps.common.compare.profile import read_profile
+from apps.common.compare.schema import Choice
+from apps.common.compare.trials import check_trials
+from apps.common.discovery import app_module, project_root
+from apps.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A profile with everything that it names: `data` maps a name to the sha256 of its content."""
+
+    app: str
+    profile: str
+    data: dict[str, str]
+    arms: dict[str, Arm]
+    seeds: int
+    budget: dict[str, Any]
+
+    def cell(self, data: str, arm: str, trial: dict[str, Any], seed: int, final: bool) -> Cell:
+        """Return one piece of the work."""
+        settings = dict(self.arms[arm].settings)
+        return Cell(self.app, data, self.data[data], arm, settings, trial, seed, self.budget, final)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return every (data, arm) in the order of the configuration."""
+        return [(data, arm) for data in self.data for arm in self.arms]
+
+    def trial_cells(self, data: str, arm: str) -> list[Cell]:
+        """Return the trials of one arm with the first seed; none where there is nothing to choose."""
+        trials = self.arms[arm].trials
+        return [self.cell(data, arm, trial, 0, final=False) for trial in trials] if len(trials) > 1 else []
+
+    def chosen_cells(self, choice: Choice) -> list[Cell]:
+        """Return the cells that open the test split: one a seed, or a single one without randomness."""
+        data, arm = choice["data"], choice["arm"]
+        seeds = self.seeds if self.arms[arm].seeded else 1
+        return [self.cell(data, arm, choice["chosen"], seed, final=True) for seed in range(seeds)]
+
+
+def read_plan(app: str, profile: str) -> Plan:
+    """Read a profile and find its arms and data sets. Raises `UserError` for anything that does not fit."""
+    config = project_root() / "configs" / app / "compare.yaml"
+    wanted = read_profile(config, profile)
+    known = load_arms(app, wanted.budget)
+    if missing := [arm for arm in wanted.arms if arm not in known]:
+        raise UserError(f"{config} names the arm {missing[0]}: use one of {', '.join(known)}.")
+    arms = {name: known[name] for name in wanted.arms}
+    check_trials(arms, f"apps/{app}/compare.py")
+    data = {name: data_sha256(app, name) for name in wanted.data}
+    return Plan(app, profile, data, arms, wanted.seeds, wanted.budget)
+
+
+def load_arms(app: str, budget: dict[str, Any]) -> dict[str, Arm]:
+    """Return the arms that an app offers for a budget."""
+    arms: dict[str, Arm] = app_module(app, "compare").arms(budget)
+    return arms
+
+
+def data_sha256(app: str, name: str) -> str:
+    """Return the sha256 of a data set.
+
+    An app with generated data says it itself: `data_sha256(name)` in its compare.py, which may return None
+    for a name that it leaves to the catalogue. Sets of the catalogue are fetched, and their file is hashed.
+    """
+    own = getattr(app_module(app, "compare"), "data_sha256", None)
+    if own is not None and (answer := own(name)) is not None:
+        return str(answer)
+    from apps.common.catalogue import fetch
+
+    with fetch(app, name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""Every page and picture, made again from the result files."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from apps.common.compare.markers import fill, pages
+from apps.common.compare.page import render
+from apps.common.compare.places import PROFILES, results_file, results_folder
+from apps.common.compare.results import read_results
+from apps.common.discovery import project_root
+from apps.common.errors import UserError
+from apps.common.files import write_text
+
+
+def refresh_pages() -> None:
+    """Write again all that is made from `docs/results/*.json`: pictures, and the parts between markers.
+
+    Raises `UserError`, with no page changed, where a result file or a marker is not as it should be.
+    """
+    from apps.common.compare.picture import (
+        draw,
+    )  # late: it brings matplotlib along, which a cell does not need
+
+    pictures = {}
+    for path in sorted(results_folder().glob("*.json")):
+        if "intervals" in (results := read_results(path)):
+            pictures[path.with_suffix(".svg")] = draw(results)
+    for path, text in {**stale_pages(), **pictures}.items():
+        write_text(path, text)
+
+
+def stale_pages() -> dict[Path, str]:
+    """Return the pages that differ from what the result files say, with the text that they should have."""
+    stale = {}
+    for page in pages(project_root()):
+        text = page.read_text(encoding="utf-8")
+        if (fresh := fill(page, text, partial(section, page))) != text:
+            stale[page] = fresh
+    return stale
+
+
+def section(page: Path, app: str, profile: str) -> str:
+    """Return what stands between the markers of (app, profile) on a page."""
+    if profile not in PROFILES:
+        raise UserError(f"{page} has a marker of the profile {profile}: use one of {', '.join(PROFILES)}.")
+    path = results_file(app, profile)
+    if not path.exists():
+        return f"No results yet: `make compare APP={app} PROFILE={profile}` writes them."
+    picture = Path(os.path.relpath(path.with_suffix(".svg"), page.parent)).as_posix()
+    return render(read_results(path), picture)

@@ -1,0 +1,40 @@
+"""The only way to read and to write a result file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from apps.common.compare.conform import fault
+from apps.common.compare.schema import Results
+from apps.common.errors import UserError
+from apps.common.files import write_text
+
+
+def validate(results: Any, name: str) -> Results:
+    """Return `results` if it keeps the schema and its rows differ. Raises `UserError` naming the field."""
+    if wrong := fault(results, Results, "the file"):
+        raise UserError(f"{name}: {wrong}; write it with `make compare` or `make bench`, not by hand.")
+    checked: Results = results
+    places = [(row["data"], row["slice"], row["arm"], row["seed"], row["metric"]) for row in checked["rows"]]
+    if len(set(places)) < len(places):
+        raise UserError(f"{name}: a measurement is there twice; write it again with `make compare`.")
+    return checked
+
+
+def read_results(path: Path) -> Results:
+    """Read and validate a result file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: restore it, or write it again.") from error
+    return validate(content, str(path))
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Validate and write a result file, whole or not at all."""
+    validate(results, str(path))
+    write_text(path, json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number")
