@@ -20,7 +20,7 @@ class DLinear(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {kernel}")
-        self.kernel = kernel
+        self.kernel, self.horizon = kernel, horizon
         self.trend = nn.Linear(context, horizon)
         self.remainder = nn.Linear(context, horizon)
 
@@ -32,7 +32,9 @@ class DLinear(nn.Module):
         return forecast
 
     def forecast(self, context: Tensor, context_mask: Tensor, horizon: int) -> Tensor:
-        """The first `horizon` steps of the forecast. Returns (B, horizon)."""
+        """Return the first `horizon` steps, (B, horizon). Raises ValueError beyond those it was made for."""
+        if horizon > self.horizon:
+            raise ValueError(f"this DLinear forecasts {self.horizon} steps, not {horizon}")
         steps: Tensor = self(context, context_mask)[:, :horizon]
         return steps
 

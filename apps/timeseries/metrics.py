@@ -1,8 +1,8 @@
 """Forecast errors by window, missing values left out.
 
-Each function takes forecast and target (..., H) and a mask (..., H), True where the target was observed (None:
-everywhere). It returns the error of each window (...), NaN where no step was observed; `average` is the mean of
-the windows that have an error. To get errors by step, pass the transposed tensors (H, B).
+Each function takes forecast and target (..., H) and a mask (..., H), True where the target was observed;
+without a mask all of it was. It returns the error of each window (...), NaN where no step was observed, and
+`average` the mean of the windows that have one. To get errors by step, pass transposed tensors (H, B).
 """
 
 from __future__ import annotations

@@ -34,6 +34,14 @@ def test_every_weight_gets_gradient():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_a_shorter_forecast_is_the_beginning_of_the_whole_and_a_longer_one_is_refused():
+    torch.manual_seed(0)
+    model, values, mask = DLinear(30, 7), torch.randn(4, 30), torch.ones(4, 30, dtype=torch.bool)
+    assert torch.equal(model.forecast(values, mask, 3), model(values, mask)[:, :3])
+    with pytest.raises(ValueError, match="forecasts 7 steps, not 8"):
+        model.forecast(values, mask, 8)
+
+
 def test_an_even_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel must be odd, got 24"):
         DLinear(30, 7, kernel=24)
