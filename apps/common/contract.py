@@ -8,19 +8,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from apps.common.discovery import app_names, configs, project_root
+import yaml
+
+from apps.common.discovery import app_module, app_names, configs, project_root
 from apps.common.errors import UserError
 
 FILES = ("__init__", "data", "model", "task", "metrics", "evaluate", "predict", "compare")
 CONFIGS = ("default", "compare")
+PROFILES = ("quick", "full")
 SECTIONS = ("Problem", "Model", "Data", "Commands", "Results", "Limits")
 
 
 def check_app(app: str) -> list[str]:
     """Return what an app lacks of the contract, one sentence each; empty when it has everything.
 
-    The contract: its files, names and folders; a README with the usual sections; a model without Lightning; no
-    import of another app; every config builds its data, model and trainer.
+    The contract: its files, names and folders; a README with the usual sections; a model without Lightning;
+    no import of another app; every config builds its data, model and trainer.
     """
     faults = [*_missing_files(app), *_missing_sections(app), *_wrong_imports(app)]
     return faults or [*_missing_names(app), *_broken_configs(app)]
@@ -42,7 +45,43 @@ def build(app: str, config: Path, *options: str) -> Any:
         def _run_subcommand(self, subcommand: str) -> None:
             """Run nothing."""
 
-    return Builder(app, config.stem, ["fit", "--config", str(config), "--trainer.fast_dev_run", "1", *options])
+    return Builder(
+        app, config.stem, ["fit", "--config", str(config), "--trainer.fast_dev_run", "1", *options]
+    )
+
+
+def with_router(config: Path, class_path: str) -> dict[str, Any]:
+    """Return the content of a config with each of its routers exchanged for another.
+
+    Raises UserError where the config names no router.
+    """
+    content: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if not _exchange(content, class_path):
+        raise UserError(f"{config} names no router: give its MoE block one by class_path.")
+    return content
+
+
+def _exchange(node: Any, class_path: str) -> int:
+    """Put the router `class_path` in place of every router below a node; return how many there were."""
+    if isinstance(node, list):
+        return sum(_exchange(value, class_path) for value in node)
+    if not isinstance(node, dict):
+        return 0
+    if _is_router(node.get("class_path")):
+        node.clear()
+        node["class_path"] = class_path
+        return 1
+    return sum(_exchange(value, class_path) for value in node.values())
+
+
+def _is_router(class_path: object) -> bool:
+    from collegium.routers import Router
+
+    if not isinstance(class_path, str) or "." not in class_path:
+        return False
+    module, _, name = class_path.rpartition(".")
+    found = getattr(import_module(module), name, None)
+    return inspect.isclass(found) and issubclass(found, Router)
 
 
 def imports(file: Path) -> set[str]:
@@ -57,7 +96,7 @@ def imports(file: Path) -> set[str]:
 
 
 def foreign_imports(folder: Path, allowed: set[str]) -> dict[str, set[str]]:
-    """Return, for each source file below `folder`, the packages it imports beside `allowed` and the standard ones."""
+    """Return, for each file of a folder, the packages it imports beside `allowed` and the standard ones."""
     known = allowed | sys.stdlib_module_names
     found = {
         str(file.relative_to(folder)): {name.partition(".")[0] for name in imports(file)} - known
@@ -110,7 +149,7 @@ def _missing_names(app: str) -> Iterator[str]:
     from apps.common.task import MoETask
 
     for module, name, base in (("data", "Data", LightningDataModule), ("task", "Task", MoETask)):
-        found = getattr(import_module(f"apps.{app}.{module}"), name, None)
+        found = getattr(app_module(app, module), name, None)
         if not (inspect.isclass(found) and issubclass(found, base)):
             yield f"apps/{app}/{module}.py has no class {name}({base.__name__})"
     functions = (
@@ -120,7 +159,7 @@ def _missing_names(app: str) -> Iterator[str]:
     )
     for module, parameters in functions:
         name = "arms" if module == "compare" else module
-        function = getattr(import_module(f"apps.{app}.{module}"), name, None)
+        function = getattr(app_module(app, module), name, None)
         if not parameters <= _parameters(function):
             yield f"apps/{app}/{module}.py has no function {name} with {', '.join(sorted(parameters))}"
 
@@ -133,5 +172,21 @@ def _broken_configs(app: str) -> Iterator[str]:
     for config in training_configs(app):
         try:
             build(app, config)
+            with_router(config, "collegium.routers.TopK")
         except UserError as error:
             yield str(error)
+    yield from _broken_profiles(app)
+
+
+def _broken_profiles(app: str) -> Iterator[str]:
+    from apps.common.compare.plan import load_arms
+    from apps.common.compare.profile import read_profile
+
+    for name in PROFILES:
+        try:
+            profile = read_profile(project_root() / "configs" / app / "compare.yaml", name)
+            unknown = set(profile.arms) - set(load_arms(app, profile.budget))
+        except UserError as error:
+            yield str(error)
+        else:
+            yield from (f"apps/{app}/compare.py has no arm {arm}" for arm in sorted(unknown))

@@ -1,0 +1,1 @@
+"""Classification of rows of numbers by a routed network."""

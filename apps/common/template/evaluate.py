@@ -1,0 +1,75 @@
+"""The metrics script: a run on held-out rows, measured."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from apps.common.files import write_text
+from apps.common.report import write_report
+from apps.common.runs import Run, find_run, load_checkpoint
+from apps.common.template.data import Data
+from apps.common.template.metrics import hits, log_loss
+from apps.common.template.report import sections
+from apps.common.template.task import Task
+
+APP = "template"
+
+
+def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "validation") -> None:
+    """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
+
+    Args:
+        run: a folder runs/template/<config>/<n>; the newest by default.
+        split: choose on validation; open the test rows once, when all is chosen.
+    """
+    found = find_run(APP, run)
+    task, data = load_run(found)
+    data.setup()
+    rows = measure(task, data, split)
+    show(rows, f"{found.path}, {split} rows")
+    out = found.path / "evaluation" / split
+    write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows}, indent=2))
+    write_report(out / "report.html", f"{APP}: {split} rows", sections(task, data, split))
+    print(f"Report: {out / 'report.html'}")
+
+
+def load_run(run: Run) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+    load_checkpoint(run.best, APP)
+    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
+    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
+
+
+@torch.no_grad()
+def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
+    """Rows of {slice, rows, accuracy, log_loss}: all, and by class."""
+    x, label = data.part(split)
+    logits = task.network(x)
+    right, loss = hits(logits, label), log_loss(logits, label)
+    slices = {"all": torch.ones_like(label, dtype=torch.bool)}
+    slices |= {name: label == i for i, name in enumerate(data.classes)}
+    return [
+        {
+            "slice": name,
+            "rows": int(own.sum()),
+            "accuracy": round(float(right[own].mean()), 6),
+            "log_loss": round(float(loss[own].mean()), 6),
+        }
+        for name, own in slices.items()
+        if own.any()
+    ]
+
+
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    """Print the rows."""
+    grid = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        grid.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        grid.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(grid)

@@ -1,0 +1,64 @@
+"""Every app keeps the contract, runs with every router of the core, and the packages keep apart."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from collegium import routers
+
+from apps.common.commands import run_lightning
+from apps.common.contract import app_imports, check_app, foreign_imports, training_configs, with_router
+from apps.common.discovery import app_names
+from apps.common.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+APPS = app_names()
+ROUTERS = [
+    name
+    for name in routers.__all__
+    if issubclass(router := getattr(routers, name), routers.Router) and not inspect.isabstract(router)
+]
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_has_what_the_contract_lists(app: str) -> None:
+    assert check_app(app) == []
+
+
+def test_every_config_belongs_to_an_app() -> None:
+    assert {path.parent.name for path in (ROOT / "configs").rglob("*.yaml")} <= set(APPS)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_trains_with_a_router_or_refuses_it_in_one_sentence(
+    app: str, router: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
+    (default,) = (path for path in training_configs(app) if path.stem == "default")
+    config = tmp_path / "default.yaml"
+    config.write_text(yaml.safe_dump(with_router(default, f"collegium.routers.{router}")))
+    refusal = two_steps(app, config)
+    if refusal is not None:
+        assert router in refusal
+        assert "\n" not in refusal
+        built = getattr(routers, router)(8, 4)
+        assert built.needs or not built.causal, f"{router} asks nothing of an app, but: {refusal}"
+
+
+def two_steps(app: str, config: Path) -> str | None:
+    """Train two steps; return the sentence that refuses to."""
+    try:
+        run_lightning(app, ["fit", "--config", str(config), "--trainer.fast_dev_run", "2"])
+    except (UserError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def test_the_core_imports_torch_alone() -> None:
+    assert foreign_imports(ROOT / "core" / "collegium", {"collegium", "torch"}) == {}
+
+
+def test_what_apps_share_knows_no_app() -> None:
+    assert app_imports(ROOT / "apps" / "common") == {}
