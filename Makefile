@@ -75,7 +75,7 @@ bench: .venv-bench/.ready ## Time the MoE layer against its peers (own environme
 	@touch $@
 
 docs: $(ready) ## Build the documentation site into site/
-	.venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 compile = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
