@@ -1,0 +1,222 @@
+"""The arms of the comparison: the routed forecaster, its controls, and what the field would pick instead."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from collegium import inspection
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from apps.common.callbacks import SeedEachStep
+from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
+from apps.common.controls import CONTROLS, Control, MixtureFFN
+from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
+from apps.timeseries.data import Data
+from apps.timeseries.dlinear import DLinear
+from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.model import TimeMoE
+from apps.timeseries.task import Task
+from apps.timeseries.windows import Windows
+
+Forecaster = Callable[[Tensor, Tensor, int], Tensor]
+"""context (B, L), context_mask (B, L), horizon -> (B, H)."""
+
+BLOCKS = 16
+"""Test windows of a horizon are cut, in order of time, into so many blocks: the units of the bootstrap."""
+
+
+def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
+    """Every arm, for one budget: context, horizons, training (see configs/timeseries/compare.yaml)."""
+    mixture = partial(MixtureFFN, **budget["mixture"])
+    found: dict[str, Arm] = {}
+    for kind in CONTROLS:
+        network = partial(_time_moe, feed_forward=Control(kind, mixture))
+        found[kind] = Trained(budget, network, "suffix", {"kind": kind})
+    found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear"})
+    found["ridge"] = Linear(budget)
+    found["seasonal_naive"] = Untrained(budget, _seasonal)
+    found["repeat_last"] = Untrained(budget, _last)
+    return found
+
+
+def _time_moe(budget: Mapping[str, Any], trial: Trial, feed_forward: Callable[[int], nn.Module]) -> nn.Module:
+    return TimeMoE(
+        **budget["network"], horizons=budget["horizons"], dropout=trial["dropout"], feed_forward=feed_forward
+    )
+
+
+def _dlinear(budget: Mapping[str, Any], trial: Trial) -> nn.Module:
+    return DLinear(budget["context"], max(budget["horizons"]))
+
+
+class Trained(Arm):
+    """A network trained by gradient descent; the epoch of least validation error is kept."""
+
+    def __init__(
+        self,
+        budget: Mapping[str, Any],
+        network: Callable[[Mapping[str, Any], Trial], nn.Module],
+        loss_on: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.budget, self.network, self.loss_on, self.settings = budget, network, loss_on, settings
+        self.trials = budget["trials"]["dlinear" if loss_on == "forecast" else "network"]
+
+    def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
+        """Train with Lightning on one set for all horizons at once."""
+        seed_everything(seed, verbose=False)
+        budget = budget_for(data, self.budget)
+        module = module_for(data, budget, seed)
+        task = Task(
+            self.network(budget, trial),
+            loss_on=self.loss_on,
+            validation_horizons=budget["horizons"],
+            balance={"load_balance": budget["balance"]},
+            learning_rate=trial["learning_rate"],
+            warmup_steps=budget["warmup_steps"],
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
+            Trainer(
+                max_epochs=budget["epochs"],
+                gradient_clip_val=1.0,
+                callbacks=[best, SeedEachStep(seed)],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            ).fit(task, module)
+            state = torch.load(Path(best.best_model_path), weights_only=True)["state_dict"]
+        task.load_state_dict(state)
+        network = task.network.eval().cpu()
+        score = float(best.best_model_score)  # type: ignore[arg-type]
+        return Measured(network.forecast, data, budget, score, _cost(network, budget["context"]))
+
+
+class Linear(Arm):
+    """The closed-form ridge on last-value-normalised windows, one map a horizon, one penalty for all."""
+
+    seeded = False
+
+    def __init__(self, budget: Mapping[str, Any]) -> None:
+        self.budget, self.trials = budget, budget["trials"]["ridge"]
+
+    def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
+        """Solve for each horizon."""
+        maps: dict[int, Ridge] = {}
+        budget = budget_for(data, self.budget)
+        for horizon in budget["horizons"]:
+            module = module_for(data, budget, seed, horizon)
+            parts = module.windows("train"), module.windows("validation")
+            maps[horizon] = Ridge.fit(*parts, penalties=[trial["penalty"]])
+        score = float(np.mean([ridge.validation[trial["penalty"]] for ridge in maps.values()]))
+        size = sum(ridge.weight.numel() for ridge in maps.values())
+        cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
+        return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, self.budget, score, cost)
+
+
+class Untrained(Arm):
+    """A rule without parameters."""
+
+    seeded = False
+
+    def __init__(self, budget: Mapping[str, Any], rule: Callable[[Data], Forecaster]) -> None:
+        self.budget, self.rule = budget, rule
+
+    def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
+        """Nothing to fit."""
+        budget = budget_for(data, self.budget)
+        cost = Cost(active_params=0, total_params=0, active_flops=0)
+        return Measured(self.rule(module_for(data, budget, seed)), data, budget, float("nan"), cost)
+
+
+def _seasonal(data: Data) -> Forecaster:
+    return partial(_call_seasonal, season=data.season)
+
+
+def _call_seasonal(context: Tensor, mask: Tensor, horizon: int, season: int) -> Tensor:
+    return seasonal_naive(context, mask, horizon, season)
+
+
+def _last(data: Data) -> Forecaster:
+    return repeat_last
+
+
+class Measured(Fitted):
+    """A forecaster after training; the test windows are read by ``test`` alone."""
+
+    def __init__(
+        self, forecast: Forecaster, data: str, budget: Mapping[str, Any], validation: float, cost: Cost
+    ) -> None:
+        self.forecast, self.data, self.budget = forecast, data, budget
+        self.validation, self.cost = validation, cost
+
+    def test(self) -> Outcome:
+        """MSE and MAE of each horizon, and their mean over horizons as slice `all`."""
+        values: list[Value] = []
+        units: dict[tuple[str, str], np.ndarray] = {}
+        weights: dict[tuple[str, str], np.ndarray] = {}
+        for horizon in self.budget["horizons"]:
+            windows = module_for(self.data, self.budget, 0, horizon).windows("test")
+            for metric, error in self._errors(windows).items():
+                place = (str(horizon), metric)
+                values.append(Value(*place, float(average(error)), False))
+                units[place], weights[place] = blocks(error, windows.start)
+        for metric in ("mse", "mae"):
+            places = [(str(horizon), metric) for horizon in self.budget["horizons"]]
+            shares = [units[p] * weights[p] / weights[p].sum() * BLOCKS for p in places]
+            units["all", metric] = np.mean(shares, axis=0)
+            values.append(Value("all", metric, float(units["all", metric].mean()), False))
+        return Outcome(values, units, self.cost, weights)
+
+    @torch.no_grad()
+    def _errors(self, windows: Windows) -> dict[str, Tensor]:
+        found: dict[str, list[Tensor]] = {"mse": [], "mae": []}
+        for batch in windows.batches(512):
+            forecast = self.forecast(batch["context"], batch["context_mask"], windows.horizon)
+            for name, metric in (("mse", mse), ("mae", mae)):
+                found[name].append(metric(forecast, batch["target"], batch["target_mask"]))
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
+    """The budget with what it says of one set in particular, below `sets`."""
+    return {**budget, **budget.get("sets", {}).get(data, {})}
+
+
+def module_for(name: str, budget: Mapping[str, Any], seed: int, horizon: int | None = None) -> Data:
+    """The data module of one set; the horizon is the longest of the budget unless given."""
+    module = Data(
+        name=name,
+        context=budget["context"],
+        horizon=horizon or max(budget["horizons"]),
+        batch_size=budget["batch_size"],
+        max_windows_per_epoch=budget["windows_per_epoch"],
+        validation_stride=budget["validation_stride"],
+        seed=seed,
+    )
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+def blocks(error: Tensor, start: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and number of windows of each block of neighbouring starts, over all series, NaN left out."""
+    begin, span = int(start.min()), int(start.max() - start.min()) + 1
+    block = ((start - begin) * BLOCKS // span).numpy()
+    known = ~error.isnan().numpy()
+    sizes = np.bincount(block[known], minlength=BLOCKS).astype(float)
+    sums = np.bincount(block[known], error.double().numpy()[known], minlength=BLOCKS)
+    return sums / np.maximum(sizes, 1), sizes
+
+
+def _cost(network: nn.Module, context: int) -> Cost:
+    active, total = inspection.parameters(network)
+    window = torch.zeros(1, context), torch.ones(1, context, dtype=torch.bool)
+    flops = inspection.flops(network, *window)
+    return Cost(active_params=active, total_params=total, active_flops=float(flops))

@@ -1,0 +1,129 @@
+"""The metrics script: forecasts of a run on held-out windows, measured."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import yaml
+from lightning import Trainer
+from rich.console import Console
+from rich.table import Table as Grid
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from apps.common.files import write_text
+from apps.common.report import write_report
+from apps.common.runs import Run, find_run, load_checkpoint
+from apps.timeseries import report
+from apps.timeseries.data import Data
+from apps.timeseries.metrics import average, mae, mase, mse, smape
+from apps.timeseries.task import Task
+from apps.timeseries.windows import Windows, already_a_batch
+
+APP = "timeseries"
+
+
+def evaluate(
+    run: Path | None = None,
+    split: Literal["validation", "test"] = "validation",
+    path: Path | None = None,
+    horizon: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
+
+    Args:
+        run: a folder runs/timeseries/<config>/<n>; the newest by default.
+        split: choose on validation; open the test windows once, when all is chosen.
+        path: another file than the run was trained on, in the same format and split.
+        horizon: steps to forecast; the run's by default.
+        out: folder of the two files; by default evaluation/<split> in the run's folder.
+    """
+    found = find_run(APP, run)
+    task, data = load_run(found, path=path, horizon=horizon)
+    data.setup()
+    rows = measure(task, data, split)
+    show(rows, f"{found.path}, {split} windows, horizon {data.horizon}")
+    out = out or found.path / "evaluation" / split
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(
+        out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
+    )
+    write_report(out / "report.html", f"{APP}: {split} windows", report.sections(task, data, split))
+    print(f"Report: {out / 'report.html'}")
+
+
+def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+    load_checkpoint(run.best, APP)
+    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
+    if path is not None:
+        options |= {"path": path, "name": None}
+    if horizon is not None:
+        options["horizon"] = horizon
+    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
+
+
+def forecast(task: Task, windows: Windows, batch_size: int = 512) -> Tensor:
+    """Forecasts (W, H) of all windows, on the scale of the data, with a progress bar."""
+    loader = DataLoader(windows, batch_size, collate_fn=already_a_batch)
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
+    parts = trainer.predict(task, loader)
+    return torch.cat([part for part in parts or [] if isinstance(part, Tensor)])
+
+
+class Errors(NamedTuple):
+    """Errors of each window (W,): mse, mae, mase on the scale of the data, smape in its units."""
+
+    mse: Tensor
+    mae: Tensor
+    mase: Tensor
+    smape: Tensor
+
+
+def errors(forecasts: Tensor, windows: Windows, data: Data, steps: slice = slice(None)) -> Errors:
+    """Errors of forecasts (W, H) over some steps of the horizon, missing targets left out."""
+    batch = windows.__getitems__(torch.arange(len(windows)))
+    target, mask = batch["target"][:, steps], batch["target_mask"][:, steps]
+    channel, forecasts = batch["channel"], forecasts[:, steps]
+    units = data.restore(forecasts, channel), data.restore(target, channel)
+    scale = data.naive_error()[channel]
+    return Errors(
+        mse(forecasts, target, mask),
+        mae(forecasts, target, mask),
+        mase(forecasts, target, scale, mask),
+        smape(*units, mask),
+    )
+
+
+def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
+    """Rows of {slice, windows, mse, mae, mase, smape}: all, by quarter of the horizon, by series."""
+    windows = data.windows(split)
+    forecasts = forecast(task, windows)
+    whole = errors(forecasts, windows, data)
+    rows = [_row("all", whole)]
+    quarter = -(-data.horizon // 4)
+    for first in range(0, data.horizon, quarter) if data.horizon > 4 else ():
+        last = min(first + quarter, data.horizon)
+        rows.append(_row(f"steps {first + 1}-{last}", errors(forecasts, windows, data, slice(first, last))))
+    if len(data.names) > 1:
+        for channel, name in enumerate(data.names):
+            chosen = windows.channel == channel
+            rows.append(_row(name, Errors(*(error[chosen] for error in whole))))
+    return rows
+
+
+def _row(name: str, error: Errors) -> dict[str, Any]:
+    means = {metric: round(float(average(values)), 6) for metric, values in error._asdict().items()}
+    return {"slice": name, "windows": len(error.mse), **means}
+
+
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    """Print the rows."""
+    grid = Grid(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        grid.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        grid.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(grid)

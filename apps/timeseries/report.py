@@ -1,0 +1,132 @@
+"""The pictures of a forecaster's report."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from collegium import Routing, inspection, record
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from apps.common.report import Section
+from apps.timeseries.data import Data
+from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.model import TimeMoE
+from apps.timeseries.task import Task
+from apps.timeseries.windows import Windows
+
+SAMPLE = 1024
+
+
+def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
+    """Forecasts with their context, error by step of the horizon, and who serves which hour and series."""
+    windows = data.windows(split)
+    rows = torch.linspace(0, len(windows) - 1, min(SAMPLE, len(windows))).long()
+    batch = {name: value.to(task.device) for name, value in windows.__getitems__(rows).items()}
+    with torch.no_grad():
+        forecasts = task.eval().predict_step(batch).cpu()
+    parts = [_examples(forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]
+    if isinstance(task.network, TimeMoE):
+        with torch.no_grad(), record(task.network) as routings:
+            task.network(batch["context"], batch["context_mask"])
+        if routings:
+            parts.append(_experts(routings, rows, windows, data, task.network.patch))
+    return parts
+
+
+def _examples(forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> Section:
+    """A forecast of each of up to six series, from the middle of the split."""
+    channels = np.linspace(0, len(data.names) - 1, min(6, len(data.names))).round().astype(int)
+    figure = Figure(figsize=(9, 2.2 * -(-len(channels) // 2)), layout="constrained")
+    grid = figure.subplots(-(-len(channels) // 2), min(2, len(channels)), squeeze=False).flat
+    for axes, channel in zip(grid, channels, strict=False):
+        own = (windows.channel[rows] == channel).nonzero().flatten()
+        if len(own):
+            i = int(own[len(own) // 2])
+            _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
+            axes.set_title(data.names[channel], fontsize=9)
+    figure.axes[0].legend(fontsize=8)
+    text = "Context, truth and forecast of one window a series, in the units of the data."
+    return Section("Forecasts", text, [figure])
+
+
+def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data: Data) -> None:
+    batch = windows.__getitems__([row])
+    steps = np.arange(1, len(forecast) + 1)
+    shown = min(windows.context, 2 * len(forecast))
+
+    def units(values: Tensor, mask: Tensor | None = None) -> np.ndarray:
+        restored = data.restore(values[None], batch["channel"])[0]
+        return (restored if mask is None else restored.where(mask, torch.nan)).numpy()
+
+    past = units(batch["context"][0], batch["context_mask"][0])[-shown:]
+    axes.plot(np.arange(1 - shown, 1), past, color="0.45", lw=1, label="context")
+    axes.plot(steps, units(batch["target"][0], batch["target_mask"][0]), color="black", lw=1, label="truth")
+    axes.plot(steps, units(forecast), color="tab:red", lw=1.3, label="forecast")
+    axes.axvline(0.5, color="0.8", lw=0.8, zorder=0)
+    axes.tick_params(labelsize=8)
+
+
+def _by_step(forecasts: Tensor, rows: Tensor, windows: Windows) -> Section:
+    batch = windows.__getitems__(rows)
+    target, mask = batch["target"], batch["target_mask"]
+    last = batch["context"][:, -1:].expand_as(target)
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    for axes, name, metric in zip(figure.subplots(1, 2), ("MSE", "MAE"), (mse, mae), strict=True):
+        for guess, label, colour in ((forecasts, "model", "tab:red"), (last, "repeat last", "0.6")):
+            axes.plot(
+                range(1, target.shape[1] + 1), metric(guess.T, target.T, mask.T), color=colour, label=label
+            )
+        axes.set(xlabel="step of the horizon", title=name, ylim=(0, None))
+    figure.axes[0].legend(fontsize=8)
+    total = float(average(mse(forecasts, target, mask)))
+    text = f"{len(rows)} windows, evenly spaced, on the scale of training; MSE of all steps {total:.4f}."
+    return Section("Error by step", text, [figure])
+
+
+def _experts(
+    routings: dict[str, list[Routing]], rows: Tensor, windows: Windows, data: Data, patch: int
+) -> Section:
+    """Heat maps of expert by hour and by series, a row a layer, with mutual information."""
+    channel, hour = token_labels(rows, windows, patch)
+    labels = {"series": (channel, list(data.names))}
+    if int(hour.min()) >= 0:
+        labels["hour of day"] = (hour, [str(h) for h in range(24)])
+    figure = Figure(figsize=(9, 2.4 * len(routings)), layout="constrained")
+    grid = figure.subplots(len(routings), len(labels), squeeze=False)
+    table = []
+    for line, (name, calls) in zip(grid, routings.items(), strict=True):
+        row: dict[str, object] = {"layer": name}
+        for axes, (what, (label, names)) in zip(line, labels.items(), strict=True):
+            row[f"tells {what}"] = round(inspection.mutual_information(calls[0], label), 3)
+            _heat_map(axes, calls[0], label, names)
+            axes.set(title=f"{name}: expert by {what}", xlabel=what, ylabel="expert")
+            axes.title.set_fontsize(9)
+        table.append(row)
+    text = (
+        "Share of each expert in the tokens of a series, or of an hour (that of a token's last point). The "
+        "table gives mutual information over the entropy of the label: 1 where the expert tells it, 0 where "
+        "it says nothing."
+    )
+    return Section("Who serves what", text, [figure], table)
+
+
+def _heat_map(axes: Axes, routing: Routing, label: Tensor, names: list[str]) -> None:
+    share = torch.zeros(routing.num_experts, len(names))
+    ones = torch.ones(len(routing.token))
+    share.index_put_((routing.expert.cpu(), label[routing.token.cpu()]), ones, accumulate=True)
+    axes.imshow(share / share.sum(0), aspect="auto", vmin=0, cmap="viridis")  # no token: 0 / 0, left white
+    few = len(names) <= 12
+    axes.set_xticks(range(0, len(names), 1 if few else 3))
+    axes.set_xticklabels(names if few else names[::3], rotation=60 if few else 0, fontsize=7)
+
+
+def token_labels(rows: Tensor, windows: Windows, patch: int) -> tuple[Tensor, Tensor]:
+    """Series and hour (-1 where there is no clock) of each token's last point, both (B * N,)."""
+    tokens = -(-windows.context // patch)
+    end = windows.context - 1 - patch * torch.arange(tokens - 1, -1, -1)
+    channel = windows.channel[rows]
+    first = windows.line.first[channel] + windows.start[rows]
+    hour = windows.line.hour[first[:, None] + end].long()
+    return channel[:, None].expand(-1, tokens).reshape(-1), hour.reshape(-1)

@@ -1,0 +1,122 @@
+"""Losses: what each token is asked for, and on which scale."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from apps.timeseries.dlinear import DLinear
+from apps.timeseries.model import TimeMoE
+from apps.timeseries.task import Task, following, huber
+
+
+def network(**options: object) -> TimeMoE:
+    torch.manual_seed(0)
+    return TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(4, 8), **options)
+
+
+def batch(length: int = 24, horizon: int = 8, size: int = 5) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    series = torch.randn(size, length + horizon).cumsum(1)
+    mask = torch.ones_like(series, dtype=torch.bool)
+    return {
+        "context": series[:, :length],
+        "context_mask": mask[:, :length],
+        "target": series[:, length:],
+        "target_mask": mask[:, length:],
+    }
+
+
+@pytest.mark.parametrize(("length", "horizon"), [(8, 4), (7, 4), (8, 9), (3, 2)])
+def test_following_gives_each_token_what_comes_after_it(length: int, horizon: int) -> None:
+    patch, future = 4, 6
+    series = torch.arange(1.0, length + future + 1)[None]
+    found = following(series[:, :length], series[:, length:], patch, horizon)
+    tokens = -(-length // patch)
+    for n in range(tokens):
+        end = length - (tokens - 1 - n) * patch
+        expected = [series[0, i].item() if i < length + future else 0.0 for i in range(end, end + horizon)]
+        assert found[0, n].tolist() == expected
+
+
+def test_huber_by_hand() -> None:
+    error = torch.tensor([[0.5, -3.0, 99.0]])
+    mask = torch.tensor([[True, True, False]])
+    expected = (0.5 * 0.25 + 2.0 * (3.0 - 1.0)) / 2
+    assert huber(error, torch.zeros(1, 3), mask, delta=2.0).item() == pytest.approx(expected)
+    assert huber(error, torch.full((1, 3), torch.nan), mask & False, delta=2.0).item() == 0.0
+
+
+def test_small_errors_cost_half_their_square() -> None:
+    error = torch.rand(4, 6)
+    everything = torch.ones(4, 6, dtype=torch.bool)
+    assert torch.allclose(huber(error, torch.zeros(4, 6), everything, 2.0), 0.5 * error.square().mean())
+
+
+def test_the_last_token_learns_to_forecast_as_it_will_be_used() -> None:
+    """With one head and one token, the loss is the Huber loss of `forecast` in deviations of the window."""
+    task = Task(TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,)), loss_on="last", balance={}).eval()
+    data = batch()
+    loss, _ = task._token_loss(data)
+    forecast = task.network.forecast(data["context"], data["context_mask"], 8)
+    scale = data["context"].std(1, correction=0, keepdim=True)
+    expected = huber(forecast / scale, data["target"] / scale, data["target_mask"], 2.0)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_in_a_suffix_the_scale_knows_nothing_of_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, data = Task(network(), loss_on="suffix", balance={}).eval(), batch()
+    monkeypatch.setattr(task, "_first_token", lambda tokens: 3)
+    seen = 16  # points up to the end of token 3
+
+    def loss_of_first_token(values: Tensor) -> Tensor:
+        captured: list[Tensor] = []
+        monkeypatch.setattr(
+            task, "forward_with_balance", lambda v, m, last: (captured.append(v), (task.network(v, m), 0.0))[1]
+        )
+        task._token_loss({**data, "context": values})
+        return captured[0][:, :seen]
+
+    later = data["context"].clone()
+    later[:, seen:] += 10.0
+    torch.testing.assert_close(loss_of_first_token(data["context"]), loss_of_first_token(later))
+
+
+def test_missing_targets_have_no_share_in_the_loss() -> None:
+    task, data = Task(network(), loss_on="every", balance={}).eval(), batch()
+    data["target_mask"] = data["target_mask"].clone()
+    data["target_mask"][:, 3:] = False
+    changed = {**data, "target": data["target"].masked_fill(~data["target_mask"], 1e6)}
+    torch.testing.assert_close(task._token_loss(data)[0], task._token_loss(changed)[0])
+
+
+@pytest.mark.parametrize("loss_on", ["suffix", "every", "last"])
+def test_training_lowers_the_loss(loss_on: str) -> None:
+    task, data = Task(network(), loss_on=loss_on, learning_rate=1e-2), batch(size=16)
+    optimizer = torch.optim.Adam(task.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(40):
+        torch.manual_seed(0)
+        loss, penalty = task._token_loss(data)
+        optimizer.zero_grad()
+        (loss + penalty).backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_networks_without_tokens_learn_from_their_forecast() -> None:
+    with pytest.raises(ValueError, match="set loss_on to 'forecast'"):
+        Task(DLinear(24, 8))
+    assert isinstance(Task(DLinear(24, 8), loss_on="forecast").network, nn.Module)
+
+
+def test_validation_averages_over_its_horizons() -> None:
+    task, data = Task(network(), validation_horizons=[4, 8], balance={}).eval(), batch()
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **_: logged.__setitem__(name, float(value))  # type: ignore[assignment,method-assign]
+    task.validation_step(data, 0)
+    errors = []
+    for horizon in (4, 8):
+        forecast = task.network.forecast(data["context"], data["context_mask"], horizon)
+        errors.append((forecast - data["target"][:, :horizon]).square().mean().item())
+    assert logged["val/loss"] == logged["val/mse"] == pytest.approx(sum(errors) / 2, rel=1e-5)
