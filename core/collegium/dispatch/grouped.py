@@ -35,7 +35,7 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
         return _batched(x, counts, up, down, activation)
-    y: Tensor = _GroupedMLP.apply(x, up, down, counts, activation)
+    y: Tensor = _apply_eagerly(x, up, down, counts, activation)
     return y
 
 
@@ -71,6 +71,10 @@ class _GroupedMLP(torch.autograd.Function):
             return (*grads, None, None)
         run = _grouped_backward if _use_grouped_mm(x, up, down) else _loop_backward
         return (*run(grad.contiguous(), x, up, down, counts, z, ctx.activation), None, None)
+
+
+# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
+_apply_eagerly = torch.compiler.disable(_GroupedMLP.apply)
 
 
 def _use_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:

@@ -1,0 +1,246 @@
+"""The layer: shapes, refusals, recording, copying, checkpointing."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from collegium import Context, MoE, Routing, balance, check_causal, experts, record, routers
+from collegium.layer import moe_layers
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from tests.core.reference import plain_moe
+
+D, E = 6, 4
+
+
+def layer(**options: object) -> MoE:
+    return MoE(routers.TopK(D, E), experts.MLP(D, E, hidden=5), **options)  # type: ignore[arg-type]
+
+
+class Net(nn.Module):
+    """Two MoE layers, the second called twice, the routing of the first handed on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([layer(), layer()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.blocks
+        y, routing = first(x, return_routing=True)
+        return second(x + second(x + y, None, routing))
+
+
+def test_any_leading_dims_are_tokens() -> None:
+    moe, x = layer(), torch.randn(2, 3, 5, D)
+    y = moe(x)
+    assert y.shape == x.shape
+    torch.testing.assert_close(y.view(-1, D), moe(x.view(-1, D)))
+    torch.testing.assert_close(moe(x[1, 2, 3]), y[1, 2, 3])
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+@pytest.mark.parametrize("shape", [(0, D), (3, 0, D), (0, 4, D)])
+def test_no_tokens_give_no_tokens(shape: tuple[int, ...], dispatch: str) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    moe = layer(dispatch=dispatch)
+    y = moe(x)
+    assert y.shape == shape
+    y.sum().backward()
+    assert not any(p.grad.any() for p in moe.parameters())
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+def test_a_batch_of_masked_tokens_gives_zeros(dispatch: str) -> None:
+    mask = torch.zeros(2, 3, dtype=torch.bool)
+    assert not layer(dispatch=dispatch)(torch.randn(2, 3, D), Context(mask=mask)).any()
+
+
+def test_shared_is_added_for_every_token_masked_ones_too() -> None:
+    shared, x = nn.Linear(D, D), torch.randn(2, 3, D)
+    moe = layer(shared=shared)
+    mask = torch.tensor([[True, False, True], [False, True, True]])
+    routed = MoE(moe.router, moe.experts)(x, Context(mask=mask))
+    torch.testing.assert_close(moe(x, Context(mask=mask)), routed + shared(x))
+
+
+def test_a_combiner_replaces_the_weighted_sum() -> None:
+    class Stacked(nn.Module):
+        def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:
+            return routing.stack(y)
+
+    block = experts.MLP(D, E, hidden=5, out_dim=3)
+    moe, x = MoE(routers.AllExperts(D, E), block, combiner=Stacked()), torch.randn(2, 3, D)
+    y, routing = moe(x, return_routing=True)
+    assert y.shape == (2, 3, E, 3)
+    mixed = torch.einsum("...eo,...e->...o", y, routing.probs.view(2, 3, E))
+    torch.testing.assert_close(mixed, MoE(moe.router, block)(x))
+
+
+def test_items_of_two_dims_reach_the_router_flat() -> None:
+    block = experts.ExpertList([nn.Linear(D, 2) for _ in range(E)], item_ndim=2)
+    moe, x = MoE(routers.TopK(3 * D, E), block).double(), torch.randn(5, 7, 3, D, dtype=torch.float64)
+    y, routing = moe(x, return_routing=True)
+    assert y.shape == (5, 7, 3, 2)
+    torch.testing.assert_close(y.flatten(0, 1), plain_moe(x.flatten(0, 1), routing, block, (3, 2)))
+
+
+def test_experts_get_the_context_they_need_by_row() -> None:
+    class Timed(experts.Experts):
+        needs = ("time",)
+
+        def forward(self, x: Tensor, counts: Tensor | int, *, time: Tensor) -> Tensor:
+            return x * time[:, None]
+
+    time, x = torch.rand(2, 3), torch.randn(2, 3, D)
+    for dispatch in ("auto", "dense"):
+        moe = MoE(routers.TopK(D, E, renormalize=True), Timed(E), dispatch=dispatch)
+        torch.testing.assert_close(moe(x, Context(time=time)), x * time[..., None])
+        with pytest.raises(ValueError, match=r"Timed needs context\.time"):
+            moe(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"experts": experts.Copy(3)}, "chooses among 4 experts, the block has 3"),
+        ({"dispatch": "padded"}, "unknown dispatch 'padded': choose 'auto' or 'dense'"),
+        ({"dispatch": "dense", "combiner": nn.Identity()}, "leave combiner out"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        MoE(**{"router": routers.TopK(D, E), "experts": experts.Copy(E), **options})  # type: ignore[arg-type]
+
+
+def test_context_of_other_leading_dims_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"context\.mask has shape \(6,\).*leading dims \(2, 3\)"):
+        layer()(torch.randn(2, 3, D), Context(mask=torch.ones(6, dtype=torch.bool)))
+
+
+def test_previous_reaches_the_router() -> None:
+    class Follow(routers.Router):
+        def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+            assert previous is not None
+            return previous
+
+    first, x = layer(), torch.randn(5, D)
+    _, routing = first(x, return_routing=True)
+    _, followed = MoE(Follow(D, E), experts.Copy(E))(x, None, routing, return_routing=True)
+    assert followed is routing
+
+
+def test_record_collects_every_call_by_layer() -> None:
+    net, x = Net(), torch.randn(5, D)
+    with record(net) as routings:
+        net(x)
+        net(x[:2])
+    assert {name: [r.num_tokens for r in calls] for name, calls in routings.items()} == {
+        "blocks.0": [5, 2],
+        "blocks.1": [5, 5, 2, 2],
+    }
+    net(x)
+    assert len(routings["blocks.0"]) == 2
+
+
+def test_record_gives_what_the_layer_used() -> None:
+    moe, x = layer(), torch.randn(5, D)
+    with record(moe) as routings:
+        _, routing = moe(x, return_routing=True)
+    assert routings[""] == [routing]
+
+
+def test_records_nest_and_leave_nothing_behind() -> None:
+    net, x = Net(), torch.randn(5, D)
+    with record(net) as outer:
+        net(x)
+        with record(net.blocks[0]) as inner:
+            net(x)
+        net(x)
+    assert [len(calls) for calls in outer.values()] == [3, 6]
+    assert [len(calls) for calls in inner.values()] == [1]
+    assert not any(block._sinks for block in net.blocks)
+
+
+def test_record_ends_with_an_exception() -> None:
+    net = Net()
+    with pytest.raises(RuntimeError), record(net) as routings:
+        net(torch.randn(5, D + 1))
+    assert not any(block._sinks for block in net.blocks)
+    assert list(routings.values()) == [[], []]
+
+
+def test_names_are_the_same_behind_wrappers(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        net = Net()
+        for wrapped in (
+            torch.compile(net),
+            DistributedDataParallel(net),
+            DistributedDataParallel(torch.compile(net)),
+        ):
+            assert list(moe_layers(wrapped)) == ["blocks.0", "blocks.1"]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_layer_in_two_places_is_one_layer() -> None:
+    moe = layer()
+    with record(nn.Sequential(moe, moe)) as routings:
+        moe(torch.randn(3, D))
+    assert [len(calls) for calls in routings.values()] == [1]
+
+
+def test_check_causal_names_the_layer_and_its_router() -> None:
+    net = nn.ModuleDict({"first": layer(), "second": MoE(routers.ExpertChoice(D, E), experts.Copy(E))})
+    check_causal(net["first"])
+    with pytest.raises(ValueError, match=r"second\.router: ExpertChoice is not causal"):
+        check_causal(net)
+    with pytest.raises(ValueError, match="TopK is not causal"):
+        check_causal(MoE(routers.TopK(D, E, capacity_factor=1.0), experts.Copy(E)))
+
+
+def pickled(net: nn.Module) -> nn.Module:
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, pickled])
+def test_copies_after_training_and_recording_compute_alike(copier: Callable[[nn.Module], nn.Module]) -> None:
+    net, x = Net(), torch.randn(5, D)
+    with record(net) as routings:
+        (net(x).square().mean() + balance.load_balance(routings)).backward()
+    twin = copier(net)
+    assert torch.equal(twin(x), net(x))
+    assert not any(block._sinks for block in twin.blocks)
+
+
+def test_state_dict_keys_are_clean() -> None:
+    block = experts.ExpertGroups([experts.MLP(D, 3, hidden=5), experts.Zero(1)])
+    shared = experts.Shared(nn.Linear(D, D), D)
+    moe = MoE(routers.TopK(D, E, bias=True), block, shared)
+    assert set(moe.state_dict()) == {
+        "router.gate.weight",
+        "router.bias",
+        "experts.blocks.0.up",
+        "experts.blocks.0.down",
+        "shared.module.weight",
+        "shared.module.bias",
+        "shared.gate.weight",
+    }
+    assert set(layer().state_dict()) == {"router.gate.weight", "experts.up", "experts.down"}
+
+
+def test_checkpointing_gives_the_same_gradients_and_one_routing_a_call() -> None:
+    net, x = Net(), torch.randn(5, D, requires_grad=True)
+    found = []
+    for run in (net, lambda x: checkpoint(net, x, use_reentrant=False)):
+        with record(net) as routings:
+            loss = run(x).square().mean() + balance.load_balance(routings)
+        assert [len(calls) for calls in routings.values()] == [1, 2]
+        found.append(torch.autograd.grad(loss, [x, *net.parameters()]))
+    for plain, checkpointed in zip(*found, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
