@@ -35,8 +35,8 @@ def commit(root: Path) -> str:
 def fingerprint(app: str) -> str:
     """Return a hash of the source that fits and measures: the core's, the common and the app's own.
 
-    It is taken of the parsed code, so that comments and layout do not change it. This package is left out: it runs
-    and counts cells, and has no say in their figures.
+    It is taken of the parsed code, so that comments and layout do not change it. This package is left out: it
+    runs and counts cells, and has no say in their figures.
     """
     digest = hashlib.sha256()
     for folder in (project_root() / "core" / "collegium", apps_folder() / "common", apps_folder() / app):

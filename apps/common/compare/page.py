@@ -12,7 +12,7 @@ QUICK = (
 READING = (
     "A difference is the arm minus `routed`, as a mean over seeds, with its 95% interval (seeds and test "
     "units resampled together). *routed better* and *routed worse* stand where the interval excludes zero; "
-    "*no difference shown* where it does not."
+    "*no difference shown* where it does not. The picture has them in green, red and grey."
 )
 
 

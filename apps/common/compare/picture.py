@@ -49,9 +49,15 @@ def _draw_panel(axes: Axes, view: View) -> None:
     axes.set_xlim(-edge, edge)
     axes.set_ylim(len(intervals) - 0.5, -0.5)
     axes.set_yticks(range(len(intervals)), [i["arm"] for i in intervals])
-    axes.set_title(f"{view.data}: {intervals[0]['metric']} minus {ROUTED}", loc="left", fontsize=9)
+    axes.set_title(_title(view, intervals[0]), loc="left", fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def _title(view: View, interval: Interval) -> str:
+    metric = interval["metric"]
+    better = "higher" if view.higher_is_better(interval["slice"], metric) else "lower"
+    return f"{view.data}: {metric} of the arm minus {ROUTED} ({better} is better)"
 
 
 def _draw_interval(axes: Axes, height: int, interval: Interval, colour: str, edge: float) -> None:

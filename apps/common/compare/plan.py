@@ -1,9 +1,9 @@
 """What is to be compared: a profile with the arms and data sets that it names, as cells."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from apps.common.catalogue import describe, fetch
 from apps.common.compare.arms import Arm
 from apps.common.compare.cells import Cell
 from apps.common.compare.profile import read_profile
@@ -68,12 +68,10 @@ def data_sha256(app: str, name: str) -> str:
     """Return the sha256 of a data set.
 
     An app with generated data says it itself: `data_sha256(name)` in its compare.py, which may return None
-    for a name that it leaves to the catalogue. Sets of the catalogue are fetched, and their file is hashed.
+    for a name that it leaves to the catalogue. Sets of the catalogue are fetched, which checks their sha256.
     """
     own = getattr(app_module(app, "compare"), "data_sha256", None)
     if own is not None and (answer := own(name)) is not None:
         return str(answer)
-    from apps.common.catalogue import fetch
-
-    with fetch(app, name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    fetch(app, name)
+    return describe(app, name).sha256

@@ -58,6 +58,11 @@ class View:
         wanted = (arm, slice_, metric)
         return next((i for i in self.intervals if (i["arm"], i["slice"], i["metric"]) == wanted), None)
 
+    def higher_is_better(self, slice_: str, metric: str) -> bool:
+        """Return which way a metric is read."""
+        place = (slice_, metric)
+        return next(row["higher_is_better"] for row in self.rows if (row["slice"], row["metric"]) == place)
+
     def decimals(self, slice_: str, metric: str) -> int:
         """Return how many decimals give the typical value of a metric four digits."""
         values = [abs(row["value"]) for row in self.rows if (row["slice"], row["metric"]) == (slice_, metric)]
@@ -70,8 +75,7 @@ class View:
             return "too few seeds"
         if not interval["beyond"]:
             return "no difference shown"
-        place = (interval["slice"], interval["metric"])
-        higher = next(r["higher_is_better"] for r in self.rows if (r["slice"], r["metric"]) == place)
+        higher = self.higher_is_better(interval["slice"], interval["metric"])
         return f"{ROUTED} better" if (interval["difference"] < 0) == higher else f"{ROUTED} worse"
 
 

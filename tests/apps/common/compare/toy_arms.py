@@ -49,6 +49,7 @@ class Toy(Arm):
     def fit(self, data, trial, seed):
         cell = f"{data}/{self.name}/{trial.get('offset', 0)}/{seed}"
         note("fit", cell)
+        print("threads:", os.environ["OMP_NUM_THREADS"])
         if os.environ.get("TOY_FAIL") == cell:
             raise RuntimeError("the toy broke")
         fitted = Guess(cell, self.offset + trial.get("offset", 0), seed, self.units)
