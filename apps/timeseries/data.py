@@ -1,0 +1,216 @@
+"""The data module: a file, a set of the catalogue or simulated series, as scaled windows of single series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from apps.common.catalogue import describe, fetch
+from apps.common.errors import UserError
+from apps.common.loaders import ResumableLoader
+from apps.timeseries.clock import season
+from apps.timeseries.latest import Latest, latest_windows
+from apps.timeseries.metrics import naive_error
+from apps.timeseries.scaler import Scaler
+from apps.timeseries.simulate import simulate
+from apps.timeseries.splits import Borders, Part, Split, split_tables
+from apps.timeseries.tables import Table, read_tables
+from apps.timeseries.windows import Batch, Windows, already_a_batch, as_line
+
+APP = "timeseries"
+
+
+class Data(LightningDataModule):
+    """Windows of `context` rows and the `horizon` rows after them, each of one series.
+
+    The scale of each series comes from its training rows alone, or from a checkpoint (`load_state_dict`) that
+    knows all series. Raises UserError where the file cannot be read or is too short.
+
+    Args:
+        path: a CSV or parquet file.
+        name: a set of the catalogue, which brings its own split and format. Without path and name the series
+            are simulated.
+        context: rows read.
+        horizon: rows forecast.
+        batch_size: windows in a batch.
+        split: "ratio", or "ett" for 12, 4 and 4 months; that of the catalogue, or ratio, by default.
+        ratios: shares of the rows for training, validation and test.
+        date_column: column of the dates; found by its usual names by default; "none" for undated rows.
+        columns: series to keep; all by default.
+        id_column: column of the series' names, in a long file.
+        value_column: column of the values, in a long file.
+        frequency: step of the dates as a pandas offset such as h; inferred by default.
+        header: whether the first row holds the names of the columns.
+        simulated_rows: hours to simulate.
+        max_windows_per_epoch: train on so many windows an epoch, drawn anew by (seed, epoch); all by default.
+        validation_stride: rows between the starts of validation windows. Test windows start at every row.
+        seed: of the order of training windows.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        name: str | None = None,
+        context: int = 512,
+        horizon: int = 96,
+        batch_size: int = 64,
+        split: Split | None = None,
+        ratios: tuple[float, float, float] = (0.7, 0.1, 0.2),
+        date_column: str | None = None,
+        columns: list[str] | None = None,
+        id_column: str | None = None,
+        value_column: str | None = None,
+        frequency: str | None = None,
+        header: bool = True,
+        simulated_rows: int = 6000,
+        max_windows_per_epoch: int | None = None,
+        validation_stride: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if path is not None and name is not None:
+            raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
+        if min(context, horizon, batch_size, validation_stride) < 1:
+            raise UserError(
+                "context, horizon, batch_size and validation_stride must be 1 or more: raise them."
+            )
+        self.path, self.name, self.simulated_rows = path, name, simulated_rows
+        self.context, self.horizon, self.batch_size = context, horizon, batch_size
+        self.split, self.ratios = split, ratios
+        self.format: dict[str, Any] = {
+            "date_column": date_column,
+            "columns": columns,
+            "id_column": id_column,
+            "value_column": value_column,
+            "frequency": frequency,
+            "header": header,
+        }
+        self.max_windows_per_epoch, self.validation_stride = max_windows_per_epoch, validation_stride
+        self.seed = seed
+        self.tables: list[Table] = []
+        self.borders: list[Borders] = []
+        self.frequency: str | None = None
+        self._scaler: Scaler | None = None
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Data:
+        """Rebuild from a checkpoint what prediction needs, without the data it was trained on."""
+        data = cls(context=state["context"], horizon=state["horizon"])
+        data.load_state_dict(dict(state))
+        return data
+
+    def prepare_data(self) -> None:
+        """Download the named set where it is not on disk."""
+        if self.name is not None:
+            fetch(APP, self.name)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the series, split them, and measure their scale on the training rows."""
+        if self.tables:
+            return
+        tables, split = self._read()
+        pairs = split_tables(tables, split, self.ratios, self.context, self.horizon)
+        self.tables, self.borders = [table for table, _ in pairs], [borders for _, borders in pairs]
+        self.frequency = self.tables[0].frequency
+        own = Scaler.fit(self.tables, [(0, borders.train) for borders in self.borders])
+        self._scaler = (self._scaler.select(own.names) if self._scaler else None) or own
+
+    @property
+    def scaler(self) -> Scaler:
+        """Mean and standard deviation of each series."""
+        if self._scaler is None:
+            raise RuntimeError("call setup() or load_state_dict() first")
+        return self._scaler
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The series, in the order of `channel` in a batch."""
+        return self.scaler.names
+
+    @property
+    def season(self) -> int:
+        """Rows in the natural cycle of the clock, 24 for hours."""
+        return season(self.frequency)
+
+    def windows(self, part: Part) -> Windows:
+        """Return the windows of one part; see `Borders.span` for the rows they touch."""
+        spans = [
+            borders.span(part, self.context)
+            for table, borders in zip(self.tables, self.borders, strict=True)
+            for _ in table.names
+        ]
+        stride = self.validation_stride if part == "validation" else 1
+        windows = Windows(as_line(self.tables, self.scaler), spans, self.context, self.horizon, stride)
+        if not len(windows):
+            raise UserError(
+                f"{self.tables[0].source}: no {part} row has a value: fill the gaps, or add rows."
+            )
+        return windows
+
+    def naive_error(self) -> Tensor:
+        """Return the seasonal naive error of each series on its scaled training rows, (C,), for MASE."""
+        errors = [
+            naive_error(torch.from_numpy(table.values[: borders.train]), self.season)
+            for table, borders in zip(self.tables, self.borders, strict=True)
+        ]
+        return (torch.cat(errors) / self.scaler.std).float()
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled by (seed, epoch)."""
+        return ResumableLoader(
+            self.windows("train"),
+            self.batch_size,
+            seed=self.seed,
+            rows_per_epoch=self.max_windows_per_epoch,
+            collate_fn=already_a_batch,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """In order; the last batch is what is left."""
+        return DataLoader(self.windows("validation"), self.batch_size, collate_fn=already_a_batch)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """In order; the last batch is what is left."""
+        return DataLoader(self.windows("test"), self.batch_size, collate_fn=already_a_batch)
+
+    def prediction_windows(self, tables: Sequence[Table]) -> Latest:
+        """Take the last context of every series of a user's tables, whether trained on or not."""
+        return latest_windows(tables, self.context, self._scaler)
+
+    def restore(self, values: Tensor, channel: Tensor) -> Tensor:
+        """Turn scaled values (B, ...) of the series channel (B,) into the units of the data."""
+        return self.scaler.restore(values, channel)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what prediction needs, as tensors and plain values."""
+        return {
+            "context": self.context,
+            "horizon": self.horizon,
+            "frequency": self.frequency,
+            "names": list(self.names),
+            "mean": self.scaler.mean,
+            "std": self.scaler.std,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the scale of training over, unless the series at hand are other ones."""
+        trained = Scaler(tuple(state_dict["names"]), state_dict["mean"], state_dict["std"])
+        if self.tables:
+            self._scaler = trained.select(self.names) or self.scaler
+        else:
+            self._scaler, self.frequency = trained, state_dict["frequency"]
+
+    def _read(self) -> tuple[list[Table], Split]:
+        if self.path is not None:
+            return read_tables(self.path, **self.format), self.split or "ratio"
+        if self.name is None:
+            return [simulate(self.simulated_rows)], self.split or "ratio"
+        entry = describe(APP, self.name)
+        tables = read_tables(fetch(APP, self.name), **{**self.format, **entry.read})
+        return tables, self.split or cast(Split, entry.split)
