@@ -65,8 +65,9 @@ class BiasBalancing(Callback):
 class RoutingMonitor(Callback):
     """Logs for each MoE layer, over the whole of each validation, how its experts were used.
 
-    `routing/<layer>/load_<e>` is the share of assignments that chose expert e, `.../max_violation` how far the most
-    used one lies above even load (0 is even), `.../entropy` how undecided the router is (0 sure, 1 undecided).
+    - `routing/<layer>/load_<e>`: the share of assignments that chose expert e.
+    - `routing/<layer>/max_violation`: how far the most used expert lies above even load; 0 is even.
+    - `routing/<layer>/entropy`: how undecided the router is; 0 is sure, 1 knows nothing.
     """
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:

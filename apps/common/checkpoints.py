@@ -6,9 +6,10 @@ from typing import Any
 
 import collegium
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from apps.common.errors import UserError
+from apps.common.restart import finish_restart, position
 
 
 class BestCheckpoint(Checkpoint):
@@ -29,7 +30,7 @@ class BestCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the monitored metric has improved."""
-        if trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.sanity_checking or _is_trial(trainer) or trainer.state.fn != "fit":
             return
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
@@ -52,12 +53,15 @@ class BestCheckpoint(Checkpoint):
 class LastCheckpoint(Checkpoint):
     """Keeps checkpoints/last.ckpt, from which training goes on as if it had never stopped.
 
-    It is dumped after an optimiser step or at the end of an epoch, and takes its name only once the metrics of that
-    moment are on disk, so that a resumed metrics.csv loses no row. No checkpoint is kept from between a step and a
-    validation that follows it: the validation would be missing after a restart.
+    It is dumped after an optimiser step or at the end of an epoch, and takes its name only once the metrics
+    of that moment are on disk, so that a resumed metrics.csv loses no row. No checkpoint is kept from between
+    a step and a validation that follows it: the validation would be missing after a restart.
+
+    A restart cannot know the earlier batches of a mean over a training epoch (`log(..., on_epoch=True)` in
+    `training_step`): stop early, and choose the best, by a validation metric.
 
     Args:
-        every_n_steps: optimiser steps between two checkpoints inside an epoch; each epoch ends with one anyway.
+        every_n_steps: optimiser steps between two checkpoints inside an epoch; an epoch ends with one anyway.
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
@@ -65,14 +69,16 @@ class LastCheckpoint(Checkpoint):
         if every_n_steps < 1:
             raise UserError(f"last_checkpoint.every_n_steps is {every_n_steps}: use 1 or more.")
         self.every_n_steps = every_n_steps
-        self._stopped = False
+        self._state: dict[str, Any] = {}
         self._pending = False
-        self._step = self._saved_step = self._logged_steps = 0
+        self._step = self._saved_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once if the resumed run had been stopped early."""
+        """After a restart, take up exactly where the interrupted training stood."""
         self._step = self._saved_step = trainer.global_step
-        trainer.should_stop = trainer.should_stop or self._stopped
+        if self._state.get("step") == trainer.global_step:
+            finish_restart(trainer, self._state)
+            trainer.should_stop = trainer.should_stop or self._state["stopped"]
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         """Publish the checkpoint of the batch before."""
@@ -101,16 +107,18 @@ class LastCheckpoint(Checkpoint):
         self._publish(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether training had been stopped early, and how many steps have their metrics on disk."""
-        return {"stopped": self._stopped, "logged_steps": self._logged_steps}
+        """Return where training stands: `restart.position`, whether it was stopped early, steps logged."""
+        return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Recall whether training had been stopped early."""
-        self._stopped = state_dict["stopped"]
+        """Recall where training stood."""
+        self._state = state_dict
 
     def _dump(self, trainer: Trainer, logged_steps: int) -> None:
-        self._logged_steps = logged_steps
-        self._stopped = trainer.should_stop and any(isinstance(c, EarlyStopping) for c in trainer.callbacks)
+        if _is_trial(trainer):
+            return
+        stopped = trainer.should_stop and bool(trainer.early_stopping_callbacks)
+        self._state = {**position(trainer), "stopped": stopped, "logged_steps": logged_steps}
         _save(trainer, "last.ckpt.new")
         self._pending = True
 
@@ -119,6 +127,10 @@ class LastCheckpoint(Checkpoint):
             _publish(trainer, "last.ckpt")
             self._saved_step = self._step
         self._pending = False
+
+
+def _is_trial(trainer: Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def _save(trainer: Trainer, name: str) -> None:

@@ -1,11 +1,13 @@
 """Lightning's command line for an app, with one folder a run."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -16,8 +18,8 @@ from apps.common.discovery import app_module
 from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.metrics_file import MetricsFile
-from apps.common.mistakes import explain, keys
-from apps.common.report import write_run_report
+from apps.common.mistakes import config_files, explain, keys
+from apps.common.run_report import write_run_report
 from apps.common.runs import Run, load_checkpoint, new_run, runs_root
 
 COMMANDS = ("fit", "validate", "test")
@@ -40,12 +42,15 @@ class AppCLI(LightningCLI):
     def __init__(
         self, app: str, config: str, args: list[str], run: Run | None = None, checkpoint: Path | None = None
     ) -> None:
-        self.app, self.config_name, self.run = app, config, run
+        self.app, self.config_name, self.run, self.given = app, config, run, args
+        self.resumed = run is not None and args[0] == "fit"
+        self.created = False
         self.start = checkpoint
         if run and not checkpoint:
-            self.start = run.last if args[0] == "fit" else run.best
-        self.loaded = load_checkpoint(self.start, app) if self.start else None
-        self.created = False
+            self.start = (run.last if run.has_checkpoint else None) if self.resumed else run.best
+        loaded = load_checkpoint(self.start, app) if self.start else {}
+        self.step: int = loaded.get("global_step", 0)
+        self.logged_steps: int = loaded.get("callbacks", {}).get("LastCheckpoint", {}).get("logged_steps", 0)
         settings = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             app_module(app, "task").Task,
@@ -79,8 +84,10 @@ class AppCLI(LightningCLI):
         """Build data, model and trainer; what a class refuses is the configuration's fault."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise UserError(f"configuration {self.config_name}: {str(error).rstrip('.')}.") from error
+        except (ValueError, MisconfigurationException) as error:
+            self._discard()
+            where = next(reversed(config_files(self.given)), "command line")
+            raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.')}.") from error
         if self.start:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.start)
 
@@ -89,30 +96,25 @@ class AppCLI(LightningCLI):
         own = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or own["fast_dev_run"]:
             return super().instantiate_trainer(logger=False, **kwargs)
+        folder = self._folder()
         return super().instantiate_trainer(
-            logger=[*self._loggers(), *_listed(own["logger"])],
+            logger=[*self._loggers(folder), *_listed(own["logger"])],
             callbacks=[*_listed(own["callbacks"]), *self._callbacks()],
-            default_root_dir=str(self.folder),
+            default_root_dir=str(folder),
             **kwargs,
         )
 
-    @property
-    def folder(self) -> Path:
-        """The folder of the run, made when first asked for."""
+    def _folder(self) -> Path:
         if self.run is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.run = Run(new_run(self.app, self.config_name), self.app)
             self.created = True
         return self.run.path if self.run else runs_root() / self.app  # only rank zero writes
 
-    def _loggers(self) -> list[Logger]:
-        metrics = MetricsFile(self.folder / "metrics.csv")
-        resumed = self.loaded if self.run and not self.created else None
-        if resumed:
-            metrics.keep_before(resumed["callbacks"]["LastCheckpoint"]["logged_steps"])
-        events = Events(
-            self.folder, name="", version="", purge_step=resumed["global_step"] if resumed else None
-        )
-        return [metrics, events]
+    def _loggers(self, folder: Path) -> list[Logger]:
+        metrics = MetricsFile(folder / "metrics.csv")
+        if self.resumed:
+            metrics.keep_before(self.logged_steps)
+        return [metrics, Events(folder, name="", version="", purge_step=self.step if self.resumed else None)]
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
@@ -120,22 +122,30 @@ class AppCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
-        self._keep_config()
+        if self.run:
+            self._keep_config(self.run)
+            print(f"Run: {self.run.path}" + (f", from step {self.step}" if self.step else ""), flush=True)
         try:
             self.trainer.fit(**kwargs)
         except BaseException:
-            if self.created and self.run and not self.trainer.global_step:
-                shutil.rmtree(self.run.path)
+            self._discard()
             raise
-        if self.run and self.trainer.is_global_zero:
+        if self.run:
             print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
 
-    def _keep_config(self) -> None:
-        """Write the resolved configuration."""
-        if self.run and self.trainer.is_global_zero:
-            options = self.config.fit.clone()
-            options.ckpt_path = None
-            write_text(self.run.config_file, self._parser("fit").dump(options, skip_none=False))
+    def _keep_config(self, run: Run) -> None:
+        """Write the resolved configuration, under the command that the run began with."""
+        command = shlex.join(["python", "-m", "apps", self.app, *self.given])
+        if self.resumed:
+            command = run.config_file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        options = self.config.fit.clone()
+        options.ckpt_path = None
+        write_text(run.config_file, f"# {command}\n{self._parser('fit').dump(options, skip_none=False)}")
+
+    def _discard(self) -> None:
+        started = hasattr(self, "trainer") and self.trainer.global_step > 0
+        if self.created and self.run and not started:
+            shutil.rmtree(self.run.path)
 
 
 class Events(TensorBoardLogger):

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -17,8 +18,9 @@ from apps.common.runs import Run, find_run
 def run_lightning(app: str, args: Sequence[str]) -> None:
     """Run `fit`, `validate` or `test` of an app.
 
-    Besides Lightning's options: `--resume` (fit) goes on with the newest run of the configuration, with that run's
-    own settings. `validate` and `test` measure the best checkpoint of the newest run, unless `--ckpt_path` is given.
+    Besides Lightning's options, `--resume` (fit) goes on with the newest run of the configuration, with that
+    run's own settings. `validate` and `test` measure the best checkpoint of the newest run, unless
+    `--ckpt_path` names another.
     """
     _hush()
     command, options = args[0], _own_options(args[1:])
@@ -34,23 +36,25 @@ def run_lightning(app: str, args: Sequence[str]) -> None:
     AppCLI(app, name, given, run, options.ckpt_path)
 
 
-def run_function(function: Callable[..., None], program: str, args: Sequence[str]) -> None:
-    """Call a typed function with its parameters given as options."""
+def run_function(function: Callable[..., None], program: str, args: Sequence[str], **fixed: Any) -> None:
+    """Call a typed function with its parameters given as options, but those that are fixed."""
     _hush()
     parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False)
-    parser.add_function_arguments(function, as_positional=False)
+    parser.add_function_arguments(function, as_positional=False, skip=set(fixed))
     try:
         values = parser.instantiate_classes(parser.parse_args(list(args)))
     except ArgumentError as error:
         raise explain(str(error), keys(parser), args) from error
-    function(**values)
+    function(**fixed, **values)
 
 
 def config_name(file: Path) -> str:
     """Return the name of a configuration file; for the config.yaml of a run, that of its parent folder.
 
-    >>> config_name(Path("configs/timeseries/default.yaml")), config_name(Path("runs/timeseries/large/3/config.yaml"))
-    ('default', 'large')
+    >>> config_name(Path("configs/timeseries/default.yaml"))
+    'default'
+    >>> config_name(Path("runs/timeseries/large/3/config.yaml"))
+    'large'
     """
     of_a_run = file.name == "config.yaml" and file.parent.name.isdecimal()
     return file.resolve().parents[1].name if of_a_run else file.stem

@@ -1,4 +1,4 @@
-"""A training loader whose batches are a function of (seed, epoch, batch number), so that it can start anywhere."""
+"""A training loader whose batches are a function of (seed, epoch, batch number): it can start anywhere."""
 
 import random
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def derive_seed(*parts: int) -> int:
 class EpochSampler:
     """The batches of rows of one epoch, for this process, from a batch number on.
 
-    Between several processes each takes every world-size-th row; the order wraps around to give all equally many.
+    Of several processes each takes every world-size-th row; the order wraps around to give all equally many.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class EpochSampler:
 class ResumableLoader:
     """Batches of a map-style data set, for training; Lightning resumes it in the middle of an epoch.
 
-    The order of the rows depends on (seed, epoch) alone, and the random generators are seeded for each batch from
-    (seed, epoch, batch), so that augmentations are the same for any number of workers and after any restart.
+    The order of the rows depends on (seed, epoch) alone, and the random generators are seeded for each batch
+    from (seed, epoch, batch): augmentations are the same for any number of workers and after a restart.
     Outside Lightning call `loader.sampler.set_epoch(epoch)` before each epoch.
 
-    `dataset` may define `__getitems__(rows)` to fetch a whole batch at once; give a `collate_fn` that fits it.
+    `dataset` may define `__getitems__(rows)` to fetch a batch at once; give a `collate_fn` that fits it.
     `rows_per_epoch`: read only so many rows an epoch, when shuffled other ones each time.
     Other keyword arguments go to `torch.utils.data.DataLoader` (num_workers, collate_fn, pin_memory, ...).
     Never give `drop_last` for validation or test rows.

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from apps.common.discovery import app_module, app_names, check_app, configs, summary
@@ -12,7 +11,7 @@ USAGE = """\
 python -m apps list                          the apps and their configurations
 python -m apps <app> fit [--resume]          train; --config configs/<app>/<name>.yaml, any Lightning option
 python -m apps <app> validate|test           Lightning's loops on the newest run, or on --ckpt_path
-python -m apps <app> evaluate|predict        measure a run; predict for your own file; --help tells the options
+python -m apps <app> evaluate|predict        measure a run; predict for your own file; see --help
 python -m apps <app> compare                 routed against its controls and peers; --profile quick|full
 python -m apps <app> data                    download public data; --name for one set
 python -m apps new-app <name>                start a new app
@@ -41,9 +40,9 @@ def _run(args: list[str]) -> None:
 
             _call(new_app, "new-app", rest)
         case ["results", *rest]:
-            from apps.common.compare.command import results
+            from apps.common.compare import refresh_pages
 
-            _call(results, "results", rest)
+            _call(refresh_pages, "results", rest)
         case [app, *rest]:
             _run_app(check_app(app), rest)
 
@@ -57,22 +56,22 @@ def _run_app(app: str, args: list[str]) -> None:
         case ["evaluate" | "predict" as command, *rest]:
             _call(getattr(app_module(app, command), command), f"{app} {command}", rest)
         case ["compare", *rest]:
-            from apps.common.compare.command import compare
+            from apps.common.compare import compare
 
-            _call(partial(compare, app), f"{app} compare", rest)
+            _call(compare, f"{app} compare", rest, app=app)
         case ["data", *rest]:
             from apps.common.catalogue import fetch_sets
 
-            _call(partial(fetch_sets, app), f"{app} data", rest)
+            _call(fetch_sets, f"{app} data", rest, app=app)
         case _:
             wanted = f"{args[0]!r} is no command of {app}" if args else f"{app} wants a command"
             raise UserError(f"{wanted}: choose fit, validate, test, evaluate, predict, compare or data.")
 
 
-def _call(function: Callable[..., None], name: str, args: list[str]) -> None:
+def _call(function: Callable[..., None], name: str, args: list[str], **fixed: str) -> None:
     from apps.common.commands import run_function
 
-    run_function(function, f"python -m apps {name}", args)
+    run_function(function, f"python -m apps {name}", args, **fixed)
 
 
 def _list() -> None:

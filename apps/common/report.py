@@ -1,14 +1,28 @@
-"""The self-contained report.html of a run."""
+"""Self-contained HTML reports: text, tables and pictures in one file."""
 
+import base64
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
+
+from apps.common.files import write_text
 
 
 @dataclass
 class Section:
-    """One part of a report: title, a paragraph of text, pictures, rows of a table (all with the same keys)."""
+    """One part of a report.
+
+    Attributes:
+        title: its heading.
+        text: paragraphs, parted by blank lines.
+        figures: pictures, drawn as PNG.
+        table: rows, all with the same keys; None for no table.
+    """
 
     title: str
     text: str = ""
@@ -16,5 +30,27 @@ class Section:
     table: list[dict[str, Any]] | None = None
 
 
-def write_run_report(run, task, data):
-    return run.path
+def write_report(path: Path, title: str, sections: Sequence[Section], subtitle: str = "") -> None:
+    """Write one HTML file that needs no other: pictures are inside, and nothing is fetched."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.filters |= {"png": _png, "cell": _cell, "paragraphs": _paragraphs}
+    template = environment.get_template("report.html.jinja")
+    write_text(path, template.render(title=title, subtitle=subtitle, sections=sections))
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in text.split("\n\n") if part.strip()]

@@ -38,6 +38,11 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether training got as far as its first checkpoint."""
+        return (self.checkpoints / "last.ckpt").is_file()
+
+    @property
     def last(self) -> Path:
         """The newest checkpoint. Raises `UserError` where there is none yet."""
         return self._existing("last.ckpt")
@@ -83,13 +88,13 @@ def find_run(app: str, run: Path | None = None, config: str | None = None) -> Ru
                 f"{run} is not a run folder (it has no config.yaml): name one below {runs_root() / app}."
             )
         return Run(run, app)
-    root = runs_root() / app
-    parents = [root / config] if config else sorted(p for p in root.glob("*") if p.is_dir())
-    newest = [parent / str(max(_numbers(parent))) for parent in parents if any(_numbers(parent))]
-    if not newest:
-        where = root / config if config else root
+    parent = runs_root() / app
+    files = list(parent.glob(f"{config or '*'}/*/config.yaml"))
+    if not files:
+        where = parent / config if config else parent
         raise UserError(f"{where} holds no run yet: train one first with `make train APP={app}`.")
-    return Run(max(newest, key=_started), app)
+    newest = max(files, key=lambda file: (file.stat().st_ctime_ns, int(file.parent.name)))
+    return Run(newest.parent, app)
 
 
 def load_checkpoint(path: Path, app: str) -> dict[str, Any]:
@@ -122,9 +127,4 @@ def load_checkpoint(path: Path, app: str) -> dict[str, Any]:
 
 
 def _numbers(parent: Path) -> list[int]:
-    return [int(p.name) for p in parent.glob("*") if p.name.isdecimal() and p.is_dir()]
-
-
-def _started(run: Path) -> float:
-    config = run / "config.yaml"
-    return (config if config.is_file() else run).stat().st_mtime
+    return [int(path.name) for path in parent.glob("*") if path.name.isdecimal() and path.is_dir()]

@@ -19,13 +19,14 @@ from apps.common.errors import UserError
 class MoETask(LightningModule):
     """Trains `network` with AdamW, a linear warm-up, and a cosine down to `final_fraction` of the rate.
 
-    A subclass writes `training_step` and `validation_step` (which logs `val/loss`, the value that picks the best
-    checkpoint), and calls `forward_with_balance` in place of the network to get the balance penalty besides.
+    A subclass writes `training_step` and `validation_step` (which logs `val/loss`, the value that picks the
+    best checkpoint), and calls `forward_with_balance` in place of the network to get the balance penalty too.
 
     Args:
         network: the model; its MoE layers are found by the routings they give.
-        balance: balance function -> weight. A name is looked up in `collegium.balance`, a dotted path is imported.
-            Each function maps the recorded routings (layer name -> list) to a scalar.
+        balance: function -> weight; load_balance: 0.01 by default. A name is looked up in
+            `collegium.balance`, a dotted path is imported. Each function maps the recorded routings (layer
+            name -> list) to a scalar.
         learning_rate: the peak rate.
         weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
         warmup_steps: optimiser steps of the linear warm-up.
@@ -64,7 +65,7 @@ class MoETask(LightningModule):
         with record(self.network) as routings:
             output = self.network(*args, **kwargs)
         penalty = torch.zeros((), device=self.device)
-        if not routings:
+        if not any(routings.values()):
             return output, penalty
         for name, weight in self.balance.items():
             term = _balance_function(name)(routings)

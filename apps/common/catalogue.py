@@ -1,0 +1,133 @@
+"""Public data sets by name: found on disk or downloaded, and checked against their checksum.
+
+`data/<app>/catalogue.yaml` has for each name: file, url, sha256 (of the bytes, unpacked where they are
+gzipped), licence, citation, split, and optionally a note and `read`, options for the app's reader. A file
+lies in `$COLLEGIUM_DATA/<app>/`, where that is set, or in `data/<app>/`; it may be packed, `.gz` after its name.
+"""
+
+import gzip
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from apps.common.discovery import data_folder
+from apps.common.errors import UserError
+from apps.common.files import replacing
+from apps.common.mistakes import check_config
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue says of one data set."""
+
+    file: str
+    url: str
+    sha256: str
+    licence: str
+    citation: str
+    split: str
+    note: str = ""
+    read: dict[str, Any] = field(default_factory=dict)
+
+
+def catalogue(app: str) -> dict[str, Entry]:
+    """Return the app's data sets by name. Raises `UserError` where the file or part of an entry is absent."""
+    path = data_folder(app) / "catalogue.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {app} has no public data sets.")
+    known = {f.name for f in fields(Entry)}
+    entries = {}
+    for name, content in check_config(path).items():
+        content = content if isinstance(content, dict) else {}
+        missing = sorted(known - {"note", "read"} - set(content))
+        wrong = sorted(set(content) - known)
+        if missing or wrong:
+            fault = f"lacks {', '.join(missing)}" if missing else f"has the unknown key {wrong[0]!r}"
+            raise UserError(f"{path}: the entry {name} {fault}: mend it.")
+        entries[name] = Entry(**content)
+    return entries
+
+
+def describe(app: str, name: str) -> Entry:
+    """Return the entry of one data set. Raises `UserError` where there is none of that name."""
+    entries = catalogue(app)
+    if name not in entries:
+        raise UserError(f"{app} has no data set {name!r}: choose one of {', '.join(sorted(entries))}.")
+    return entries[name]
+
+
+def fetch(app: str, name: str) -> Path:
+    """Return the path of a data set, downloaded if it is not on disk, and checked.
+
+    Raises:
+        UserError: an unknown name, a failed download, or bytes that are not those of the catalogue. What was
+            downloaded wrongly is removed; a wrong file of the user's own is left alone.
+    """
+    entry = describe(app, name)
+    for folder in _folders(app):
+        for path in (folder / entry.file, folder / f"{entry.file}.gz"):
+            if path.is_file():
+                return _checked(path, entry)
+    return _download(entry, _folders(app)[0] / entry.file)
+
+
+def fetch_sets(app: str, name: str | None = None) -> None:
+    """Download public data sets of the app, and tell where they lie.
+
+    Args:
+        app: name of the app.
+        name: one data set; all by default.
+    """
+    for each in [name] if name else catalogue(app):
+        entry = describe(app, each)
+        print(f"{each}: {fetch(app, each)}  ({entry.citation}; licence: {entry.licence})", flush=True)
+
+
+def _folders(app: str) -> list[Path]:
+    root = os.environ.get("COLLEGIUM_DATA")
+    return [*([Path(root) / app] if root else []), data_folder(app)]
+
+
+def _checked(path: Path, entry: Entry) -> Path:
+    if _sha256(path, path.suffix == ".gz") != entry.sha256:
+        raise UserError(f"{path} is truncated or altered (wrong SHA-256): remove it to download it again.")
+    return path
+
+
+def _download(entry: Entry, path: Path) -> Path:
+    import pooch  # late: most commands download nothing
+    import requests
+
+    packed = entry.url.endswith(".gz")
+    source = path.with_name(f"{path.name}.gz") if packed and path.suffix != ".gz" else path
+    try:
+        with replacing(source) as temporary:
+            pooch.HTTPDownloader(progressbar=True, timeout=30)(entry.url, str(temporary), None)
+            if _sha256(temporary, packed) != entry.sha256:
+                raise UserError(
+                    f"{entry.url} gave other bytes than the catalogue names (wrong SHA-256), and they were "
+                    "removed: try again, or get the file elsewhere."
+                )
+    except (requests.RequestException, OSError) as error:
+        raise UserError(
+            f"{entry.url} could not be downloaded ({_reason(error)}): "
+            f"try again, or put the file at {path} yourself."
+        ) from error
+    return source
+
+
+def _reason(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return f"status {response.status_code}" if response is not None else type(error).__name__
+
+
+def _sha256(path: Path, packed: bool) -> str:
+    """Return the checksum of the bytes, unpacked if they are packed; empty where they cannot be unpacked."""
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return ""

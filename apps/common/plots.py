@@ -1,0 +1,75 @@
+"""The pictures of every report, and the style that all reports share."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+"""Okabe and Ito's palette: told apart also by colour-blind readers."""
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""x and y of a line."""
+
+
+def panels(
+    count: int, columns: int = 3, width: float = 3.4, height: float = 2.5
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels in the style of the reports."""
+    columns = min(columns, max(count, 1))
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    for axes in grid[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_prop_cycle(color=list(COLORS))
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, linewidth=0.6)
+    return figure, grid[:count]
+
+
+def curves(groups: Mapping[str, Mapping[str, Curve]], x_label: str = "step") -> Figure:
+    """Draw a panel for each group (title -> name -> line)."""
+    figure, grid = panels(len(groups))
+    for axes, (title, lines) in zip(grid, groups.items(), strict=True):
+        for name, (x, y) in lines.items():
+            axes.plot(x, y, label=name, linewidth=1.4, marker="o" if len(x) < 15 else None, markersize=3)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel(x_label, fontsize=8)
+        if len(lines) > 1:
+            axes.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def expert_load(loads: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw layer x expert: the number is the expert's share in percent, the colour that share over even load.
+
+    Args:
+        loads: layer -> the share of each expert, which sum to 1.
+    """
+    widest = max(len(shares) for shares in loads.values())
+    relative = np.full((len(loads), widest), np.nan)
+    for row, shares in enumerate(loads.values()):
+        relative[row, : len(shares)] = np.asarray(shares) * len(shares)
+    width = min(11.0, 2.2 + 0.45 * widest)
+    figure = Figure(figsize=(width, 1.1 + 0.34 * len(loads)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(relative, cmap="RdBu_r", vmin=0, vmax=2, aspect="auto")
+    figure.colorbar(image, ax=axes, label="load / even load", ticks=[0, 1, 2]).ax.tick_params(labelsize=8)
+    axes.set_yticks(range(len(loads)), loads, fontsize=8)
+    axes.set_xticks(range(widest) if widest <= 32 else range(0, widest, 8))
+    axes.tick_params(labelsize=8, length=0)
+    axes.set_xlabel("expert", fontsize=8)
+    axes.spines[:].set_visible(False)
+    if widest <= 24:
+        for row, shares in enumerate(loads.values()):
+            for expert, share in enumerate(shares):
+                dark = abs(share * len(shares) - 1) > 0.6
+                color = "white" if dark else "black"
+                axes.text(
+                    expert, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=color
+                )
+    return figure

@@ -1,0 +1,123 @@
+"""The report of a run: what every run has to tell, and the app's own sections."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+import collegium
+import torch
+import yaml
+from collegium import inspection
+from lightning import LightningDataModule
+
+from apps.common.discovery import app_module, has_module
+from apps.common.metrics_file import read_rows
+from apps.common.plots import Curve, curves, expert_load
+from apps.common.report import Section, write_report
+from apps.common.runs import Run, load_checkpoint
+from apps.common.task import MoETask
+
+Row = dict[str, str]
+
+
+def write_run_report(
+    run: Run, task: MoETask, data: LightningDataModule, split: Literal["validation", "test"] = "validation"
+) -> Path:
+    """Write report.html of a run from its best checkpoint, and return its path.
+
+    Args:
+        run: the run.
+        task: is given the weights of the best checkpoint.
+        data: as it was set up for training.
+        split: which rows the app's sections look at.
+    """
+    checkpoint = load_checkpoint(run.best, run.app)
+    task.load_state_dict(checkpoint["state_dict"])
+    task.eval()
+    rows = read_rows(run.metrics_file)
+    own = app_module(run.app, "report").sections(task, data, split) if has_module(run.app, "report") else []
+    common = [
+        learning_section(rows),
+        experts_section(rows, checkpoint["global_step"]),
+        what_was_run(run, task),
+    ]
+    title = f"{run.app}: {run.path.parent.name}, run {run.path.name}"
+    told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
+    write_report(run.path / "report.html", title, [*own, *(s for s in common if s)], told)
+    return run.path / "report.html"
+
+
+def what_was_run(run: Run, task: MoETask) -> Section:
+    """Tell the command, the size of the network and the settings."""
+    text = run.config_file.read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    active, total = inspection.parameters(task.network)
+    facts = {
+        "command": text.partition("\n")[0].removeprefix("# "),
+        "parameters": f"{total:,} in all, {active:,} active for one token",
+        "versions": f"collegium {collegium.__version__}, torch {torch.__version__}",
+        "seed": config["seed_everything"],
+        **_flat({key: config[key] for key in ("model", "data")}),
+    }
+    return Section("What was run", table=[{"": name, "value": str(value)} for name, value in facts.items()])
+
+
+def learning_section(rows: list[Row]) -> Section | None:
+    """Draw every metric over the steps: training and validation together, balance terms in one panel."""
+    groups: dict[str, dict[str, Curve]] = defaultdict(dict)
+    for name, curve in _curves(rows).items():
+        stage, _, metric = name.partition("/")
+        title, line = ("balance", metric) if stage == "balance" else (metric or name, stage)
+        groups[title][line] = curve
+    if not groups:
+        return None
+    return Section("Learning curves", "Each metric over the optimiser steps.", [curves(groups)])
+
+
+def experts_section(rows: list[Row], step: int) -> Section | None:
+    """Draw the load of each expert at a step, and how evenness and decision went over the training."""
+    used = [row for row in rows if int(row["step"]) < step and any(_is_load(name, row) for name in row)]
+    if not used:
+        return None
+    loads: dict[str, list[float]] = defaultdict(list)
+    for name, value in used[-1].items():
+        if _is_load(name, used[-1]):
+            loads[name.removeprefix("routing/").rpartition("/")[0]].append(float(value))
+    over_time: dict[str, dict[str, Curve]] = defaultdict(dict)
+    for name, curve in _curves(rows, "routing/").items():
+        layer, _, figure = name.removeprefix("routing/").rpartition("/")
+        if figure in ("max_violation", "entropy"):
+            over_time[figure.replace("_", " ")][layer] = curve
+    text = (
+        "Share of the assignments that chose each expert, in percent, over the validation rows. White is "
+        "even load, red is more, blue is less.\n\n"
+        "Max violation tells how far the most used expert lies above even load (0 is even); entropy how "
+        "undecided the router is (0 is sure, 1 knows nothing)."
+    )
+    return Section("Experts", text, [expert_load(loads), curves(over_time)])
+
+
+def _is_load(name: str, row: Row) -> bool:
+    return name.startswith("routing/") and "/load_" in name and row[name] != ""
+
+
+def _curves(rows: list[Row], prefix: str = "") -> dict[str, Curve]:
+    """Return name -> (steps, values) of the metrics with that prefix, or of all but the routing's."""
+    lines: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for row in rows:
+        for name, value in row.items():
+            wanted = name.startswith(prefix) if prefix else not name.startswith("routing/")
+            if value != "" and wanted and name not in ("step", "epoch"):
+                lines[name][0].append(int(row["step"]) + 1)
+                lines[name][1].append(float(value))
+    return dict(lines)
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return dotted name -> value of nested settings that are not null."""
+    if not isinstance(settings, dict):
+        return {} if settings is None else {prefix: settings}
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
