@@ -1,0 +1,65 @@
+"""Every router passes the public checks; the gate keeps its precision."""
+
+import pytest
+import torch
+from collegium import Context, Routing, routers
+from collegium.routers import Gate, Router
+from collegium.testing import check_router
+from torch import Tensor
+
+from tests.core.blocks import ROUTERS, RouterFactory
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("factory", ROUTERS.values(), ids=ROUTERS)
+def test_every_router_passes_check_router(factory: RouterFactory, seed: int) -> None:
+    check_router(factory, seed=seed)
+
+
+@pytest.mark.parametrize("factory", ROUTERS.values(), ids=ROUTERS)
+def test_without_drops_every_wish_is_a_row(factory: RouterFactory) -> None:
+    router, context = factory(6, 4), Context(label=torch.arange(20), domain=torch.arange(20))
+    routing = router(torch.randn(20, 6), context)
+    if getattr(router, "capacity_factor", None) is None:
+        assert torch.equal(routing.row_counts(), routing.demand)
+    else:
+        assert (routing.row_counts() <= routing.demand).all()
+
+
+def test_a_module_in_bfloat16_scores_in_float32() -> None:
+    routing = routers.TopK(6, 4).bfloat16()(torch.randn(20, 6).bfloat16())
+    assert routing.logits.dtype == routing.probs.dtype == routing.weight.dtype == torch.float32
+
+
+def test_autocast_does_not_round_the_scores() -> None:
+    router, x = routers.TopK(6, 4), torch.randn(20, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = router(x).logits
+    assert torch.equal(inside, router(x).logits)
+
+
+def test_a_router_of_ones_own_is_kept_in_float32_too() -> None:
+    class Own(Router):
+        def __init__(self, dim: int, num_experts: int) -> None:
+            super().__init__(dim, num_experts)
+            self.linear = torch.nn.Linear(dim, num_experts)
+
+        def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+            logits = self.linear(x)
+            return Routing.dense(
+                logits.softmax(-1), mask=context.mask, logits=logits, probs=logits.softmax(-1)
+            )
+
+    check_router(Own)
+
+
+def test_the_gate_is_a_matrix() -> None:
+    gate, x = Gate(6, 4), torch.randn(5, 6)
+    torch.testing.assert_close(gate(x), x @ gate.weight.T)
+
+
+@pytest.mark.parametrize("name", ["TopK", "Random", "ExpertChoice"])
+@pytest.mark.parametrize("k", [0, 5])
+def test_k_beyond_the_experts_is_refused(name: str, k: int) -> None:
+    with pytest.raises(ValueError, match=f"{name}: k={k} must lie between 1 and num_experts=4"):
+        getattr(routers, name)(6, 4, k=k)
