@@ -1,4 +1,4 @@
-"""`python -m apps.common.measure timeseries/default`: train a config, write what it took to configs/README.md."""
+"""`python -m apps.common.measure <app>/<config>`: train a config, enter what it took in configs/README.md."""
 
 import os
 import subprocess
