@@ -2,7 +2,8 @@
 
 `data/<app>/catalogue.yaml` has for each name: file, url, sha256 (of the bytes, unpacked where they are
 gzipped), licence, citation, split, and optionally a note and `read`, options for the app's reader. A file
-lies in `$COLLEGIUM_DATA/<app>/`, where that is set, or in `data/<app>/`; it may be packed, `.gz` after its name.
+lies in `$COLLEGIUM_DATA/<app>/`, where that is set, or in `data/<app>/`; it may be packed, with `.gz` after
+its name.
 """
 
 import gzip

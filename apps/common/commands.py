@@ -24,7 +24,7 @@ def run_lightning(app: str, args: Sequence[str]) -> None:
     """
     _hush()
     command, options = args[0], _own_options(args[1:])
-    files: list[Path] = options.config or [path for path in configs(app) if path.stem == "default"]
+    files: list[Path] = options.config or [_short(path) for path in configs(app) if path.stem == "default"]
     name = config_name(files[-1]) if files else "default"
     run: Run | None = None
     if options.resume or (command != "fit" and not options.ckpt_path):
@@ -68,6 +68,10 @@ def _own_options(args: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(args)
     options.rest = rest
     return options
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _hush() -> None:

@@ -95,7 +95,7 @@ class ResumableLoader:
         self.dataset = dataset
         rows = len(dataset)  # type: ignore[arg-type]
         self.sampler = EpochSampler(rows, batch_size, seed, shuffle, drop_last, rows_per_epoch)
-        self._loader = DataLoader(_SeededRows(dataset), batch_sampler=self.sampler, **options)
+        self._loader = DataLoader(_SeededRows(dataset), batch_sampler=self.sampler, **options)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""

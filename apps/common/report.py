@@ -33,7 +33,7 @@ class Section:
 def write_report(path: Path, title: str, sections: Sequence[Section], subtitle: str = "") -> None:
     """Write one HTML file that needs no other: pictures are inside, and nothing is fetched."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    environment.filters |= {"png": _png, "cell": _cell, "paragraphs": _paragraphs}
+    environment.filters |= {"png": _png, "width": _width, "cell": _cell, "paragraphs": _paragraphs}
     template = environment.get_template("report.html.jinja")
     write_text(path, template.render(title=title, subtitle=subtitle, sections=sections))
 
@@ -42,6 +42,10 @@ def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _width(figure: Figure) -> int:
+    return round(96 * float(figure.get_figwidth()))  # CSS pixels an inch
 
 
 def _cell(value: Any) -> str:

@@ -8,7 +8,7 @@ from lightning.pytorch.loops.loop import _Loop
 
 def position(trainer: Trainer) -> dict[str, Any]:
     """Return what a restart has to know besides Lightning's own state."""
-    progress = trainer.fit_loop.epoch_progress.current
+    progress: Any = trainer.fit_loop.epoch_progress.current
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return {
         "step": trainer.global_step,
@@ -30,7 +30,7 @@ def finish_restart(trainer: Trainer, state: dict[str, Any]) -> None:
 def _leave_epoch(trainer: Trainer) -> None:
     """Begin the next epoch: with `max_steps`, Lightning would repeat the end of the finished one."""
     loop = trainer.fit_loop
-    progress = loop.epoch_progress.current
+    progress: Any = loop.epoch_progress.current
     if progress.completed < progress.processed:
         loop.epoch_progress.increment_completed()
     _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]

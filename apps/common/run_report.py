@@ -59,7 +59,9 @@ def what_was_run(run: Run, task: MoETask) -> Section:
         "seed": config["seed_everything"],
         **_flat({key: config[key] for key in ("model", "data")}),
     }
-    return Section("What was run", table=[{"": name, "value": str(value)} for name, value in facts.items()])
+    return Section(
+        "What was run", table=[{"setting": name, "value": str(value)} for name, value in facts.items()]
+    )
 
 
 def learning_section(rows: list[Row]) -> Section | None:
@@ -71,7 +73,8 @@ def learning_section(rows: list[Row]) -> Section | None:
         groups[title][line] = curve
     if not groups:
         return None
-    return Section("Learning curves", "Each metric over the optimiser steps.", [curves(groups)])
+    ordered = dict(sorted(groups.items(), key=lambda group: (group[0] != "loss", group[0] == "balance")))
+    return Section("Learning curves", "Each metric over the optimiser steps.", [curves(ordered)])
 
 
 def experts_section(rows: list[Row], step: int) -> Section | None:
@@ -119,5 +122,6 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
         return {} if settings is None else {prefix: settings}
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        name = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else str(key)
+        found |= _flat(value, name)
     return found
