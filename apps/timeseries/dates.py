@@ -20,12 +20,14 @@ NAMED_FOUND = 0.05  # a named one at a twentieth
 
 
 def parse_times(times: pd.Series, path: Path, of: str = "") -> pd.Index:
-    """Read dates, or whole numbers as plain positions; they must increase strictly.
+    """Read dates (20240131 too), or whole numbers as plain positions; they must increase strictly.
 
     of: " of series 'a'" for messages about one series of a long file.
     Raises UserError for a blank, unreadable, repeated or out-of-order entry.
     """
     numbers = pd.api.types.is_numeric_dtype(times.dtype)
+    if numbers and times.between(19000101, 21001231).all():  # days written as 20240131
+        times, numbers = times.astype(np.int64).astype(str), False
     parsed = times.where(times % 1 == 0).astype("Int64") if numbers else _as_dates(times)
     unread = parsed.isna().to_numpy()
     if unread.any():

@@ -45,7 +45,14 @@ def _read_text(path: Path, header: bool) -> pd.DataFrame:
     with gzip.open(path, "rt") if path.suffix.lower() == ".gz" else path.open() as lines:
         first = lines.readline()
     delimiter = max(",;\t", key=first.count)
-    return pd.read_csv(path, sep=delimiter, header=0 if header else None, index_col=False, low_memory=False)
+    return pd.read_csv(
+        path,
+        sep=delimiter,
+        header=0 if header else None,
+        index_col=False,
+        skipinitialspace=True,
+        low_memory=False,
+    )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

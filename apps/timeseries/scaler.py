@@ -12,6 +12,8 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.timeseries.tables import Table
 
+ROUNDING = 10 * np.finfo(np.float64).eps  # a constant's deviation is not more than this share of its mean
+
 
 @dataclass(frozen=True)
 class Scaler:
@@ -37,8 +39,9 @@ class Scaler:
                         f"set its scale: fill it, or leave it out with `columns`."
                     )
                 names.append(name)
-                means.append(observed.mean())
-                stds.append(observed.std() or 1.0)
+                mean, std = observed.mean(), observed.std()
+                means.append(mean)
+                stds.append(std if std > ROUNDING * abs(mean) else 1.0)
         return cls(tuple(names), torch.tensor(np.array(means)), torch.tensor(np.array(stds)))
 
     def scale(self, values: Tensor, channel: Tensor) -> Tensor:

@@ -250,3 +250,21 @@ def test_options_that_do_not_go_together(wide: Path):
         Data(wide, name="ETTh1")
     with pytest.raises(UserError, match="must be 1 or more: raise them"):
         Data(horizon=0)
+
+
+def test_an_unknown_set_is_refused_with_the_names_of_the_known_ones():
+    for step in (Data(name="ETTh9").prepare_data, Data(name="ETTh9").setup):
+        with pytest.raises(UserError, match=r"ETTh9.*ETTh1, ETTh2, ETTm1"):
+            step()
+
+
+def test_the_scale_is_unknown_before_setup():
+    with pytest.raises(RuntimeError, match="call setup"):
+        _ = Data().scaler
+
+
+def test_a_second_setup_reads_nothing_again(wide: Path):
+    data = ready(wide)
+    wide.unlink()
+    data.setup("test")
+    assert len(data.windows("test"))

@@ -50,9 +50,13 @@ def test_restore_undoes_scale_for_channels_in_any_order(gappy: np.ndarray):
     )
 
 
-def test_a_constant_series_keeps_its_distance_to_the_mean():
-    scaler = Scaler.fit([table(np.full((9, 1), 4.0), ("a",))], [(0, 9)])
-    assert scaler.scale(torch.tensor([[4.0, 6.0]]), torch.tensor([0])).tolist() == [[0.0, 2.0]]
+@pytest.mark.parametrize("value", [0.0, 4.0, 0.1, -1e7 / 3])
+def test_a_constant_series_keeps_its_distance_to_the_mean(value: float):
+    scaler = Scaler.fit([table(np.full((9, 1), value), ("a",))], [(0, 9)])
+    values = torch.tensor([[value, value + 2]], dtype=torch.float64)
+    torch.testing.assert_close(
+        scaler.scale(values, torch.tensor([0])).tolist(), [[0.0, 2.0]], atol=1e-8, rtol=0
+    )
 
 
 def test_tables_of_different_lengths_are_laid_side_by_side():

@@ -91,6 +91,13 @@ def test_whole_numbers_as_time(csv):
     assert table.future(2).tolist() == [10, 12]
 
 
+def test_days_written_as_numbers(csv):
+    table = read_one(csv("date, a\n20240130, 1\n20240131, 2\n20240201, 3\n"))
+    assert table.frequency == "D"
+    assert table.names == ("a",)
+    assert table.index[-1] == pd.Timestamp("2024-02-01")
+
+
 def test_long_file_gives_a_table_for_each_series(csv):
     path = csv(
         "id,date,value\na,2024-01-01,1\nb,2024-01-05,7\na,2024-01-02,2\nb,2024-01-06,\nb,2024-01-07,9\na,2024-01-03,3\n"
