@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import collegium
 from lightning import Callback, LightningModule, Trainer
@@ -20,10 +20,8 @@ class BestCheckpoint(Checkpoint):
         mode: "min" or "max".
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min") -> None:
+    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
         super().__init__()
-        if mode not in ("min", "max"):
-            raise UserError(f"best_checkpoint.mode is {mode!r}: use min or max.")
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.best = math.inf
@@ -67,7 +65,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every_n_steps: int = 100) -> None:
         super().__init__()
         if every_n_steps < 1:
-            raise UserError(f"last_checkpoint.every_n_steps is {every_n_steps}: use 1 or more.")
+            raise ValueError(f"last_checkpoint.every_n_steps is {every_n_steps}: use 1 or more")
         self.every_n_steps = every_n_steps
         self._state: dict[str, Any] = {}
         self._pending = False

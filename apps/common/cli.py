@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -87,7 +87,7 @@ class AppCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             self._discard()
             where = next(reversed(config_files(self.given)), "command line")
-            raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.')}.") from error
+            raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.!')}.") from error
         if self.start:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.start)
 
@@ -118,13 +118,12 @@ class AppCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
+        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name), Announcement()]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
         if self.run:
             self._keep_config(self.run)
-            print(f"Run: {self.run.path}" + (f", from step {self.step}" if self.step else ""), flush=True)
         try:
             self.trainer.fit(**kwargs)
         except BaseException:
@@ -146,6 +145,16 @@ class AppCLI(LightningCLI):
         started = hasattr(self, "trainer") and self.trainer.global_step > 0
         if self.created and self.run and not started:
             shutil.rmtree(self.run.path)
+
+
+class Announcement(Callback):
+    """Tells where the run lies, once training starts."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the folder, and the step to go on from."""
+        if trainer.is_global_zero:
+            start = f", from step {trainer.global_step}" if trainer.global_step else ""
+            print(f"Run: {trainer.default_root_dir}{start}", flush=True)
 
 
 class Events(TensorBoardLogger):

@@ -17,7 +17,8 @@ _UNKNOWN = re.compile(r"(?:does not accept option|Option) '([^']+)'|unrecognized
 _CLASS = re.compile(r"class_path='([\w.]+)'|class_path '([\w.]+)'")
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 _VALUE = re.compile(r"(?:Got value|Given value): (.+)")
-_EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|(.+?)[.\n])")
+_EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|(?:typing\.)?(.+?)(?:\. Got|\n|$))")
+_NOISE = re.compile(r'Parser key "[\w.]+":|Problem with given ')
 _MISSING = re.compile(r"arguments are required: (?:fit\.|validate\.|test\.)?(\S+)")
 
 
@@ -49,16 +50,14 @@ def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserErro
     if unknown := _last(_UNKNOWN, message).lstrip("-").partition("=")[0]:
         inside = f" of {owner}" if owner else ""
         mend = _mend(unknown, _parameters(owner) if owner else known)
-        return UserError(f"{_source(unknown, args)}: unknown key {unknown!r}{inside}: {mend}.")
+        return UserError(f"{_source(unknown, args)}: unknown key {unknown!r}{inside}: {mend}")
     if missing := _last(_MISSING, message):
         return UserError(f"{_source('', args)}: {missing} is missing: give it a value.")
-    kinds = " or ".join(
-        dict.fromkeys((a or b).replace("NoneType", "null") for a, b in _EXPECTED.findall(message))
-    )
+    kinds = " or ".join(dict.fromkeys(_readable(a or b) for a, b in _EXPECTED.findall(message)))
     if key and value and kinds:
         return UserError(f"{_source(key, args)}: {key} is {value!r}: give {kinds}.")
-    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
-    return UserError(f"{_source(key, args)}: {text.rstrip('.')}.")
+    text = " ".join(_NOISE.sub("", message).split())
+    return UserError(f"{_source(key, args)}: {f'{key}: ' if key else ''}{text.rstrip('.')}.")
 
 
 def keys(parser: ArgumentParser) -> list[str]:
@@ -76,6 +75,15 @@ def _last(pattern: re.Pattern[str], message: str) -> str:
     return found[-1] if isinstance(found[-1], str) else next(group for group in found[-1] if group)
 
 
+def _readable(kind: str) -> str:
+    """Return the name of a type as a user knows it."""
+    if kind.startswith("Literal["):
+        return f"one of {kind.removeprefix('Literal[').rstrip(']')}"
+    return {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+        kind, kind
+    )
+
+
 def _source(key: str, args: Sequence[str]) -> str:
     """Return the file in which the last part of `key` stands, or `command line`."""
     files = config_files(args)
@@ -88,7 +96,7 @@ def _source(key: str, args: Sequence[str]) -> str:
 
 def _mend(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}" if near else "remove it"
+    return f"did you mean {near[0]!r}?" if near else "remove it."
 
 
 def _parameters(class_path: str) -> list[str]:

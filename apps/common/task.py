@@ -13,8 +13,6 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from apps.common.errors import UserError
-
 
 class MoETask(LightningModule):
     """Trains `network` with AdamW, a linear warm-up, and a cosine down to `final_fraction` of the rate.
@@ -31,6 +29,9 @@ class MoETask(LightningModule):
         weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
         warmup_steps: optimiser steps of the linear warm-up.
         final_fraction: the rate at the last step, as a fraction of the peak.
+
+    Raises:
+        ValueError: a balance function that does not exist.
     """
 
     def __init__(
@@ -104,9 +105,9 @@ def _balance_function(name: str) -> Any:
     try:
         return getattr(import_module(module) if module else balance_module, function)
     except (ImportError, AttributeError):
-        raise UserError(
+        raise ValueError(
             f"model.balance names {name!r}, which does not exist: use a function of collegium.balance "
-            "such as load_balance or z_loss, or a full import path."
+            "such as load_balance or z_loss, or a full import path"
         ) from None
 
 
