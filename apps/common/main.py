@@ -35,10 +35,12 @@ def _run(args: list[str]) -> None:
             print(USAGE, end="")
         case ["list"]:
             _list()
-        case ["new-app", *rest]:
+        case ["new-app", name]:
             from apps.common.scaffold import new_app
 
-            _call(new_app, "new-app", rest)
+            new_app(name)
+        case ["new-app", *_]:
+            raise UserError("new-app wants one name: `python -m apps new-app <name>`.")
         case ["results", *rest]:
             from apps.common.compare import refresh_pages
 
