@@ -10,7 +10,7 @@ ACTIVATIONS = {
     "gelu": lambda z: 0.5 * z * (1 + torch.erf(z / 2**0.5)),
     "relu": lambda z: torch.where(z > 0, z, 0),
     "silu": lambda z: z / (1 + torch.exp(-z)),
-    "swiglu": lambda z: F.silu(z[: len(z) // 2]) * z[len(z) // 2 :],
+    "swiglu": lambda z: F.silu(z[..., : z.shape[-1] // 2]) * z[..., z.shape[-1] // 2 :],
 }
 
 

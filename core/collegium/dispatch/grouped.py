@@ -35,7 +35,7 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
         return _batched(x, counts, up, down, activation)
-    y: Tensor = _apply_eagerly(x, up, down, counts, activation)
+    y: Tensor = _apply_eagerly(x.contiguous(), up, down, counts, activation)
     return y
 
 
