@@ -47,14 +47,14 @@ def _run(plan: Plan, executor: Executor, ledger: Ledger) -> None:
     done = executor.run("trials", trials)
     choices = [choice for pair in plan.pairs() if (choice := choose(plan, *pair, done)) is not None]
     done |= executor.run("tests", [cell for choice in choices for cell in plan.chosen_cells(choice)])
-    if executor.failures:
+    if failed := len(executor.failures):
         raise UserError(
-            f"{len(executor.failures)} cells failed, so nothing was written to docs/results: mend them and "
-            f"run the same command again, finished cells are kept; the first was {executor.failures[0]}"
+            f"{failed} of {failed + len(done)} cells failed, so nothing was written to docs/results: mend them "
+            f"and run the same command again, finished cells are kept; the first was {executor.failures[0]}"
         )
     results = assemble(plan, choices, done, ledger, executor.code)
     if other := sum(finished.code != executor.code for finished in done.values()):
         Console().print(
-            f"warning: {other} of {len(done)} cells were run by other code; --fresh runs all again"
+            f"warning: {other} of {len(done)} cells were run by other code; --fresh true runs all again"
         )
     write_results(results_file(plan.app, plan.profile), results)

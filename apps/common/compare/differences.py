@@ -15,12 +15,13 @@ from apps.common.errors import UserError
 def differences(measured: Sequence[Measured]) -> list[Interval]:
     """Return the interval of each arm on each (data, slice, metric) that it shares with the routed arm.
 
-    Raises `UserError` where two arms cannot be paired: unequal test units, or no agreement on what is better.
+    Raises `UserError` where two arms cannot be paired: unequal test units, or no agreement on what is better;
+    and where no arm shares a metric with the routed one.
     """
     outcomes: dict[str, dict[str, list[Outcome]]] = {}
     for cell, outcome in measured:
         outcomes.setdefault(cell.data, {}).setdefault(cell.arm, []).append(outcome)
-    return [
+    intervals = [
         _interval(data, arm, place, of_arm, arms[ROUTED])
         for data, arms in outcomes.items()
         for arm, of_arm in arms.items()
@@ -28,6 +29,11 @@ def differences(measured: Sequence[Measured]) -> list[Interval]:
         for place in _better(of_arm[0])
         if place in _better(arms[ROUTED][0])
     ]
+    if not intervals:
+        raise UserError(
+            f"no arm shares a metric with {ROUTED}: mend the app's compare.py and use --fresh true."
+        )
+    return intervals
 
 
 def _interval(data: str, arm: str, place: Place, of_arm: list[Outcome], routed: list[Outcome]) -> Interval:
@@ -40,7 +46,7 @@ def _interval(data: str, arm: str, place: Place, of_arm: list[Outcome], routed: 
     except ValueError as error:
         raise UserError(
             f"{data}, {metric} of slice {slice_}: the arms {arm} and {ROUTED} cannot be paired, as {error}; "
-            "mend the app's compare.py and run again with --fresh."
+            "mend the app's compare.py and use --fresh true."
         ) from error
     return Interval(
         data=data,

@@ -29,8 +29,8 @@ def fill(page: Path, text: str, render: Render) -> str:
     return BLOCK.sub(lambda m: f"{m['begin']}\n\n{render(m['app'], m['profile'])}\n\n{m['end']}", text)
 
 
-def pages(root: Path) -> Iterator[Path]:
+def pages(root: Path, apps: Path) -> Iterator[Path]:
     """Yield the files that may hold markers: the markdown of `docs/` and of the top, the apps' READMEs."""
     yield from sorted((root / "docs").rglob("*.md"))
     yield from sorted(root.glob("*.md"))
-    yield from sorted(root.glob("apps/*/README.md"))
+    yield from sorted(apps.glob("*/README.md"))

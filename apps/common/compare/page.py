@@ -12,18 +12,21 @@ QUICK = (
 READING = (
     "A difference is the arm minus `routed`, as a mean over seeds, with its 95% interval (seeds and test "
     "units resampled together). *routed better* and *routed worse* stand where the interval excludes zero; "
-    "*no difference shown* where it does not. The picture has them in green, red and grey."
+    "*no difference shown* where it does not."
 )
+COLOURS = "Green: routed better. Red: routed worse. Grey: no difference shown, or too few seeds for a claim."
 
 
-def render(results: Results, picture: str) -> str:
-    """Return the markdown of a result file; `picture` is the address of its picture, seen from the page."""
+def render(results: Results, picture: str | None) -> str:
+    """Return the markdown of a result file; `picture` is the address of its picture from the page."""
     parts = [QUICK] if results["profile"] == "quick" else []
     for view in View.each(results):
         parts += [f"**{view.data}**", main_table(view)]
         if tables := slice_tables(view):
             parts += [f"{view.data} by slice, means over seeds:", *tables]
-    parts += [f"![Differences to the routed arm, with 95% intervals]({picture})", READING]
+    if picture is not None:
+        parts += [f"![Differences to the routed arm, with 95% intervals]({picture})", COLOURS]
+    parts.append(READING)
     if results["seeds"] < FEWEST_SEEDS:
         parts.append(f"With fewer than {FEWEST_SEEDS} seeds nothing is claimed: *too few seeds*.")
     parts.append(" ".join([_origin(results), _openings(results), _other_code(results)]).strip())

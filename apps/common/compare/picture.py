@@ -34,9 +34,10 @@ def draw(results: Results) -> str:
 
 
 def _shown(view: View) -> list[Interval]:
-    slice_ = view.slices[0]
-    metric = view.metrics(slice_)[0]
-    return [found for arm in view.arms if (found := view.interval(arm, slice_, metric)) is not None]
+    """Return the intervals of the first metric that has any, the whole test split before its parts."""
+    places = [(slice_, metric) for slice_ in view.slices for metric in view.metrics(slice_)]
+    rows = [[view.interval(arm, *place) for arm in view.arms] for place in places]
+    return next(found for row in rows if (found := [interval for interval in row if interval is not None]))
 
 
 def _draw_panel(axes: Axes, view: View) -> None:

@@ -30,8 +30,8 @@ def read_profile(config: Path, name: str) -> Profile:
     for key in ("data", "arms"):
         if not _distinct_names(entry[key]):
             raise UserError(f"{where}: make `{key}` a list of names, each given once.")
-    if ROUTED not in entry["arms"]:
-        raise UserError(f"{where}: add the arm {ROUTED}, with which all others are compared.")
+    if ROUTED not in entry["arms"] or len(entry["arms"]) == 1:
+        raise UserError(f"{where}: make `arms` the arm {ROUTED} and those to compare with it.")
     if type(entry["seeds"]) is not int or entry["seeds"] < 1:
         raise UserError(f"{where}: make `seeds` a whole number of at least 1.")
     if not _plain_mapping(entry["budget"]):

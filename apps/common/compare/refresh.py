@@ -8,7 +8,7 @@ from apps.common.compare.markers import fill, pages
 from apps.common.compare.page import render
 from apps.common.compare.places import PROFILES, results_file, results_folder
 from apps.common.compare.results import read_results
-from apps.common.discovery import project_root
+from apps.common.discovery import apps_folder, project_root
 from apps.common.errors import UserError
 from apps.common.files import write_text
 
@@ -18,9 +18,7 @@ def refresh_pages() -> None:
 
     Raises `UserError`, with no page changed, where a result file or a marker is not as it should be.
     """
-    from apps.common.compare.picture import (
-        draw,
-    )  # late: it brings matplotlib along, which a cell does not need
+    from apps.common.compare.picture import draw  # late: a cell needs no matplotlib
 
     pictures = {}
     for path in sorted(results_folder().glob("*.json")):
@@ -33,7 +31,7 @@ def refresh_pages() -> None:
 def stale_pages() -> dict[Path, str]:
     """Return the pages that differ from what the result files say, with the text that they should have."""
     stale = {}
-    for page in pages(project_root()):
+    for page in pages(project_root(), apps_folder()):
         text = page.read_text(encoding="utf-8")
         if (fresh := fill(page, text, partial(section, page))) != text:
             stale[page] = fresh
@@ -47,5 +45,11 @@ def section(page: Path, app: str, profile: str) -> str:
     path = results_file(app, profile)
     if not path.exists():
         return f"No results yet: `make compare APP={app} PROFILE={profile}` writes them."
-    picture = Path(os.path.relpath(path.with_suffix(".svg"), page.parent)).as_posix()
-    return render(read_results(path), picture)
+    return render(read_results(path), _address(path.with_suffix(".svg"), page))
+
+
+def _address(picture: Path, page: Path) -> str | None:
+    """Return where a page finds a picture; None for an app's README, as the site shows it elsewhere."""
+    if page.is_relative_to(apps_folder()):
+        return None
+    return Path(os.path.relpath(picture, page.parent)).as_posix()

@@ -14,6 +14,8 @@ import pytest
 from apps.common.compare import compare
 from apps.common.compare.results import read_results
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = "from apps.common.compare import compare; compare('toy')"
 UNMEASURED = ("train_seconds", "peak_memory_mb")
 SEEDS = {"routed": 2, "dense_active": 2, "constant": 1}

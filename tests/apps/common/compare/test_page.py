@@ -180,7 +180,8 @@ def test_a_marker_without_its_partner_is_refused(words):
 
 def _write_pages(toy) -> dict[str, Path]:
     block = "<!-- results:toy:quick:begin -->\n<!-- results:toy:quick:end -->\n"
-    pages = {name: toy.root / name for name in ("README.md", "docs/apps/toy.md", "apps/toy/README.md")}
+    places = {"top": toy.root / "README.md", "site": toy.root / "docs" / "apps" / "toy.md"}
+    pages = {**places, "app": toy.folder / "toy" / "README.md"}
     for page in pages.values():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(f"# Page\n\n{block}")
@@ -192,16 +193,16 @@ def test_every_page_is_refreshed_with_the_address_of_the_picture_as_seen_from_it
     refresh_pages()
     found = {name: re.findall(r"\]\((.*\.svg)\)", page.read_text()) for name, page in pages.items()}
     assert found == {
-        "README.md": ["docs/results/toy-quick.svg"],
-        "docs/apps/toy.md": ["../results/toy-quick.svg"],
-        "apps/toy/README.md": ["../../docs/results/toy-quick.svg"],
+        "top": ["docs/results/toy-quick.svg"],
+        "site": ["../results/toy-quick.svg"],
+        "app": [],
     }
     assert (compared.root / "docs" / "results" / "toy-quick.svg").exists()
     assert stale_pages() == {}
 
 
 def test_a_page_changed_by_hand_is_stale_until_it_is_refreshed(compared):
-    page = _write_pages(compared)["README.md"]
+    page = _write_pages(compared)["top"]
     refresh_pages()
     right = page.read_text()
     page.write_text(right.replace("| constant |", "| constant! |"))
@@ -211,13 +212,13 @@ def test_a_page_changed_by_hand_is_stale_until_it_is_refreshed(compared):
 
 
 def test_a_place_without_results_says_so(toy):
-    page = _write_pages(toy)["README.md"]
+    page = _write_pages(toy)["top"]
     refresh_pages()
     assert "No results yet: `make compare APP=toy PROFILE=quick` writes them." in page.read_text()
 
 
 def test_a_bad_result_file_leaves_every_page_as_it_was(compared):
-    page = _write_pages(compared)["README.md"]
+    page = _write_pages(compared)["top"]
     results = json.loads(compared.results.read_text())
     del results["commit"]
     compared.results.write_text(json.dumps(results))
