@@ -49,7 +49,7 @@ def _run(plan: Plan, executor: Executor, ledger: Ledger) -> None:
     done |= executor.run("tests", [cell for choice in choices for cell in plan.chosen_cells(choice)])
     if failed := len(executor.failures):
         raise UserError(
-            f"{failed} of {failed + len(done)} cells failed, so nothing was written to docs/results: mend them "
+            f"{failed} of {failed + len(done)} cells failed, so docs/results stays as it was: mend them "
             f"and run the same command again, finished cells are kept; the first was {executor.failures[0]}"
         )
     results = assemble(plan, choices, done, ledger, executor.code)
