@@ -30,5 +30,5 @@ echo "setting up .venv with Python $version (the first time this downloads PyTor
 awk '/^[^ ]/ {mine = /^uv==/} mine' requirements.lock |
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
 export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}" VIRTUAL_ENV=.venv
-.venv/bin/uv pip install --require-hashes -r requirements.lock
+.venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.lock
 .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e core
