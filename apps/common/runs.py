@@ -93,7 +93,7 @@ def find_run(app: str, run: Path | None = None, config: str | None = None) -> Ru
     if not files:
         where = parent / config if config else parent
         raise UserError(f"{where} holds no run yet: train one first with `make train APP={app}`.")
-    newest = max(files, key=lambda file: (file.stat().st_ctime_ns, int(file.parent.name)))
+    newest = max(files, key=lambda file: (file.stat().st_mtime_ns, int(file.parent.name)))
     return Run(newest.parent, app)
 
 

@@ -1,0 +1,1 @@
+"""A toy app: a few points, a small mixture, seconds to train."""
