@@ -12,58 +12,64 @@ import yaml
 
 from apps.common.errors import UserError
 from apps.common.scaffold import new_app
+from apps.common.template.simulate import simulate
 
 ROOT = Path(__file__).parents[3]
+COMMANDS = (
+    "import json, sys; from apps.common.main import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+)
 
 
-def run(checkout: Path, *module: str) -> str:
-    """Run `python -m ...` in the copy and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *module], cwd=checkout, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_a_new_app_works_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout without any app."""
     for variable in ("COLLEGIUM_APPS", "COLLEGIUM_RUNS", "COLLEGIUM_DATA"):
         monkeypatch.delenv(variable, raising=False)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "apps" / "common", tmp_path / "apps" / "common", ignore=ignored)
     for name in ("apps/__init__.py", "apps/__main__.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
 
-    run(tmp_path, "apps", "new-app", "foo")
-    run(tmp_path, "ruff", "check", "apps/foo", "tests/apps/foo")
-    run(tmp_path, "ruff", "format", "--check", "apps/foo", "tests/apps/foo")
-    assert "template" not in run(tmp_path, "apps", "list")
 
-    fit = ("fit", "--config", "configs/foo/default.yaml", "--trainer.max_epochs", "1")
-    run(tmp_path, "apps", "foo", *fit)
-    assert (tmp_path / "runs/foo/default/1/report.html").is_file()
-    assert "accuracy" in run(tmp_path, "apps", "foo", "evaluate")
-    metrics = json.loads((tmp_path / "runs/foo/default/1/evaluation/validation/metrics.json").read_text())
+def run(checkout: Path, *arguments: str) -> str:
+    """Run Python in the copy and return what it printed."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_new_app_works_at_once(checkout: Path) -> None:
+    run(checkout, "-m", "apps", "new-app", "foo")
+    run(checkout, "-m", "ruff", "check", "apps/foo", "tests/apps/foo")
+    run(checkout, "-m", "ruff", "format", "--check", "apps/foo", "tests/apps/foo")
+
+    simulate(7).drop(columns="label").to_csv(checkout / "mine.csv", index=False)
+    make_small(checkout / "configs/foo/compare.yaml")
+    fit = ["foo", "fit", "--config", "configs/foo/default.yaml", "--trainer.max_epochs", "1"]
+    predict = ["foo", "predict", "--input", "mine.csv", "--out", "told.csv"]
+    compare = ["foo", "compare", "--jobs", "1"]
+    run(checkout, "-c", COMMANDS, json.dumps([["list"], fit, ["foo", "evaluate"], predict, compare]))
+    run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/foo")
+
+    trained = checkout / "runs/foo/default/1"
+    assert (trained / "report.html").is_file()
+    metrics = json.loads((trained / "evaluation/validation/metrics.json").read_text())
     assert metrics["rows"][0]["accuracy"] > 0.5
-
-    from apps.common.template.simulate import simulate
-
-    simulate(7).drop(columns="label").to_csv(tmp_path / "mine.csv", index=False)
-    run(tmp_path, "apps", "foo", "predict", "--input", "mine.csv", "--out", "told.csv")
-    told = pd.read_csv(tmp_path / "told.csv")
+    told = pd.read_csv(checkout / "told.csv")
     assert list(told) == ["label", "p_no", "p_yes"]
-    assert len(told) == 7
-    assert (told["p_no"] + told["p_yes"]).round(4).eq(1).all()
+    assert (told["p_no"] + told["p_yes"]).round(4).eq(1).sum() == 7
+    assert "| logistic_regression" in (checkout / "apps/foo/README.md").read_text()
 
-    config = tmp_path / "configs/foo/compare.yaml"
-    small = {"data": ["generated"], "arms": ["routed", "logistic_regression"], "seeds": 1}
-    small["budget"] = {"epochs": 1, "learning_rates": [1e-3]}
+
+def make_small(config: Path) -> None:
+    """Leave two arms, one seed and one epoch of the quick profile."""
     profiles = yaml.safe_load(config.read_text())["profiles"]
-    config.write_text(yaml.safe_dump({"profiles": {**profiles, "quick": small}}))
-    run(tmp_path, "apps", "foo", "compare", "--jobs", "1")
-    assert "| logistic_regression" in (tmp_path / "apps/foo/README.md").read_text()
-
-    run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/foo")
+    profiles["quick"] |= {"arms": ["routed", "logistic_regression"], "seeds": 1}
+    profiles["quick"]["budget"] = {"epochs": 1, "learning_rates": [1e-3]}
+    config.write_text(yaml.safe_dump({"profiles": profiles}))
 
 
 @pytest.mark.parametrize("name", ["", "Foo", "1st", "a-b", "class", "common", "list", "../up", "results"])
