@@ -20,11 +20,11 @@ from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
 from apps.timeseries.data import Data
 from apps.timeseries.dlinear import DLinear
 from apps.timeseries.metrics import average, mae, mse
-from apps.timeseries.model import TimeMoE
-from apps.timeseries.task import Task
+from apps.timeseries.model import Forecaster, TimeMoE
+from apps.timeseries.task import LossOn, Task
 from apps.timeseries.windows import Windows
 
-Forecaster = Callable[[Tensor, Tensor, int], Tensor]
+Rule = Callable[[Tensor, Tensor, int], Tensor]
 """context (B, L), context_mask (B, L), horizon -> (B, H)."""
 
 BLOCKS = 16
@@ -45,13 +45,15 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     return found
 
 
-def _time_moe(budget: Mapping[str, Any], trial: Trial, feed_forward: Callable[[int], nn.Module]) -> nn.Module:
+def _time_moe(
+    budget: Mapping[str, Any], trial: Trial, feed_forward: Callable[[int], nn.Module]
+) -> Forecaster:
     return TimeMoE(
         **budget["network"], horizons=budget["horizons"], dropout=trial["dropout"], feed_forward=feed_forward
     )
 
 
-def _dlinear(budget: Mapping[str, Any], trial: Trial) -> nn.Module:
+def _dlinear(budget: Mapping[str, Any], trial: Trial) -> Forecaster:
     return DLinear(budget["context"], max(budget["horizons"]))
 
 
@@ -61,8 +63,8 @@ class Trained(Arm):
     def __init__(
         self,
         budget: Mapping[str, Any],
-        network: Callable[[Mapping[str, Any], Trial], nn.Module],
-        loss_on: str,
+        network: Callable[[Mapping[str, Any], Trial], Forecaster],
+        loss_on: LossOn,
         settings: Mapping[str, Any],
     ) -> None:
         self.budget, self.network, self.loss_on, self.settings = budget, network, loss_on, settings
@@ -117,7 +119,7 @@ class Linear(Arm):
         score = float(np.mean([ridge.validation[trial["penalty"]] for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
-        return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, self.budget, score, cost)
+        return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, budget, score, cost)
 
 
 class Untrained(Arm):
@@ -125,7 +127,7 @@ class Untrained(Arm):
 
     seeded = False
 
-    def __init__(self, budget: Mapping[str, Any], rule: Callable[[Data], Forecaster]) -> None:
+    def __init__(self, budget: Mapping[str, Any], rule: Callable[[Data], Rule]) -> None:
         self.budget, self.rule = budget, rule
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
@@ -135,7 +137,7 @@ class Untrained(Arm):
         return Measured(self.rule(module_for(data, budget, seed)), data, budget, float("nan"), cost)
 
 
-def _seasonal(data: Data) -> Forecaster:
+def _seasonal(data: Data) -> Rule:
     return partial(_call_seasonal, season=data.season)
 
 
@@ -143,7 +145,7 @@ def _call_seasonal(context: Tensor, mask: Tensor, horizon: int, season: int) -> 
     return seasonal_naive(context, mask, horizon, season)
 
 
-def _last(data: Data) -> Forecaster:
+def _last(data: Data) -> Rule:
     return repeat_last
 
 
@@ -151,7 +153,7 @@ class Measured(Fitted):
     """A forecaster after training; the test windows are read by ``test`` alone."""
 
     def __init__(
-        self, forecast: Forecaster, data: str, budget: Mapping[str, Any], validation: float, cost: Cost
+        self, forecast: Rule, data: str, budget: Mapping[str, Any], validation: float, cost: Cost
     ) -> None:
         self.forecast, self.data, self.budget = forecast, data, budget
         self.validation, self.cost = validation, cost

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.timeseries.baselines import fill_forward
+from apps.timeseries.model import Forecaster
 
 
-class DLinear(nn.Module):
+class DLinear(Forecaster):
     """Forecast trend and remainder by one linear map each, shared by all series.
 
     Source: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?", section 4.

@@ -3,6 +3,7 @@
 Legend: B windows, L context length, N tokens, P points a token, D width, H horizon.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,7 +14,15 @@ from torch.nn import functional as F
 from apps.common.controls import MixtureFFN
 
 
-class TimeMoE(nn.Module):
+class Forecaster(nn.Module, ABC):
+    """A network that the task can train, measure and predict with."""
+
+    @abstractmethod
+    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
+        """The next ``horizon`` points (B, H) of windows (B, L), observed where the bools (B, L) are True."""
+
+
+class TimeMoE(Forecaster):
     """Causal transformer over points or patches, one head a horizon (Time-MoE, section 3.2).
 
     Every series is read by itself (channel-independent). A window is normalised by the mean and deviation of
@@ -105,7 +114,8 @@ class Embedding(nn.Module):
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """(B, N, P) values and bools to (B, N, D)."""
-        return F.silu(self.gate(values)) * self.value(values) + self.missing((~observed).to(values.dtype))
+        missing: Tensor = self.missing((~observed).to(values.dtype))
+        return F.silu(self.gate(values)) * self.value(values) + missing
 
 
 class Block(nn.Module):
@@ -121,14 +131,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, D) to (B, N, D); mask (B, N) is False at tokens without a single observed point."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask))
+        attended: Tensor = self.dropout(self.attention(self.attention_norm(x), mask))
+        x = x + attended
         position = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         context = Context(mask=mask, position=position)
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), context))
+        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x), context))
+        return x + update
 
 
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and biases in the query, key and value maps only."""
+
+    frequency: Tensor
 
     def __init__(self, dim: int, heads: int, theta: float = 1e4) -> None:
         super().__init__()
@@ -150,7 +164,8 @@ class Attention(nn.Module):
             # a masked token attends to itself, as a softmax over nothing is NaN
             seen = seen | torch.eye(N, dtype=torch.bool, device=x.device)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        return self.out(y.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return mixed
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Turn pairs of columns of (B, heads, N, d) by angles that grow with position (Su et al. 2021)."""

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import torch
 from collegium import Routing, inspection, record
+from lightning.fabric.utilities import move_data_to_device
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -23,7 +24,7 @@ def sections(task: Task, data: Data, split: Literal["validation", "test"] = "val
     """Forecasts with their context, error by step of the horizon, and who serves which hour and series."""
     windows = data.windows(split)
     rows = torch.linspace(0, len(windows) - 1, min(SAMPLE, len(windows))).long()
-    batch = {name: value.to(task.device) for name, value in windows.__getitems__(rows).items()}
+    batch = move_data_to_device(windows.__getitems__(rows), task.device)
     with torch.no_grad():
         forecasts = task.eval().predict_step(batch).cpu()
     parts = [_examples(forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]

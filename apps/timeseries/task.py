@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from apps.common.task import MoETask
 from apps.timeseries.metrics import average, mae, mse
-from apps.timeseries.model import TimeMoE, window_scale
+from apps.timeseries.model import Forecaster, TimeMoE, window_scale
 from apps.timeseries.windows import Batch
+
+LossOn = Literal["suffix", "every", "last", "forecast"]
 
 
 class Task(MoETask):
@@ -20,7 +22,7 @@ class Task(MoETask):
     scale of the data module.
 
     Args:
-        network: a forecaster, `forecast(context (B, L), observed (B, L), horizon) -> (B, H)`.
+        network: a forecaster, such as TimeMoE.
         loss_on: which tokens of the context learn to forecast what follows them. "suffix": those behind a
             random prefix, which alone sets the window's scale: as in use, no target has a share in its scale.
             "every" token, as in the paper, where the scale gives away part of what is to be forecast. The
@@ -30,10 +32,12 @@ class Task(MoETask):
         balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
+    network: Forecaster
+
     def __init__(
         self,
-        network: nn.Module,
-        loss_on: Literal["suffix", "every", "last", "forecast"] = "suffix",
+        network: Forecaster,
+        loss_on: LossOn = "suffix",
         validation_horizons: Sequence[int] | None = None,
         delta: float = 2.0,
         balance: dict[str, float] | None = None,
@@ -64,6 +68,7 @@ class Task(MoETask):
         return loss + penalty
 
     def _token_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.network, TimeMoE)
         patch, length = self.network.patch, batch["context"].shape[1]
         tokens = -(-length // patch)
         first = self._first_token(tokens)

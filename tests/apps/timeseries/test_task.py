@@ -71,7 +71,9 @@ def test_in_a_suffix_the_scale_knows_nothing_of_the_targets(monkeypatch: pytest.
     def loss_of_first_token(values: Tensor) -> Tensor:
         captured: list[Tensor] = []
         monkeypatch.setattr(
-            task, "forward_with_balance", lambda v, m, last: (captured.append(v), (task.network(v, m), 0.0))[1]
+            task,
+            "forward_with_balance",
+            lambda v, m, last: (captured.append(v), (task.network(v, m), 0.0))[1],
         )
         task._token_loss({**data, "context": values})
         return captured[0][:, :seen]
