@@ -57,7 +57,8 @@ class DenseFFN(nn.Module):
     def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
         """(..., D) to (..., D); the context is there to fit the place of a MixtureFFN."""
         tokens = x.reshape(-1, x.shape[-1])
-        return self.expert(tokens, len(tokens)).view(x.shape)
+        y: Tensor = self.expert(tokens, len(tokens))
+        return y.view(x.shape)
 
 
 class Control:
@@ -87,4 +88,6 @@ class Control:
             return block
         active, total = inspection.parameters(block)
         one = sum(p.numel() for p in DenseFFN(dim, 1, block.activation).parameters())
-        return DenseFFN(dim, round((active if self.kind == "dense_active" else total) / one), block.activation)
+        return DenseFFN(
+            dim, round((active if self.kind == "dense_active" else total) / one), block.activation
+        )
