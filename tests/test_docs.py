@@ -1,4 +1,4 @@
-"""Every Python block of the documentation runs, page by page; the site builds, and loads nothing from elsewhere."""
+"""Python blocks of the documentation run, page by page; the site builds, and loads nothing from elsewhere."""
 
 import os
 import re
