@@ -77,8 +77,8 @@ class TimeMoE(Forecaster):
             For each head (B, N, horizon), N = 1 if ``last``. L is filled up on the left to a multiple of P.
         """
         short = -values.shape[1] % self.patch
-        values = F.pad(values.masked_fill(~observed, 0.0), (short, 0)).unflatten(1, (-1, self.patch))
-        observed = F.pad(observed, (short, 0)).unflatten(1, (-1, self.patch))
+        values = F.pad(values.masked_fill(~observed, 0.0), (short, 0)).view(len(values), -1, self.patch)
+        observed = F.pad(observed, (short, 0)).view(len(values), -1, self.patch)
         real = observed.any(-1)
         mask = None if bool(real.all()) else real
         x = self.embed(values, observed)
@@ -114,8 +114,9 @@ class Embedding(nn.Module):
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """(B, N, P) values and bools to (B, N, D)."""
+        product: Tensor = F.silu(self.gate(values)) * self.value(values)
         missing: Tensor = self.missing((~observed).to(values.dtype))
-        return F.silu(self.gate(values)) * self.value(values) + missing
+        return product + missing
 
 
 class Block(nn.Module):
