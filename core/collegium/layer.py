@@ -38,10 +38,19 @@ class MoE(nn.Module):
             export, compilation and as a reference.
 
     Shapes:
-        x (..., \\*item) -> (..., \\*out), any leading dims.
+        x (..., \\*item) -> (..., \\*out), any leading dims: all that comes before the item is a token. The
+        router sees items flattened to (T, D). ``context`` has the same leading dims.
 
     Raises:
-        ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner.
+        ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner; at a
+            call, a context that the router or the experts need is absent or has other leading dims.
+
+    >>> import torch
+    >>> from collegium import experts, routers
+    >>> layer = MoE(routers.TopK(16, 4, k=2), experts.MLP(16, 4, hidden=32))
+    >>> y, routing = layer(torch.randn(3, 5, 16), return_routing=True)
+    >>> y.shape, routing.token.shape
+    (torch.Size([3, 5, 16]), torch.Size([30]))
     """
 
     def __init__(
@@ -124,11 +133,16 @@ class MoE(nn.Module):
 def record(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
     """Collect every routing of every call of every MoE layer of ``model``, as name -> list.
 
-    >>> with record(model) as routings:
-    ...     loss = model(x).square().mean() + 0.01 * balance.load_balance(routings)
-
     Names are those of ``moe_layers``. Nothing is kept on the model afterwards. Under activation checkpointing
     use the non-reentrant form and run backward outside.
+
+    >>> import torch
+    >>> from collegium import balance, experts, routers
+    >>> model = MoE(routers.TopK(16, 4, k=2), experts.MLP(16, 4, hidden=32))
+    >>> with record(model) as routings:
+    ...     loss = model(torch.randn(10, 16)).square().mean() + 0.01 * balance.load_balance(routings)
+    >>> {name: len(calls) for name, calls in routings.items()}
+    {'': 1}
     """
     layers = moe_layers(model)
     routings: dict[str, list[Routing]] = {name: [] for name in layers}

@@ -21,6 +21,17 @@ class BiasBalance:
 
     Raises:
         ValueError: a router of the model has no bias, or there is no MoE layer at all.
+
+    >>> import torch
+    >>> from collegium import MoE, experts, record, routers
+    >>> model = MoE(routers.TopK(16, 4, bias=True), experts.MLP(16, 4, hidden=32))
+    >>> balancing = BiasBalance(model, rate=1e-3)
+    >>> with record(model) as routings:
+    ...     y = model(torch.randn(99, 16))
+    >>> balancing.observe(routings)
+    >>> balancing.step()
+    >>> bool(model.router.bias.abs().max() <= 1e-3)
+    True
     """
 
     def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:

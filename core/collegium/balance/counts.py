@@ -7,19 +7,23 @@ from collegium.routing import Routing
 
 
 class GlobalCounts:
-    """Adds up each layer's demand until ``step``, over all ranks.
+    """Adds up each layer's demand until ``step``, over micro-batches and ranks (Qiu et al. 2025).
 
+    Attributes:
+        observed: layer name -> (E,) demand since the last step.
+
+    >>> import torch
+    >>> from collegium import MoE, balance, experts, record, routers
+    >>> model = MoE(routers.TopK(16, 4), experts.MLP(16, 4, hidden=32))
     >>> counts = GlobalCounts()
-    >>> for micro_batch in batch:
+    >>> for micro_batch in torch.randn(64, 16).chunk(4):
     ...     with record(model) as routings:
     ...         loss = model(micro_batch).square().mean()
     ...     counts.observe(routings)
     ...     (loss + 0.01 * balance.load_balance(routings, counts)).backward()
-    >>> optimizer.step()
+    >>> int(counts.observed[""].sum())  # 64 tokens, two experts each; an optimiser step comes here
+    128
     >>> counts.step()
-
-    Attributes:
-        observed: layer name -> (E,) demand since the last step.
     """
 
     def __init__(self) -> None:

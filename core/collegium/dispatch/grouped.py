@@ -14,8 +14,11 @@ from torch.nn import functional as F
 
 from collegium.dispatch.activations import ACTIVATIONS
 
-LOOP_ROWS = 256
-"""Rows an expert from which a loop, one expert end to end, beats grouped products: it keeps z in cache."""
+LOOP_SIZE = 2**16
+"""Numbers in one expert's hidden block from which a loop, one expert end to end, beats grouped products.
+
+The block stays in cache between the two products and its activation, which outweighs a few calls more.
+"""
 
 
 def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activation: str) -> Tensor:
@@ -35,8 +38,7 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
         return _batched(x, counts, up, down, activation)
-    y: Tensor = _apply_eagerly(x.contiguous(), up, down, counts, activation)
-    return y
+    return _run_eagerly(x.contiguous(), up, down, counts, activation)
 
 
 def _batched(x: Tensor, rows: int, up: Tensor, down: Tensor, activation: str) -> Tensor:
@@ -51,35 +53,49 @@ def plain_mlp(x: Tensor, counts: Tensor, up: Tensor, down: Tensor, activation: s
     return torch.cat([act(x_e @ up_e) @ down_e for x_e, up_e, down_e in parts])
 
 
+# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
+@torch.compiler.disable
+def _run_eagerly(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -> Tensor:
+    if torch.is_grad_enabled():
+        y: Tensor = _GroupedMLP.apply(x, up, down, counts, activation)
+        return y
+    return _forward(x, up, down, counts, activation, keep=False)[0]
+
+
 class _GroupedMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -> Tensor:
-        run = _grouped_forward if _use_grouped_mm(x, up, down) else _loop_forward
-        z, y = run(x, up, down, counts, ACTIVATIONS[activation].forward)
-        ctx.save_for_backward(x, up, down, counts, z)
+        y, hidden = _forward(x, up, down, counts, activation, keep=True)
+        ctx.save_for_backward(x, up, down, counts, *hidden)
         ctx.activation = activation
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, up, down, counts, z = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: z is cut off from the graph, so compute it anew
+        x, up, down, counts, *hidden = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: hidden is cut off from the graph, so compute it anew
             y = plain_mlp(x, counts, up, down, ctx.activation)
             wanted = [t for t, needed in zip((x, up, down), ctx.needs_input_grad, strict=False) if needed]
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
             grads = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
             return (*grads, None, None)
         run = _grouped_backward if _use_grouped_mm(x, up, down) else _loop_backward
-        return (*run(grad.contiguous(), x, up, down, counts, z, ctx.activation), None, None)
+        return (*run(grad.contiguous(), x, up, down, counts, hidden, ctx.activation), None, None)
 
 
-# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
-_apply_eagerly = torch.compiler.disable(_GroupedMLP.apply)
+def _forward(
+    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """The output, and what backward wants to have kept of the inside."""
+    run = _grouped_forward if _use_grouped_mm(x, up, down) else _loop_forward
+    return run(x, up, down, counts, ACTIVATIONS[activation].forward, keep)
 
 
 def _use_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:
     """Whether torch's grouped_mm takes these tensors and is the faster way."""
-    if x.shape[0] == 0 or x.shape[0] >= LOOP_ROWS * up.shape[0] or x.device.type not in ("cpu", "cuda"):
+    if x.shape[0] == 0 or x.device.type not in ("cpu", "cuda"):
+        return False
+    if not x.is_cuda and x.shape[0] * up.shape[2] >= LOOP_SIZE * up.shape[0]:
         return False
     wide = {torch.float32: 4, torch.bfloat16: 8, torch.float16: 8}.get(x.dtype)
     if x.is_cuda and (x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) < (8, 0)):
@@ -88,47 +104,45 @@ def _use_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:
 
 
 def _loop_forward(
-    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    z, y = x.new_empty(x.shape[0], up.shape[2]), x.new_empty(x.shape[0], down.shape[2])
-    start = 0
-    for e, rows in enumerate(counts.tolist()):
-        part = slice(start, start + rows)
-        torch.mm(x[part], up[e], out=z[part])
-        torch.mm(act(z[part]), down[e], out=y[part])
-        start += rows
-    return z, y
+    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    rows, hidden = counts.tolist(), []
+    y = x.new_empty(x.shape[0], down.shape[2])
+    for x_e, y_e, up_e, down_e in zip(x.split(rows), y.split(rows), up.unbind(), down.unbind(), strict=True):
+        z_e = x_e @ up_e
+        torch.mm(act(z_e), down_e, out=y_e)
+        if keep:  # block by block: one allocation of all of z would cost page faults
+            hidden.append(z_e)
+    return y, hidden
 
 
 def _loop_backward(
-    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, z: Tensor, activation: str
+    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, hidden: list[Tensor], activation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    act = ACTIVATIONS[activation]
+    act, rows = ACTIVATIONS[activation], counts.tolist()
     gx, gup, gdown = torch.empty_like(x), torch.empty_like(up), torch.empty_like(down)
-    start = 0
-    for e, rows in enumerate(counts.tolist()):
-        part = slice(start, start + rows)
-        z_e, grad_e = z[part], grad[part]
-        torch.mm(act.forward(z_e).T, grad_e, out=gdown[e])
-        gz = act.backward(grad_e @ down[e].T, z_e)
-        torch.mm(x[part].T, gz, out=gup[e])
-        torch.mm(gz, up[e].T, out=gx[part])
-        start += rows
+    parts = zip(x.split(rows), grad.split(rows), hidden, up.unbind(), down.unbind(), strict=True)
+    found = zip(gx.split(rows), gup.unbind(), gdown.unbind(), strict=True)
+    for (x_e, grad_e, z_e, up_e, down_e), (gx_e, gup_e, gdown_e) in zip(parts, found, strict=True):
+        torch.mm(act.forward(z_e).T, grad_e, out=gdown_e)
+        gz_e = act.backward(grad_e @ down_e.T, z_e)
+        torch.mm(x_e.T, gz_e, out=gup_e)
+        torch.mm(gz_e, up_e.T, out=gx_e)
     return gx, gup, gdown
 
 
 def _grouped_forward(
-    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor]]:
     ends = counts.cumsum(0).int()
     z = F.grouped_mm(x, up, offs=ends)
-    return z, F.grouped_mm(act(z), down, offs=ends)
+    return F.grouped_mm(act(z), down, offs=ends), [z]
 
 
 def _grouped_backward(
-    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, z: Tensor, activation: str
+    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, hidden: list[Tensor], activation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    act = ACTIVATIONS[activation]
+    act, (z,) = ACTIVATIONS[activation], hidden
     ends = counts.cumsum(0).int()
     gdown = F.grouped_mm(act.forward(z).T, grad, offs=ends)
     gz = act.backward(F.grouped_mm(grad, down.transpose(1, 2), offs=ends), z)

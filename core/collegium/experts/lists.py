@@ -19,6 +19,10 @@ class ExpertList(Experts):
     Args:
         modules: E modules (n, \\*item) -> (n, \\*out) with the same ``out``.
         item_ndim: see Experts.
+
+    >>> block = ExpertList([nn.Linear(16, 3), nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 3))])
+    >>> block(torch.randn(10, 16), torch.tensor([4, 6])).shape
+    torch.Size([10, 3])
     """
 
     def __init__(self, modules: Iterable[nn.Module], item_ndim: int = 1) -> None:
@@ -41,6 +45,14 @@ class ExpertGroups(Experts):
 
     Args:
         blocks: Experts blocks of the same item and output shape.
+
+    Raises:
+        ValueError: there is no block, or their items differ in dims.
+
+    >>> from collegium.experts import MLP, Copy, Zero
+    >>> block = ExpertGroups([MLP(16, 6, hidden=32), Zero(1), Copy(1)])
+    >>> block.num_experts
+    8
     """
 
     def __init__(self, blocks: Iterable[Experts]) -> None:

@@ -25,6 +25,10 @@ class MLP(Experts):
 
     Raises:
         ValueError: an unknown activation or a width below 1.
+
+    >>> block = MLP(16, 4, hidden=32, activation="swiglu")
+    >>> block(torch.randn(10, 16), torch.tensor([5, 0, 2, 3])).shape
+    torch.Size([10, 16])
     """
 
     def __init__(

@@ -9,7 +9,14 @@ from collegium.experts.base import Experts, rows_of
 
 
 class Zero(Experts):
-    """Experts that add nothing: the token is skipped."""
+    """Experts that add nothing: the token is skipped.
+
+    Args:
+        num_experts, item_ndim: see Experts.
+
+    >>> Zero(2)(torch.ones(3, 4), torch.tensor([1, 2])).any()
+    tensor(False)
+    """
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Rows to zeros of the same shape."""
@@ -17,7 +24,14 @@ class Zero(Experts):
 
 
 class Copy(Experts):
-    """Experts that hand the token on as it is."""
+    """Experts that hand the token on as it is.
+
+    Args:
+        num_experts, item_ndim: see Experts.
+
+    >>> Copy(2)(torch.tensor([[3.0], [4.0]]), 1).tolist()
+    [[3.0], [4.0]]
+    """
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Rows to themselves."""
@@ -30,6 +44,9 @@ class Constant(Experts):
     Args:
         dim: D.
         num_experts: E.
+
+    >>> Constant(16, 2)(torch.randn(10, 16), 5).shape
+    torch.Size([10, 16])
     """
 
     def __init__(self, dim: int, num_experts: int = 1) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from collegium.layer import moe_layers
@@ -43,9 +43,13 @@ def _shares(router: Router, calls: Sequence[Routing]) -> list[float]:
 def flops(model: nn.Module, *args: Any, **kwargs: Any) -> int:
     """Floating-point operations of the matrix products in one forward pass, as these inputs are routed."""
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._grouped_mm: _grouped_mm_flops})
-    with torch.no_grad(), counter:
-        model(*args, **kwargs)
+    with torch.no_grad(), counter:  # the counter stumbles over inputs that take gradient
+        model(*map(_detached, args), **{name: _detached(value) for name, value in kwargs.items()})
     return int(counter.get_total_flops())
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _grouped_mm_flops(

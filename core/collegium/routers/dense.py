@@ -14,6 +14,10 @@ class AllExperts(Router):
 
     Args:
         dim, num_experts: D and E.
+
+    >>> import torch
+    >>> AllExperts(16, 8)(torch.randn(10, 16)).counts
+    10
     """
 
     def __init__(self, dim: int, num_experts: int) -> None:

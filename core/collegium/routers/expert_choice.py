@@ -22,6 +22,12 @@ class ExpertChoice(Router):
     Args:
         dim, num_experts: D and E.
         k: experts a token on average.
+
+    Raises:
+        ValueError: k outside 1 to E.
+
+    >>> ExpertChoice(16, 8, k=2)(torch.randn(100, 16)).counts  # 2 * 100 / 8 for each expert
+    25
     """
 
     def __init__(self, dim: int, num_experts: int, k: int = 2) -> None:

@@ -16,6 +16,14 @@ class Hash(Router):
         dim, num_experts: D and E (D is not looked at).
         key: the Context field to hash: "label", "task", "domain", "position" or "segment".
         seed: another seed is another assignment of keys to experts.
+
+    Raises:
+        ValueError: the key is no discrete field; at a call, that field is absent.
+
+    >>> import torch
+    >>> context = Context(label=torch.tensor([3, 5, 3]))
+    >>> Hash(16, 8)(torch.randn(3, 16), context).dense_weight().argmax(1).tolist()
+    [5, 2, 5]
     """
 
     def __init__(self, dim: int, num_experts: int, key: str = "label", seed: int = 0) -> None:

@@ -17,6 +17,13 @@ class Random(Router):
     Args:
         dim, num_experts: D and E (D is not looked at).
         k: experts a token in training.
+
+    Raises:
+        ValueError: k outside 1 to E.
+
+    >>> router, x = Random(16, 8, k=2), torch.randn(10, 16)
+    >>> router(x).token.numel(), router.eval()(x).token.numel()
+    (20, 80)
     """
 
     def __init__(self, dim: int, num_experts: int, k: int = 1) -> None:

@@ -27,6 +27,13 @@ class TopK(Router):
             choice, never the weights. Stepped by ``balance.BiasBalance``.
         capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Then who is
             dropped depends on the batch: the router is not causal.
+
+    Raises:
+        ValueError: k outside 1 to E, renormalisation at k = 1, a negative noise or a capacity of nothing.
+
+    >>> routing = TopK(16, 8, k=2)(torch.randn(10, 16))
+    >>> routing.experts_per_token().tolist()
+    [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
 
     bias: Tensor | None
@@ -93,6 +100,13 @@ class Switch(TopK):
         capacity_factor: see TopK; None for no limit (and a causal router).
         jitter: in training the router sees x * U(1 - jitter, 1 + jitter).
         bias: see TopK.
+
+    Raises:
+        ValueError: a jitter outside [0, 1), or a capacity of nothing.
+
+    >>> routing = Switch(16, 8, capacity_factor=1.0)(torch.randn(80, 16))
+    >>> int(routing.counts.max()) <= 10, int(routing.demand.sum())
+    (True, 80)
     """
 
     def __init__(

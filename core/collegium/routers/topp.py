@@ -8,15 +8,24 @@ from collegium.routing import Routing
 
 
 class TopP(Router):
-    """The fewest experts whose probabilities exceed p together (Huang et al. 2024, Dynamic-MoE, section 3).
+    """The fewest experts whose probabilities reach p together (Huang et al. 2024, Dynamic-MoE, section 3).
 
-    Experts are taken by falling probability; the one that crosses p is included; weights are the raw
+    Experts are taken by falling probability; the one that reaches p is included; weights are the raw
     probabilities. An unsure token gets more experts than a sure one. Pair it with ``balance.entropy``, or the
     router learns to be unsure of everything.
 
     Args:
         dim, num_experts: D and E.
         p: in (0, 1]; at 1 every expert is taken.
+
+    Raises:
+        ValueError: p outside (0, 1].
+
+    >>> import torch
+    >>> router, x = TopP(16, 8, p=0.4), torch.randn(100, 16)
+    >>> sure, unsure = router(50 * x).experts_per_token(), router(x / 50).experts_per_token()
+    >>> bool(sure.float().mean() < unsure.float().mean())
+    True
     """
 
     def __init__(self, dim: int, num_experts: int, p: float = 0.4) -> None:
@@ -27,7 +36,7 @@ class TopP(Router):
         self.gate = Gate(dim, num_experts)
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
-        """Take experts until their mass crosses p."""
+        """Take experts until their mass reaches p."""
         logits = self.gate(x)
         probs = logits.softmax(-1)
         falling, order = probs.detach().sort(dim=1, descending=True)

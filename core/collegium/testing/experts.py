@@ -17,9 +17,9 @@ from collegium.testing.inputs import (
     expect_close,
     expect_refusal,
     gradients,
-    named,
     random_context,
     row_by_row,
+    run,
 )
 
 
@@ -48,11 +48,8 @@ def check_experts(
     Raises:
         AssertionError: naming the check and what is broken.
     """
-    block = factory(dim, num_experts)
-    case = _Case(factory, dim, num_experts, item or (3,) * (block.item_ndim - 1) + (dim,))
-    for check in _CHECKS:
-        with named(f"{type(block).__name__}, {check.__name__.strip('_').replace('_', ' ')}", seed):
-            check(case)
+    case = _Case(factory, dim, num_experts, item)
+    run(_CHECKS, case, case.block, seed)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,11 @@ class _Case:
     factory: Callable[[int, int], Experts]
     dim: int
     num_experts: int
-    item: tuple[int, ...]
+    given_item: tuple[int, ...] | None
+
+    @property
+    def item(self) -> tuple[int, ...]:
+        return self.given_item or (3,) * (self.block().item_ndim - 1) + (self.dim,)
 
     def block(self) -> Experts:
         return self.factory(self.dim, self.num_experts)

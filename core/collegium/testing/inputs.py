@@ -2,8 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from inspect import isabstract
 from types import ModuleType
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from collegium.context import Context
 from collegium.experts import Experts
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C")
 DISCRETE = ("segment", "task", "domain", "label", "position")
 
 
@@ -73,7 +73,11 @@ def copies(module: M, fresh: M) -> dict[str, M]:
     Pickle is left out where a class cannot be imported, such as one that is local to a function.
     """
     fresh.load_state_dict(module.state_dict())
-    twins = {"the state dict": fresh.train(module.training), "deepcopy": copy.deepcopy(module)}
+    twins = {"the state dict": fresh.train(module.training)}
+    try:
+        twins["deepcopy"] = copy.deepcopy(module)
+    except RuntimeError as error:
+        raise AssertionError("deepcopy fails after a call: keep no routing on the module") from error
     if all(_importable(type(part)) for part in module.modules()):
         twins["pickle"] = pickle.loads(pickle.dumps(module))
     return twins
@@ -109,12 +113,14 @@ def expect_refusal(call: Callable[[], object], mention: str, sentence: str) -> N
     raise AssertionError(sentence)
 
 
-@contextmanager
-def named(check: str, seed: int) -> Iterator[None]:
-    """Seed torch for one check, put its state back, and tell which check failed."""
+def run(checks: Sequence[Callable[[C], None]], case: C, build: Callable[[], nn.Module], seed: int) -> None:
+    """Run each check from the same seed, tell which one failed, and leave the caller's generator alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            yield
-        except AssertionError as error:
-            raise AssertionError(f"{check}: {error}") from error
+        name = type(build()).__name__
+        for check in checks:
+            torch.manual_seed(seed)
+            try:
+                check(case)
+            except AssertionError as error:
+                title = check.__name__.strip("_").replace("_", " ")
+                raise AssertionError(f"{name}, {title}: {error}") from error

@@ -19,9 +19,9 @@ from collegium.testing.inputs import (
     expect_close,
     expect_refusal,
     gradients,
-    named,
     random_context,
     row_by_row,
+    run,
     take,
 )
 from collegium.testing.routing import check_routing
@@ -55,9 +55,7 @@ def check_router(
         AssertionError: naming the check and what is broken.
     """
     case = _Case(factory, dim, num_experts, tokens, shows_leak)
-    for check in _CHECKS:
-        with named(f"{type(case.router()).__name__}, {check.__name__.strip('_').replace('_', ' ')}", seed):
-            check(case)
+    run(_CHECKS, case, case.router, seed)
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,7 @@ def _masking_is_leaving_out(case: _Case) -> None:
     mask[case.half()] = False
     masked = router(x, replace(context, mask=mask))
     check_routing(masked)
+    expect(masked.mask is not None and torch.equal(masked.mask, mask), "the routing must carry context.mask")
     alone = router(x[mask], take(context, mask))
     expect_close(masked.dense_weight()[mask], alone.dense_weight(), "masking must equal leaving out")
     expect(torch.equal(masked.demand, alone.demand), "demand must not count masked tokens")
