@@ -88,7 +88,7 @@ class RoutingMonitor(Callback):
         """Log the figures."""
         for layer, usage in self._usage.items():
             for name, value in usage.figures().items():
-                module.log(f"routing/{layer}/{name}", value, sync_dist=True)
+                module.log(f"routing/{layer or 'network'}/{name}", value, sync_dist=True)
 
 
 class Usage:

@@ -49,8 +49,8 @@ def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserErro
     key, value, owner = (_last(pattern, message) for pattern in (_KEY, _VALUE, _CLASS))
     if unknown := _last(_UNKNOWN, message).lstrip("-").partition("=")[0]:
         inside = f" of {owner}" if owner else ""
-        mend = _mend(unknown, _parameters(owner) if owner else known)
-        return UserError(f"{_source(unknown, args)}: unknown key {unknown!r}{inside}: {mend}")
+        wrong, mend = _mend(unknown, list(_parameters(owner) if owner else known))
+        return UserError(f"{_source(unknown, args)}: unknown key {wrong!r}{inside}: {mend}")
     if missing := _last(_MISSING, message):
         return UserError(f"{_source('', args)}: {missing} is missing: give it a value.")
     kinds = " or ".join(dict.fromkeys(_readable(a or b) for a, b in _EXPECTED.findall(message)))
@@ -94,9 +94,15 @@ def _source(key: str, args: Sequence[str]) -> str:
     return str(holders[-1]) if holders else "command line"
 
 
-def _mend(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "remove it."
+def _mend(name: str, known: Sequence[str]) -> tuple[str, str]:
+    """Return the first part of a dotted key that is wrong, and what to do about it."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        start, level = ".".join(parts[:count]), {".".join(key.split(".")[:count]) for key in known}
+        if start not in level:
+            near = difflib.get_close_matches(start, sorted(level), n=1)
+            return start, f"did you mean {near[0]!r}?" if near else "remove it."
+    return name, "remove it."
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -1,0 +1,178 @@
+"""Data sets are found on disk or downloaded, and never used unless their bytes are the right ones."""
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apps.common.catalogue import catalogue, describe, fetch, fetch_sets
+from apps.common.errors import UserError
+
+BYTES = b"date,a\n" + b"2020-01-01,1\n" * 500
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder without a word, and counts its answers."""
+
+    answers = 0
+
+    def do_GET(self) -> None:
+        Quiet.answers += 1
+        super().do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Site:
+    """A checkout with one app and its catalogue, and a server that has the files."""
+
+    def __init__(self, root: Path, address: str) -> None:
+        self.root, self.address = root, address
+        self.data, self.served = root / "data" / "foo", root / "served"
+        for folder in (root / "apps" / "foo", self.data, self.served):
+            folder.mkdir(parents=True)
+        (self.served / "a.csv").write_bytes(BYTES)
+        (self.served / "a.csv.gz").write_bytes(gzip.compress(BYTES))
+        self.write()
+
+    def write(self, **changes: Any) -> None:
+        entry = {
+            "file": "a.csv",
+            "url": f"{self.address}/a.csv",
+            "sha256": hashlib.sha256(BYTES).hexdigest(),
+            "licence": "CC0",
+            "citation": "A et al. 2020",
+            "split": "ratio",
+            **changes,
+        }
+        content = {"A": {key: value for key, value in entry.items() if value is not None}}
+        (self.data / "catalogue.yaml").write_text(yaml.safe_dump(content))
+
+    @property
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.data.iterdir() if path.name != "catalogue.yaml")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("COLLEGIUM_APPS", str(tmp_path / "apps"))
+    monkeypatch.delenv("COLLEGIUM_DATA", raising=False)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    handler = partial(Quiet, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        Quiet.answers = 0
+        yield Site(tmp_path, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+def test_a_set_is_downloaded_once(site: Site) -> None:
+    path = fetch("foo", "A")
+    assert path == site.data / "a.csv"
+    assert path.read_bytes() == BYTES
+    assert fetch("foo", "A") == path
+    assert Quiet.answers == 1
+
+
+def test_a_packed_set_stays_packed(site: Site) -> None:
+    site.write(url=f"{site.address}/a.csv.gz")
+    path = fetch("foo", "A")
+    assert path == site.data / "a.csv.gz"
+    assert gzip.decompress(path.read_bytes()) == BYTES
+    assert fetch("foo", "A") == path
+    assert Quiet.answers == 1
+
+
+def test_a_set_whose_name_ends_in_gz(site: Site) -> None:
+    site.write(file="a.csv.gz", url=f"{site.address}/a.csv.gz")
+    assert fetch("foo", "A") == site.data / "a.csv.gz"
+    assert fetch("foo", "A") == site.data / "a.csv.gz"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("change", ["altered", "truncated", "empty"])
+def test_wrong_bytes_are_refused_and_removed(site: Site, packed: bool, change: str) -> None:
+    name = "a.csv.gz" if packed else "a.csv"
+    site.write(url=f"{site.address}/{name}")
+    whole = (site.served / name).read_bytes()
+    wrong = {"altered": whole[:-20] + bytes(20), "truncated": whole[:-9], "empty": b""}[change]
+    (site.served / name).write_bytes(wrong)
+    with pytest.raises(
+        UserError, match=rf"{site.address}/{name} gave other bytes .* were removed: try again"
+    ):
+        fetch("foo", "A")
+    assert site.files == []
+
+
+def test_a_broken_download_leaves_nothing(site: Site) -> None:
+    site.write(url=f"{site.address}/gone.csv")
+    with pytest.raises(
+        UserError, match=r"gone\.csv could not be downloaded \(status 404\): try again, or put"
+    ):
+        fetch("foo", "A")
+    site.write(url="http://127.0.0.1:9/a.csv")
+    with pytest.raises(UserError, match=r"could not be downloaded \(ConnectionError\)"):
+        fetch("foo", "A")
+    assert site.files == []
+
+
+def test_the_users_own_data_folder_comes_first(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = site.root / "own"
+    monkeypatch.setenv("COLLEGIUM_DATA", str(own))
+    (own / "foo").mkdir(parents=True)
+    (own / "foo" / "a.csv.gz").write_bytes(gzip.compress(BYTES))
+    assert fetch("foo", "A") == own / "foo" / "a.csv.gz"
+    (own / "foo" / "a.csv.gz").unlink()
+    (site.data / "a.csv").write_bytes(BYTES)
+    assert fetch("foo", "A") == site.data / "a.csv"
+    (site.data / "a.csv").unlink()
+    assert fetch("foo", "A") == own / "foo" / "a.csv"
+    assert Quiet.answers == 1
+
+
+def test_an_altered_file_of_the_user_is_refused_and_left_alone(site: Site) -> None:
+    (site.data / "a.csv").write_bytes(BYTES[:-1])
+    with pytest.raises(UserError, match=r"a\.csv is truncated or altered .* remove it"):
+        fetch("foo", "A")
+    assert (site.data / "a.csv").read_bytes() == BYTES[:-1]
+    assert Quiet.answers == 0
+
+
+def test_an_unknown_name_lists_the_known(site: Site) -> None:
+    with pytest.raises(UserError, match="foo has no data set 'B': choose one of A"):
+        describe("foo", "B")
+
+
+def test_an_app_without_catalogue_says_so(site: Site) -> None:
+    (site.data / "catalogue.yaml").unlink()
+    with pytest.raises(UserError, match=r"catalogue\.yaml does not exist: foo has no public data sets"):
+        fetch_sets("foo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [({"licence": None, "url": None}, "lacks licence, url"), ({"sha": "1"}, "has the unknown key 'sha'")],
+)
+def test_a_wrong_entry_is_one_sentence(site: Site, changes: dict[str, Any], fault: str) -> None:
+    site.write(**changes)
+    with pytest.raises(UserError, match=rf"catalogue\.yaml: the entry A {fault}: mend it"):
+        catalogue("foo")
+
+
+def test_options_for_the_reader_are_kept(site: Site) -> None:
+    site.write(read={"header": False}, note="no names")
+    assert (describe("foo", "A").read, describe("foo", "A").note) == ({"header": False}, "no names")
+
+
+def test_the_command_tells_path_and_licence(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch_sets("foo", name="A")
+    assert capsys.readouterr().out.strip() == f"A: {site.data / 'a.csv'}  (A et al. 2020; licence: CC0)"

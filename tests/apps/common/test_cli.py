@@ -1,0 +1,241 @@
+"""What a training leaves in its run folder, and how mistakes are told."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apps.common.main import main
+from tests.apps.common.helpers import TOY, checkpoint
+
+Fit = Callable[..., Path]
+Change = Callable[[dict[str, Any]], Any]
+NET = "toys.moons.model.Net"
+
+
+def test_a_run_folder_holds_everything(fit: Fit) -> None:
+    run = fit()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    others = {path.name for path in run.iterdir() if "tfevents" not in path.name}
+    assert others == {"checkpoints", "config.yaml", "metrics.csv"}
+
+
+def test_checkpoints_say_whose_they_are(fit: Fit) -> None:
+    run = fit("--trainer.max_epochs=1")
+    for name in ("best", "last"):
+        mark = checkpoint(run, name)["collegium"]
+        assert (mark["app"], mark["config"]) == ("moons", "default")
+    assert checkpoint(run)["Data"] == {"rows": 60}
+
+
+def test_the_kept_configuration_is_whole_and_runs_again(fit: Fit, toys: Path) -> None:
+    run = fit("--model.learning_rate=0.01", "--trainer.max_epochs=1")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["learning_rate"] == 0.01
+    assert config["data"]["batch_size"] == 8
+    again = fit("--config", str(run / "config.yaml"))
+    assert again == toys / "moons" / "default" / "2"
+    assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
+
+
+def test_the_best_checkpoint_is_the_best_validation(fit: Fit) -> None:
+    run = fit("--trainer.max_epochs=6")
+    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
+    best = min(rows, key=lambda row: float(row["val/loss"]))
+    assert checkpoint(run, "best")["global_step"] == int(best["step"]) + 1
+    worst = max(rows, key=lambda row: float(row["val/loss"]))
+    other = fit("--trainer.max_epochs=6", "--best_checkpoint.mode=max")
+    assert checkpoint(other, "best")["global_step"] == int(worst["step"]) + 1
+
+
+def test_how_experts_were_used_is_logged(fit: Fit) -> None:
+    run = fit("--trainer.max_epochs=1")
+    row = next(row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"])
+    loads = [float(row[f"routing/mixture/load_{expert}"]) for expert in range(4)]
+    assert sum(loads) == pytest.approx(1)
+    assert float(row["routing/mixture/max_violation"]) == pytest.approx(4 * max(loads) - 1)
+    assert 0 <= float(row["routing/mixture/entropy"]) <= 1
+
+
+def test_a_trial_run_leaves_nothing(toys: Path) -> None:
+    assert main(["moons", "fit", "--trainer.fast_dev_run", "2"]) == 0
+    assert not toys.exists()
+
+
+def test_validate_measures_the_newest_run(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit()
+    best = checkpoint(run, "best")
+    capsys.readouterr()
+    assert main(["moons", "validate"]) == 0
+    told = float(re.findall(r"val/loss\D+([\d.]+)", capsys.readouterr().out)[0])
+    assert told == pytest.approx(best["callbacks"]["BestCheckpoint"]["best"], rel=1e-4)
+
+
+def test_another_checkpoint_can_be_measured_and_gone_on_from(fit: Fit, toys: Path) -> None:
+    last = str(fit() / "checkpoints" / "last.ckpt")
+    assert main(["moons", "validate", "--ckpt_path", last]) == 0
+    longer = fit("--ckpt_path", last, "--trainer.max_epochs", "4")
+    assert checkpoint(longer)["global_step"] == 32
+    assert longer.name == "2"
+
+
+def test_a_user_logger_and_callback_join_the_own(fit: Fit, tmp_path: Path) -> None:
+    run = fit(
+        "--trainer.max_epochs=1",
+        "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+        f"--trainer.logger.save_dir={tmp_path / 'extra'}",
+        "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor",
+    )
+    assert list((tmp_path / "extra").rglob("metrics.csv"))
+    assert "lr-AdamW" in (run / "metrics.csv").read_text().partition("\n")[0]
+
+
+def changed(tmp_path: Path, change: Change) -> Path:
+    """Write the toy configuration with a change, as mine.yaml."""
+    content = yaml.safe_load((TOY / "configs" / "moons" / "default.yaml").read_text())
+    change(content)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+MISTAKES: dict[str, tuple[Change, str]] = {
+    "trainer": (
+        lambda c: c["trainer"].update(max_epoch=3),
+        "unknown key 'trainer.max_epoch': did you mean 'trainer.max_epochs'?",
+    ),
+    "top": (lambda c: c.update(modle={"a": 1}), "unknown key 'modle': did you mean 'model'?"),
+    "task": (
+        lambda c: c["model"].update(learning_rat=1),
+        "unknown key 'model.learning_rat': did you mean 'model.learning_rate'?",
+    ),
+    "network": (
+        lambda c: c["model"]["network"]["init_args"].update(num_expert=1),
+        f"unknown key 'num_expert' of {NET}: did you mean 'num_experts'?",
+    ),
+    "router": (
+        lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(nois=1),
+        "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
+    ),
+    "callback": (
+        lambda c: c["trainer"].update(
+            callbacks={
+                "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+                "init_args": {"monitr": "x"},
+            }
+        ),
+        "did you mean 'monitor'?",
+    ),
+    "far": (lambda c: c["data"].update(zzzzzz=1), "unknown key 'data.zzzzzz': remove it."),
+    "type": (lambda c: c["data"].update(rows="many"), "data.rows is 'many': give a whole number."),
+    "union": (
+        lambda c: c["trainer"].update(max_epochs="three"),
+        "trainer.max_epochs is 'three': give a whole number or null.",
+    ),
+    "literal": (
+        lambda c: c.update(best_checkpoint={"mode": "low"}),
+        "best_checkpoint.mode is 'low': give one of 'min', 'max'.",
+    ),
+    "class": (
+        lambda c: c["model"]["network"].update(class_path="toys.moons.model.Nett"),
+        "class_path 'toys.moons.model.Nett': module 'toys.moons.model' has no attribute 'Nett'.",
+    ),
+    "missing": (lambda c: c["model"].pop("network"), "model.network is missing: give it a value."),
+    "value": (
+        lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(k=9),
+        "TopK: k=9 must lie between 1 and num_experts=4.",
+    ),
+    "balance": (lambda c: c["model"].update(balance={"load": 1.0}), "model.balance names 'load'"),
+    "interval": (
+        lambda c: c.update(last_checkpoint={"every_n_steps": 0}),
+        "every_n_steps is 0: use 1 or more.",
+    ),
+    "device": (lambda c: c["trainer"].update(accelerator="abacus"), "accelerator='abacus'"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_in_a_configuration_is_one_sentence(
+    change: Change, sentence: str, toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, lambda content: (content.setdefault("data", {}), change(content)))
+    assert main(["moons", "fit", "--config", str(path)]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"error: {path}: ")
+    assert sentence in told
+    assert not list(toys.rglob("mine/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--trainer.max_epoch", "3"], "unknown key 'trainer.max_epoch': did you mean 'trainer.max_epochs'?"),
+        (["--data.rows=many"], "data.rows is 'many': give a whole number."),
+        (["--foo"], "unknown key 'foo': remove it."),
+        (["again"], "unknown key 'again': remove it."),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(
+    options: list[str], sentence: str, toys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["moons", "fit", *options]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: command line: {sentence}"
+    assert not toys.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("trainer: {max_epochs: 3\nmodel: [", r"is not valid YAML \(line 2, column 6\)"),
+        ("- a\n- b", "is not a mapping of keys to values"),
+        ("", "is not a mapping of keys to values"),
+        (None, r"does not exist: .* holds other\.yaml"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_sentence(
+    content: str | None, sentence: str, toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.yaml").write_text("a: 1")
+    if content is not None:
+        (tmp_path / "mine.yaml").write_text(content)
+    assert main(["moons", "fit", "--config", str(tmp_path / "mine.yaml")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert re.fullmatch(rf"error: {tmp_path}/mine\.yaml {sentence}[^\n]*", told)
+    assert not toys.exists()
+
+
+def test_bad_data_leaves_no_run_folder(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["moons", "fit", "--data.broken", "true"]) == 2
+    told = capsys.readouterr()
+    assert "error: points.csv is empty: give a file with rows." in told.err
+    assert "Run:" not in told.out
+    assert not list(toys.rglob("default/*"))
+
+
+def test_an_unknown_metric_for_the_best_checkpoint_is_one_sentence(
+    toys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["moons", "fit", "--best_checkpoint.monitor", "val/accuracy"]) == 2
+    assert "best_checkpoint.monitor is 'val/accuracy', but validation logs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["fit", "--resume"], ["validate"], ["test"]])
+def test_commands_that_need_a_run_say_so(
+    args: list[str], toys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["moons", *args]) == 2
+    assert "holds no run yet: train one first" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    last = fit("--trainer.max_epochs=1") / "checkpoints" / "last.ckpt"
+    metrics = (last.parents[1] / "metrics.csv").read_text()
+    last.write_bytes(last.read_bytes()[:1000])
+    assert main(["moons", "fit", "--resume"]) == 2
+    assert f"error: {last} is damaged" in capsys.readouterr().err
+    assert (last.parents[1] / "metrics.csv").read_text() == metrics

@@ -1,0 +1,127 @@
+"""The balance penalty, the optimiser and its schedule, and what a checkpoint keeps of a task."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from collegium import MoE, Routing, balance, experts, record, routers
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from apps.common.task import MoETask
+
+
+class Task(MoETask):
+    def __init__(self, network: nn.Module, width: int = 3, **options: Any) -> None:
+        super().__init__(network, **options)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        y, penalty = self.forward_with_balance(batch[0])
+        return y.square().mean() + penalty
+
+
+def mixture() -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(4), MoE(routers.TopK(4, 3), experts.MLP(4, 3, hidden=4)))
+
+
+def train(task: Task, steps: int) -> Trainer:
+    loader = DataLoader(TensorDataset(torch.randn(4 * steps, 4)), batch_size=4)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
+    trainer.fit(task, loader)
+    return trainer
+
+
+def twice_the_layers(routings: dict[str, list[Routing]]) -> Tensor:
+    return torch.tensor(2.0 * len(routings))
+
+
+def test_the_penalty_is_the_weighted_sum() -> None:
+    task, x = Task(mixture(), balance={"load_balance": 0.5, "z_loss": 0.25}), torch.randn(6, 4)
+    output, penalty = task.forward_with_balance(x)
+    with record(task.network) as routings:
+        expected = task.network(x)
+    assert torch.equal(output, expected)
+    torch.testing.assert_close(
+        penalty, 0.5 * balance.load_balance(routings) + 0.25 * balance.z_loss(routings)
+    )
+    penalty.backward()
+    assert task.network[1].router.gate.weight.grad.abs().sum() > 0
+
+
+def test_a_term_of_ones_own_is_given_by_its_path() -> None:
+    task = Task(mixture(), balance={f"{__name__}.twice_the_layers": 3.0})
+    assert float(task.forward_with_balance(torch.randn(2, 4))[1]) == 6.0
+
+
+def test_a_network_without_mixture_has_no_penalty() -> None:
+    output, penalty = Task(nn.Linear(4, 2)).forward_with_balance(torch.randn(3, 4))
+    assert output.shape == (3, 2)
+    assert float(penalty) == 0.0
+
+
+@pytest.mark.parametrize("name", ["load_balanc", "nowhere.load_balance", "collegium.balance.nothing"])
+def test_an_unknown_term_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"model.balance names '{name}', which does not exist"):
+        Task(mixture(), balance={name: 1.0})
+
+
+def test_terms_are_logged_by_their_short_name() -> None:
+    path = f"{__name__}.twice_the_layers"
+    trainer = train(Task(mixture(), balance={path: 0.0, "load_balance": 0.1}), steps=1)
+    assert set(trainer.callback_metrics) == {"balance/twice_the_layers", "balance/load_balance"}
+
+
+def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
+    rates: list[float] = []
+
+    class Watched(Task):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            rates.append(self.optimizers().param_groups[0]["lr"])
+
+    train(Watched(mixture(), learning_rate=0.8, warmup_steps=3, final_fraction=0.1), steps=13)
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[8] == pytest.approx(0.8 * 0.55)  # half of the cosine
+    assert all(later < earlier for earlier, later in pairwise(rates[3:]))
+    assert rates[-1] > 0.08
+
+
+def test_without_an_end_the_rate_stays() -> None:
+    task = Task(mixture(), warmup_steps=2)
+    task._total_steps = lambda: float("inf")  # type: ignore[method-assign]
+    assert [task._rate_factor(step) for step in (2, 1000)] == [1.0, 1.0]
+
+
+def test_only_matrices_decay_and_frozen_parameters_are_left_out() -> None:
+    task = Task(mixture(), weight_decay=0.3)
+    task.network[1].router.requires_grad_(False)
+    task.trainer = Trainer(max_steps=10, logger=False, accelerator="cpu")
+    chosen: Any = task.configure_optimizers()
+    groups = {group["weight_decay"]: group["params"] for group in chosen["optimizer"].param_groups}
+    block, norm = task.network[1].experts, task.network[0]
+    assert {id(p) for p in groups[0.3]} == {id(block.up), id(block.down)}
+    assert {id(p) for p in groups[0.0]} == {id(norm.weight), id(norm.bias)}
+
+
+def test_a_checkpoint_of_a_task_built_in_python_holds_plain_values(tmp_path: Path) -> None:
+    task = Task(mixture(), width=5, learning_rate=0.25)
+    train(task, steps=1).save_checkpoint(tmp_path / "a.ckpt")
+    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]
+    assert (kept["width"], kept["learning_rate"], "network" in kept) == (5, 0.25, False)
+    again = Task.load_from_checkpoint(tmp_path / "a.ckpt", network=mixture(), weights_only=True)
+    torch.testing.assert_close(again.state_dict(), task.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_a_configured_task_rebuilds_it(fit: Any) -> None:
+    from apps.common.discovery import app_module
+
+    path = (
+        fit("--trainer.max_epochs=1", "--model.network.init_args.num_experts=5") / "checkpoints" / "last.ckpt"
+    )
+    task = app_module("moons", "task").Task.load_from_checkpoint(path, map_location="cpu")
+    assert task.network.mixture.experts.num_experts == 5
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    torch.testing.assert_close(dict(task.state_dict()), dict(saved), rtol=0, atol=0)
