@@ -38,7 +38,8 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
         return _batched(x, counts, up, down, activation)
-    return _run_eagerly(x.contiguous(), up, down, counts, activation)
+    y: Tensor = _run_eagerly(x.contiguous(), up, down, counts, activation)
+    return y
 
 
 def _batched(x: Tensor, rows: int, up: Tensor, down: Tensor, activation: str) -> Tensor:
@@ -53,13 +54,15 @@ def plain_mlp(x: Tensor, counts: Tensor, up: Tensor, down: Tensor, activation: s
     return torch.cat([act(x_e @ up_e) @ down_e for x_e, up_e, down_e in parts])
 
 
-# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
-@torch.compiler.disable
-def _run_eagerly(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -> Tensor:
+def _run(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -> Tensor:
     if torch.is_grad_enabled():
         y: Tensor = _GroupedMLP.apply(x, up, down, counts, activation)
         return y
     return _forward(x, up, down, counts, activation, keep=False)[0]
+
+
+# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
+_run_eagerly = torch.compiler.disable(_run)
 
 
 class _GroupedMLP(torch.autograd.Function):

@@ -11,9 +11,10 @@ class Experts(nn.Module, ABC):
 
     Args:
         num_experts: E.
-        item_ndim: how many last dims of the layer's input are one item (1: a vector).
+        item_ndim: how many last dims of the layer's input are one item; the class's own by default.
 
     Attributes:
+        item_ndim: 1, a vector, unless a class says otherwise.
         needs: names of the Context fields that ``forward`` wants by row, as keyword arguments.
 
     Shapes:
@@ -23,16 +24,18 @@ class Experts(nn.Module, ABC):
         ValueError: num_experts or item_ndim below 1.
     """
 
+    item_ndim: int = 1
     needs: tuple[str, ...] = ()
 
-    def __init__(self, num_experts: int, item_ndim: int = 1) -> None:
+    def __init__(self, num_experts: int, item_ndim: int | None = None) -> None:
         super().__init__()
         if num_experts < 1:
             raise ValueError(f"{type(self).__name__} wants at least one expert")
-        if item_ndim < 1:
-            raise ValueError(f"{type(self).__name__} wants items of at least one dim: item_ndim={item_ndim}")
         self.num_experts = num_experts
-        self.item_ndim = item_ndim
+        if item_ndim is not None:
+            self.item_ndim = item_ndim
+        if self.item_ndim < 1:
+            raise ValueError(f"{type(self).__name__} wants items of at least one dim, not {self.item_ndim}")
 
     @abstractmethod
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:

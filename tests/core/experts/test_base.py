@@ -26,8 +26,21 @@ def test_a_block_that_needs_context_by_row_passes_too() -> None:
     check_experts(lambda dim, num_experts: experts.ExpertGroups([Timed(1), experts.Copy(num_experts - 1)]))
 
 
+def test_a_class_may_say_how_many_dims_its_items_have() -> None:
+    class Patches(experts.Experts):
+        item_ndim = 3
+
+        def forward(self, x: Tensor, counts: Tensor | int, **side: Tensor) -> Tensor:
+            return 2 * x
+
+    assert Patches(4).item_ndim == 3
+    assert experts.Copy(4).item_ndim == 1
+    assert experts.Copy(4, item_ndim=2).item_ndim == 2
+    check_experts(lambda dim, num_experts: Patches(num_experts))
+
+
 def test_items_without_dims_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one dim: item_ndim=0"):
+    with pytest.raises(ValueError, match="at least one dim, not 0"):
         experts.ExpertList([torch.nn.Identity()], item_ndim=0)
 
 
