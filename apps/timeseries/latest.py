@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from apps.common.errors import UserError
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
 from apps.timeseries.windows import Windows, as_line
@@ -27,19 +26,14 @@ class Latest:
 
 
 def latest_windows(tables: Sequence[Table], context: int, trained: Scaler | None = None) -> Latest:
-    """Take the last `context` rows of each series.
+    """Take the last `context` rows of each series; rows that a shorter one lacks count as missing.
 
     They are put on the scale of training where `trained` knows every series of the file; otherwise each on
     the scale of its own context. For a model that normalises each window the two are the same.
 
-    Raises UserError where a series has fewer rows than the context, or no value in it.
+    Raises UserError where a series has no value in them.
     """
-    for table in tables:
-        rows, name = len(table.values), table.names[0]
-        if rows < context:
-            raise UserError(
-                f"{table.source}: '{name}' has {rows} rows, the model reads {context}: add earlier rows."
-            )
+    tables = [table.reaching_back(context) for table in tables]
     spans = [(len(table.values) - context, len(table.values)) for table in tables]
     own = Scaler.fit(tables, spans)
     scaler = (trained.select(own.names) if trained else None) or own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,19 @@ class Table:
             return pd.date_range(self.index[-1], periods=steps + 1, freq=self.frequency)[1:]
         step = self.index.step
         return pd.RangeIndex(self.index[-1] + step, self.index[-1] + (steps + 1) * step, step)
+
+    def reaching_back(self, rows: int) -> Table:
+        """The same table with at least `rows` rows: what lies before the first one is missing."""
+        lacking = rows - len(self.values)
+        if lacking <= 0:
+            return self
+        blank = np.full((lacking, len(self.names)), np.nan)
+        if isinstance(self.index, pd.DatetimeIndex):
+            index: Index = pd.date_range(end=self.index[-1], periods=rows, freq=self.frequency)
+        else:
+            first, step = self.index.start, self.index.step
+            index = pd.RangeIndex(first - lacking * step, self.index.stop, step)
+        return replace(self, values=np.vstack([blank, self.values]), index=index)
 
 
 def read_tables(

@@ -216,12 +216,20 @@ def test_prediction_scales_unknown_series_by_their_own_context(wide: Path, long:
     np.testing.assert_allclose(units[1], tables[1].values[-CONTEXT:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_prediction_refuses_a_short_and_a_silent_series(wide: Path, long: Path):
+def test_prediction_takes_what_a_short_series_lacks_as_missing(wide: Path, long: Path):
     trained = Data.from_state(ready(wide).state_dict())
-    with pytest.raises(
-        UserError, match=r"long\.csv: 'short' has 20 rows, the model reads 24: add earlier rows"
-    ):
-        trained.prediction_windows(read_tables(long, id_column="id", value_column="value"))
+    tables = read_tables(long, id_column="id", value_column="value")
+    latest = trained.prediction_windows(tables)
+    (batch,) = latest.windows.batches(10)
+    short = latest.scaler.names.index("short")
+    assert batch["context_mask"][short].tolist() == [False] * 4 + [True] * 20
+    units = latest.restore(batch["context"], batch["channel"])[short, 4:]
+    np.testing.assert_allclose(units, tables[short].values[:, 0], rtol=1e-4, atol=1e-5)
+    assert latest.tables[short].future(2).equals(tables[short].future(2))
+
+
+def test_prediction_refuses_a_silent_series(wide: Path):
+    trained = Data.from_state(ready(wide).state_dict())
     frame = pd.read_csv(wide)
     frame.loc[frame.index[-CONTEXT:], "b"] = np.nan
     frame.to_csv(wide, index=False)
