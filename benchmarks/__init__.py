@@ -1,0 +1,1 @@
+"""Speed of the library against its limits and its peers."""
