@@ -40,6 +40,8 @@ def predict(
         raise UserError(f"{out}: forecasts are written as CSV, so give a name that ends in .csv.")
     if horizon is not None and horizon < 1:
         raise UserError(f"horizon is {horizon}: forecast at least 1 step.")
+    checkpoint = find_run(APP, run).best
+    data = Data.from_state(load_checkpoint(checkpoint, APP)["Data"])
     tables = read_tables(
         input,
         date_column=date_column,
@@ -49,8 +51,6 @@ def predict(
         frequency=frequency,
         header=header,
     )
-    checkpoint = find_run(APP, run).best
-    data = Data.from_state(load_checkpoint(checkpoint, APP)["Data"])
     task = Task.load_from_checkpoint(checkpoint, map_location="cpu")
     task.horizon = horizon or data.horizon
     latest = data.prediction_windows(tables)

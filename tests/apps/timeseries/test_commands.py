@@ -1,0 +1,155 @@
+"""Train, evaluate and predict from the command line, on a user's own file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from apps.common.main import main
+from apps.timeseries.simulate import simulate
+
+CONFIG = """
+seed_everything: 0
+trainer: {max_epochs: 1, enable_progress_bar: false, accelerator: cpu}
+model:
+  network:
+    class_path: apps.timeseries.model.TimeMoE
+    init_args:
+      dim: 16
+      depth: 1
+      heads: 2
+      patch: 8
+      horizons: [8, 24]
+      feed_forward: {class_path: apps.common.controls.MixtureFFN, init_args: {num_experts: 4, hidden: 16}}
+data: {context: 48, horizon: 24, batch_size: 32, max_windows_per_epoch: 256, validation_stride: 20}
+"""
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    series = simulate(900, per_group=1, missing=0.01)
+    frame = pd.DataFrame(series.values, columns=list(series.names))
+    frame.insert(0, "date", series.index)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> Path:
+    """A run trained on a file that is gone afterwards."""
+    folder = tmp_path_factory.mktemp("runs")
+    file, config = folder / "mine.csv", folder / "small.yaml"
+    table.to_csv(file, index=False)
+    config.write_text(CONFIG, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLEGIUM_RUNS", str(folder))
+        assert main(["timeseries", "fit", "--config", str(config), "--data.path", str(file)]) == 0
+    file.unlink()
+    return folder / "timeseries" / "small" / "1"
+
+
+def test_a_run_leaves_what_the_readme_promises(run: Path) -> None:
+    found = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.csv", "report.html", "checkpoints"} <= found
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for title in ("Forecasts", "Error by step", "Who serves what", "Learning curves", "Experts"):
+        assert f">{title}<" in page
+    assert "data:image/png;base64," in page
+    assert "<script src" not in page
+
+
+def test_predict_needs_the_checkpoint_alone(run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
+    other = table.rename(columns={"demand_1": "north"}).iloc[:300]
+    other.to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "next.csv"
+    arguments = [
+        "--input",
+        str(tmp_path / "new.csv"),
+        "--out",
+        str(out),
+        "--run",
+        str(run),
+        "--horizon",
+        "30",
+    ]
+    assert main(["timeseries", "predict", *arguments]) == 0
+    forecast = pd.read_csv(out, parse_dates=["date"])
+    assert list(forecast.columns) == list(other.columns)
+    assert len(forecast) == 30
+    assert forecast["date"].iloc[0] == other["date"].iloc[-1] + pd.Timedelta("1h")
+    level = forecast["north"].mean() - other["north"].mean()
+    assert abs(level) < 4 * other["north"].std()
+    assert np.isfinite(forecast.drop(columns="date").to_numpy()).all()
+
+
+def test_predict_reads_and_writes_long_files(run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
+    long = table.iloc[:200].melt("date", var_name="store", value_name="sales").dropna()
+    long.to_csv(tmp_path / "long.csv", index=False)
+    out = tmp_path / "next.csv"
+    arguments = ["--input", str(tmp_path / "long.csv"), "--out", str(out), "--run", str(run)]
+    assert main(["timeseries", "predict", *arguments, "--id_column", "store", "--value_column", "sales"]) == 0
+    forecast = pd.read_csv(out)
+    assert list(forecast.columns) == ["store", "date", "sales"]
+    assert forecast.groupby("store").size().to_dict() == dict.fromkeys(table.columns[1:], 24)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda frame: frame.drop(columns="date"), "no date column"),
+        (lambda frame: frame.iloc[[1, 0, *range(2, len(frame))]], "comes before the row above"),
+        (lambda frame: frame.iloc[[0, 0, *range(1, len(frame))]], "is there twice"),
+        (lambda frame: frame.assign(demand_1="many"), "'demand_1' holds 'many'"),
+        (lambda frame: frame.assign(demand_1=np.nan), "'demand_1' has no value at all"),
+        (lambda frame: frame.iloc[:0], "no rows"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence_and_leaves_nothing(
+    run: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], change, sentence: str
+) -> None:
+    file, out = tmp_path / "bad.csv", tmp_path / "next.csv"
+    change(table.iloc[:200]).to_csv(file, index=False)
+    assert main(["timeseries", "predict", "--input", str(file), "--out", str(out), "--run", str(run)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: {file}")
+    assert sentence in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv"]
+
+
+def test_a_checkpoint_of_another_app_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stolen = tmp_path / "run"
+    (stolen / "checkpoints").mkdir(parents=True)
+    (stolen / "config.yaml").write_text((run / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["collegium"]["app"] = "lidar"
+    torch.save(checkpoint, stolen / "checkpoints" / "best.ckpt")
+    assert main(["timeseries", "predict", "--input", "x.csv", "--run", str(stolen)]) == 2
+    assert "belongs to lidar, not to timeseries" in capsys.readouterr().err
+
+
+def test_evaluate_measures_another_file_in_the_same_format(
+    run: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "later.csv", tmp_path / "evaluation"
+    table.to_csv(file, index=False)
+    arguments = ["--run", str(run), "--path", str(file), "--split", "test", "--out", str(out)]
+    assert main(["timeseries", "evaluate", *arguments]) == 0
+    rows = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["rows"]
+    whole, quarters, series = rows[0], rows[1:5], rows[5:]
+    assert whole["slice"] == "all"
+    assert [row["slice"] for row in quarters] == ["steps 1-6", "steps 7-12", "steps 13-18", "steps 19-24"]
+    assert [row["slice"] for row in series] == list(table.columns[1:])
+    assert sum(row["windows"] for row in series) == whole["windows"]
+    assert (out / "report.html").is_file()
+
+
+def test_evaluate_says_when_the_data_of_training_is_gone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["timeseries", "evaluate", "--run", str(run)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "mine.csv" in line

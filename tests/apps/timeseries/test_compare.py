@@ -1,0 +1,103 @@
+"""The arms: one budget for all, figures that agree with a plain calculation."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from apps.common.compare.arms import check_outcome
+from apps.common.discovery import project_root
+from apps.timeseries import compare
+from apps.timeseries.data import Data
+
+BUDGET = {
+    "context": 48,
+    "horizons": [8, 16],
+    "network": {"dim": 16, "depth": 1, "heads": 2, "patch": 8},
+    "mixture": {"num_experts": 4, "hidden": 16, "shared_hidden": 16},
+    "balance": 0.01,
+    "epochs": 1,
+    "windows_per_epoch": 256,
+    "batch_size": 32,
+    "warmup_steps": 0,
+    "validation_stride": 20,
+    "trials": {
+        "network": [{"learning_rate": 1e-3, "dropout": 0.0}],
+        "dlinear": [{"learning_rate": 1e-3}],
+        "ridge": [{"penalty": 0.1}],
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every set is the simulated one, shortened."""
+
+    def build(name: str | None = None, **options: object) -> Data:
+        return Data(simulated_rows=800, **options)
+
+    monkeypatch.setattr(compare, "Data", build)
+
+
+def test_every_arm_of_the_profiles_exists() -> None:
+    profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
+    for profile in profiles.values():
+        assert set(profile["arms"]) == set(compare.arms(profile["budget"]))
+
+
+@pytest.mark.parametrize("name", list(compare.arms(BUDGET)))
+def test_an_arm_gives_a_consistent_outcome(name: str) -> None:
+    arm = compare.arms(BUDGET)[name]
+    outcome = arm.fit("any", arm.trials[0], seed=0).test()
+    check_outcome(outcome)
+    values = {(v.slice, v.metric): v.value for v in outcome.values}
+    assert set(values) == {(s, m) for s in ("8", "16", "all") for m in ("mse", "mae")}
+    assert values["all", "mse"] == pytest.approx((values["8", "mse"] + values["16", "mse"]) / 2, rel=1e-4)
+
+
+def test_repeat_last_by_a_plain_calculation() -> None:
+    fitted = compare.arms(BUDGET)["repeat_last"].fit("any", {}, 0)
+    measured = {(v.slice, v.metric): v.value for v in fitted.test().values}
+    windows = compare.module_for("any", BUDGET, 0, 16).windows("test")
+    errors = []
+    for i in range(len(windows)):
+        w = windows[i]
+        seen = w["context"][0][w["context_mask"][0]]
+        error = (w["target"][0] - seen[-1])[w["target_mask"][0]]
+        errors.append(float(error.square().mean()))
+    assert measured["16", "mse"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_the_controls_have_the_sizes_they_claim() -> None:
+    found = {}
+    for kind in ("routed", "dense_active", "dense_total", "random_router"):
+        arm = compare.arms(BUDGET)[kind]
+        found[kind] = arm.fit("any", arm.trials[0], 0).cost
+    routed, active, total = found["routed"], found["dense_active"], found["dense_total"]
+    assert active.total_params == pytest.approx(routed.active_params, rel=0.01)
+    assert total.total_params == pytest.approx(routed.total_params, rel=0.01)
+    assert active.active_flops == pytest.approx(routed.active_flops, rel=0.05)
+    assert found["random_router"].total_params == routed.total_params
+    assert routed.active_params < routed.total_params
+
+
+def test_a_fit_is_a_function_of_its_seed() -> None:
+    arm = compare.arms(BUDGET)["routed"]
+    one, two, other = (arm.fit("any", arm.trials[0], seed).validation for seed in (1, 1, 2))
+    assert one == two != other
+
+
+def test_blocks_are_weighted_means_in_order_of_time() -> None:
+    start = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7] * 2)
+    error = torch.cat([torch.arange(8.0), torch.full((8,), torch.nan)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "BLOCKS", 4)
+        means, sizes = compare.blocks(error, start)
+    assert means.tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert sizes.tolist() == [2, 2, 2, 2]
+
+
+def test_a_set_may_change_the_budget() -> None:
+    budget = {**BUDGET, "sets": {"illness": {"context": 24}}}
+    assert compare.budget_for("illness", budget)["context"] == 24
+    assert compare.budget_for("ETTh1", budget)["context"] == 48
