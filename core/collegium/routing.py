@@ -59,9 +59,8 @@ class Routing:
         expert, order = index_TK.reshape(-1).int().sort(stable=True)
         position: Tensor | None = None
         if mask is None:
-            position = torch.empty_like(order)
-            position[order] = torch.arange(T * K, device=order.device)
-            position = position.view(T, K)
+            rows = torch.arange(T * K, device=order.device)
+            position = torch.empty_like(order).scatter_(0, order, rows).view(T, K)
         else:
             kept = mask[order // K]
             order, expert = order[kept], expert[kept]

@@ -50,6 +50,22 @@ def test_from_selection_equals_from_topk() -> None:
         check_routing(one)
 
 
+MASK = torch.tensor([True, False, True])
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
+def test_weights_pass_their_gradient_on(mask: torch.Tensor | None) -> None:
+    for build in (
+        lambda table: Routing.from_topk(INDEX, table.gather(1, INDEX), 3, mask=mask),
+        lambda table: Routing.from_selection(CHOSEN, table, mask=mask),
+        lambda table: Routing.dense(table * CHOSEN, mask=mask),
+    ):
+        table = torch.rand(3, 3, requires_grad=True)
+        (build(table).weight ** 2).sum().backward()
+        taken = CHOSEN if mask is None else CHOSEN & mask[:, None]
+        torch.testing.assert_close(table.grad, 2 * table.detach() * taken)
+
+
 def test_dense_sends_every_token_everywhere() -> None:
     table = torch.arange(6.0).view(3, 2)
     routing = Routing.dense(table)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from collegium.context import Context
-from collegium.routers.base import Gate, Router
+from collegium.routers.base import Gate, Router, softmax
 from collegium.routing import Routing
 
 
@@ -27,5 +27,5 @@ class AllExperts(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Weigh every expert."""
         logits = self.gate(x)
-        probs = logits.softmax(-1)
+        probs = softmax(logits)
         return Routing.dense(probs, mask=context.mask, logits=logits, probs=probs)

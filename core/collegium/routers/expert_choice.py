@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from collegium.context import Context
-from collegium.routers.base import Gate, Router, check_share
+from collegium.routers.base import Gate, Router, check_share, softmax
 from collegium.routing import Routing
 
 
@@ -40,7 +40,7 @@ class ExpertChoice(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Pick tokens per expert and segment."""
         logits = self.gate(x)
-        probs = logits.softmax(-1)
+        probs = softmax(logits)
         T = x.shape[0]
         shape = context.shape or (T,)
         segments = shape[0] if len(shape) > 1 else 1

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from collegium.context import Context
-from collegium.routers.base import Gate, Router
+from collegium.routers.base import Gate, Router, softmax
 from collegium.routing import Routing
 
 
@@ -38,7 +38,7 @@ class TopP(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Take experts until their mass reaches p."""
         logits = self.gate(x)
-        probs = logits.softmax(-1)
+        probs = softmax(logits)
         falling, order = probs.detach().sort(dim=1, descending=True)
         before = falling.cumsum(1) - falling
         # rounding may bring the mass before the last expert up to 1: at p = 1 none is left out

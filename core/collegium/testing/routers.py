@@ -157,10 +157,11 @@ def _what_is_learned_gets_gradient(case: _Case) -> None:
         if not learned:
             continue
         x, context = case.input(router)
-        weight = router(x, context).weight
-        found = gradients((weight * torch.randn_like(weight)).sum(), *learned.values())
-        for name, gradient in zip(learned, found, strict=True):
-            expect(bool(gradient.any()), f"{name} must get gradient through the weights{_told(options)}")
+        for mask in (None, torch.arange(len(x)) % 2 == 0):
+            weight = router(x, replace(context, mask=mask)).weight
+            found = gradients((weight * torch.randn_like(weight)).sum(), *learned.values())
+            for name, gradient in zip(learned, found, strict=True):
+                expect(bool(gradient.any()), f"{name} must get gradient through the weights{_told(options)}")
 
 
 def _bad_input_is_refused(case: _Case) -> None:
