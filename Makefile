@@ -89,7 +89,7 @@ clean: ## Remove what the tools left; runs, data and .venv stay
 	find apps core tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 named-app:
-	@$(if $(filter $(APP),$(apps)),:,echo "error: there is no app '$(APP)'; say APP=<name> with one of: $(apps)" >&2; exit 2)
+	@$(if $(filter $(APP),$(apps)),:,echo "error: $(if $(APP),there is no app '$(APP)',no app is given): say APP=<name>, one of: $(apps)" >&2; exit 2)
 
 named-input:
 	@$(if $(INPUT),:,echo "error: say which file to predict for: INPUT=<file>" >&2; exit 2)

@@ -23,7 +23,7 @@ class Data(LightningDataModule):
     """Rows (F numbers) with a class, split at random by the seed into 70% training, 15% validation, 15% test.
 
     Args:
-        path: a CSV with a header; None generates rows that need experts.
+        path: a CSV with a header; None generates clusters, each with a rule of its own.
         label: the column that holds the class; all others are features.
         rows: how many rows to generate.
         batch_size: rows a batch.

@@ -1,4 +1,4 @@
-"""A generated table that needs experts."""
+"""A generated table in which every cluster has its own rule."""
 
 import numpy as np
 import pandas as pd
