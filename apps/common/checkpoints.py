@@ -34,8 +34,10 @@ class BestCheckpoint(Checkpoint):
         if value is None:
             logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
             raise UserError(f"best_checkpoint.monitor is {self.monitor!r}, but validation logs {logged}.")
-        if self.sign * float(value) < self.best:
-            self.best = self.sign * float(value)
+        # Where a task logs what only its own process has seen, all processes go by the first one's value.
+        score = self.sign * trainer.strategy.broadcast(float(value))
+        if score < self.best:
+            self.best = score
             _save(trainer, "best.ckpt.new")
             _publish(trainer, "best.ckpt")
 

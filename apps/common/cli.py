@@ -122,15 +122,16 @@ class AppCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
-        if self.run:
-            self._keep_config(self.run)
+        leads = self.run if self.trainer.is_global_zero else None
+        if leads:
+            self._keep_config(leads)
         try:
             self.trainer.fit(**kwargs)
         except BaseException:
             self._discard()
             raise
-        if self.run:
-            print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
+        if leads:
+            print(f"Report: {write_run_report(leads, self.model, self.datamodule)}")
 
     def _keep_config(self, run: Run) -> None:
         """Write the resolved configuration, under the command that the run began with."""

@@ -67,7 +67,7 @@ def what_was_run(run: Run, task: MoETask) -> Section:
 def learning_section(rows: list[Row]) -> Section | None:
     """Draw every metric over the steps: training and validation together, balance terms in one panel."""
     groups: dict[str, dict[str, Curve]] = defaultdict(dict)
-    for name, curve in _curves(rows).items():
+    for name, curve in sorted(_curves(rows).items()):
         stage, _, metric = name.partition("/")
         title, line = ("balance", metric) if stage == "balance" else (metric or name, stage)
         groups[title][line] = curve
