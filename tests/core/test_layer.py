@@ -10,6 +10,7 @@ import torch
 from collegium import Context, MoE, Routing, balance, check_causal, experts, record, routers
 from collegium.layer import moe_layers
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -178,11 +179,10 @@ def test_names_are_the_same_behind_wrappers(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         net = Net()
-        for wrapped in (
-            torch.compile(net),
-            DistributedDataParallel(net),
-            DistributedDataParallel(torch.compile(net)),
-        ):
+        compiled = torch.compile(net)
+        checkpointed = nn.ModuleDict({"blocks": nn.ModuleList(map(checkpoint_wrapper, net.blocks))})
+        replicas = DistributedDataParallel(net), DistributedDataParallel(compiled)
+        for wrapped in (compiled, checkpointed, *replicas):
             assert list(moe_layers(wrapped)) == ["blocks.0", "blocks.1"]
     finally:
         torch.distributed.destroy_process_group()
