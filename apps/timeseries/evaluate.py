@@ -1,17 +1,17 @@
 """The metrics script: forecasts of a run on held-out windows, measured."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 import yaml
 from lightning import Trainer
-from rich.console import Console
-from rich.table import Table as Grid
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from apps.common.console import print_rows
 from apps.common.files import write_text
 from apps.common.report import write_report
 from apps.common.runs import Run, find_run, load_checkpoint
@@ -44,7 +44,7 @@ def evaluate(
     task, data = load_run(found, path=path, horizon=horizon)
     data.setup()
     rows = measure(task, data, split)
-    show(rows, f"{found.path}, {split} windows, horizon {data.horizon}")
+    print_rows(rows, f"{found.path}, {split} windows, horizon {data.horizon}")
     out = out or found.path / "evaluation" / split
     out.mkdir(parents=True, exist_ok=True)
     write_text(
@@ -115,15 +115,6 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
 
 
 def _row(name: str, error: Errors) -> dict[str, Any]:
-    means = {metric: round(float(average(values)), 6) for metric, values in error._asdict().items()}
-    return {"slice": name, "windows": len(error.mse), **means}
-
-
-def show(rows: list[dict[str, Any]], title: str) -> None:
-    """Print the rows."""
-    grid = Grid(title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        grid.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        grid.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(grid)
+    means = {metric: float(average(values)) for metric, values in error._asdict().items()}
+    known = {metric: round(mean, 6) if isfinite(mean) else None for metric, mean in means.items()}
+    return {"slice": name, "windows": len(error.mse), **known}

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 
+from apps.common.console import print_rows
 from apps.common.files import write_text
 from apps.common.report import write_report
 from apps.common.runs import Run, find_run, load_checkpoint
@@ -31,7 +30,7 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
     task, data = load_run(found)
     data.setup()
     rows = measure(task, data, split)
-    show(rows, f"{found.path}, {split} rows")
+    print_rows(rows, f"{found.path}, {split} rows")
     out = found.path / "evaluation" / split
     write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows}, indent=2))
     write_report(out / "report.html", f"{APP}: {split} rows", sections(task, data, split))
@@ -63,13 +62,3 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
         for name, own in slices.items()
         if own.any()
     ]
-
-
-def show(rows: list[dict[str, Any]], title: str) -> None:
-    """Print the rows."""
-    grid = Table(title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        grid.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        grid.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(grid)
