@@ -14,6 +14,10 @@ from torch.nn import functional as F
 
 from collegium.dispatch.activations import ACTIVATIONS
 
+Inside = tuple[Tensor, list[Tensor], list[Tensor]]
+Forward = Callable[[Tensor], Tensor]
+Backward = Callable[[Tensor, Tensor], Tensor]
+
 LOOP_SIZE = 2**16
 """Numbers in one expert's hidden block from which a loop, one expert end to end, beats grouped products.
 
@@ -68,28 +72,27 @@ _run_eagerly = torch.compiler.disable(_run)
 class _GroupedMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -> Tensor:
-        y, hidden = _forward(x, up, down, counts, activation, keep=True)
-        ctx.save_for_backward(x, up, down, counts, *hidden)
+        y, z, hidden = _forward(x, up, down, counts, activation, keep=True)
+        ctx.save_for_backward(x, up, down, counts, *z, *hidden)
         ctx.activation = activation
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, up, down, counts, *hidden = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: hidden is cut off from the graph, so compute it anew
+        x, up, down, counts, *inside = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the inside is cut off from the graph, so compute it anew
             y = plain_mlp(x, counts, up, down, ctx.activation)
             wanted = [t for t, needed in zip((x, up, down), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            grads = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
-            return (*grads, None, None)
+            grads = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return (*[next(grads) if needed else None for needed in ctx.needs_input_grad[:3]], None, None)
         run = _grouped_backward if _use_grouped_mm(x, up, down) else _loop_backward
-        return (*run(grad.contiguous(), x, up, down, counts, hidden, ctx.activation), None, None)
+        z, hidden = inside[: len(inside) // 2], inside[len(inside) // 2 :]
+        found = run(grad.contiguous(), x, up, down, counts, z, hidden, ACTIVATIONS[ctx.activation].backward)
+        return (*found, None, None)
 
 
-def _forward(
-    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str, keep: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """The output, and what backward wants to have kept of the inside."""
+def _forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str, keep: bool) -> Inside:
+    """The output, and for backward, if kept, what goes into the activation and what comes out."""
     run = _grouped_forward if _use_grouped_mm(x, up, down) else _loop_forward
     return run(x, up, down, counts, ACTIVATIONS[activation].forward, keep)
 
@@ -106,48 +109,59 @@ def _use_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:
     return wide is not None and all(size % wide == 0 for size in (*up.shape[1:], *down.shape[1:]))
 
 
-def _loop_forward(
-    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor]]:
-    rows, hidden = counts.tolist(), []
-    y = x.new_empty(x.shape[0], down.shape[2])
+def _loop_forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Forward, keep: bool) -> Inside:
+    y, z, hidden, rows = x.new_empty(x.shape[0], down.shape[2]), [], [], counts.tolist()
     for x_e, y_e, up_e, down_e in zip(x.split(rows), y.split(rows), up.unbind(), down.unbind(), strict=True):
         z_e = x_e @ up_e
-        torch.mm(act(z_e), down_e, out=y_e)
-        if keep:  # block by block: one allocation of all of z would cost page faults
-            hidden.append(z_e)
-    return y, hidden
+        hidden_e = act(z_e)
+        torch.mm(hidden_e, down_e, out=y_e)
+        if keep:  # block by block: in one piece, large ones cost page faults
+            z.append(z_e)
+            hidden.append(hidden_e)
+    return y, z, hidden
 
 
 def _loop_backward(
-    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, hidden: list[Tensor], activation: str
+    grad: Tensor,
+    x: Tensor,
+    up: Tensor,
+    down: Tensor,
+    counts: Tensor,
+    z: list[Tensor],
+    hidden: list[Tensor],
+    act_backward: Backward,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    act, rows = ACTIVATIONS[activation], counts.tolist()
+    rows = counts.tolist()
     gx, gup, gdown = torch.empty_like(x), torch.empty_like(up), torch.empty_like(down)
-    parts = zip(x.split(rows), grad.split(rows), hidden, up.unbind(), down.unbind(), strict=True)
+    parts = zip(x.split(rows), grad.split(rows), z, hidden, up.unbind(), down.unbind(), strict=True)
     found = zip(gx.split(rows), gup.unbind(), gdown.unbind(), strict=True)
-    for (x_e, grad_e, z_e, up_e, down_e), (gx_e, gup_e, gdown_e) in zip(parts, found, strict=True):
-        torch.mm(act.forward(z_e).T, grad_e, out=gdown_e)
-        gz_e = act.backward(grad_e @ down_e.T, z_e)
+    for (x_e, grad_e, z_e, hidden_e, up_e, down_e), (gx_e, gup_e, gdown_e) in zip(parts, found, strict=True):
+        torch.mm(hidden_e.T, grad_e, out=gdown_e)
+        gz_e = act_backward(grad_e @ down_e.T, z_e)
         torch.mm(x_e.T, gz_e, out=gup_e)
         torch.mm(gz_e, up_e.T, out=gx_e)
     return gx, gup, gdown
 
 
-def _grouped_forward(
-    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Callable[[Tensor], Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor]]:
+def _grouped_forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Forward, keep: bool) -> Inside:
     ends = counts.cumsum(0).int()
     z = F.grouped_mm(x, up, offs=ends)
-    return F.grouped_mm(act(z), down, offs=ends), [z]
+    hidden = act(z)
+    return F.grouped_mm(hidden, down, offs=ends), [z], [hidden]
 
 
 def _grouped_backward(
-    grad: Tensor, x: Tensor, up: Tensor, down: Tensor, counts: Tensor, hidden: list[Tensor], activation: str
+    grad: Tensor,
+    x: Tensor,
+    up: Tensor,
+    down: Tensor,
+    counts: Tensor,
+    z: list[Tensor],
+    hidden: list[Tensor],
+    act_backward: Backward,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    act, (z,) = ACTIVATIONS[activation], hidden
     ends = counts.cumsum(0).int()
-    gdown = F.grouped_mm(act.forward(z).T, grad, offs=ends)
-    gz = act.backward(F.grouped_mm(grad, down.transpose(1, 2), offs=ends), z)
+    gdown = F.grouped_mm(hidden[0].T, grad, offs=ends)
+    gz = act_backward(F.grouped_mm(grad, down.transpose(1, 2), offs=ends), z[0])
     gup = F.grouped_mm(x.T, gz, offs=ends)
     return F.grouped_mm(gz, up.transpose(1, 2), offs=ends), gup, gdown
