@@ -2,25 +2,25 @@
 
 import shlex
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from apps.common.callbacks import RoutingMonitor, SeedEachStep
 from apps.common.checkpoints import BestCheckpoint, LastCheckpoint, Stamp
 from apps.common.discovery import app_module
 from apps.common.errors import UserError
-from apps.common.files import write_text
 from apps.common.metrics_file import MetricsFile
 from apps.common.mistakes import config_files, explain, keys
+from apps.common.opening import Events, Opening
 from apps.common.run_report import write_run_report
-from apps.common.runs import Run, load_checkpoint, new_run, runs_root
+from apps.common.runs import Run, held, load_checkpoint, new_run, runs_root
 
 COMMANDS = ("fit", "validate", "test")
 
@@ -44,7 +44,8 @@ class AppCLI(LightningCLI):
     ) -> None:
         self.app, self.config_name, self.run, self.given = app, config, run, args
         self.resumed = run is not None and args[0] == "fit"
-        self.created = False
+        self.created = self.in_folder = False
+        self.holding = ExitStack()
         self.start = checkpoint
         if run and not checkpoint:
             self.start = (run.last if run.has_checkpoint else None) if self.resumed else run.best
@@ -86,6 +87,7 @@ class AppCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
             self._discard()
+            self.holding.close()
             where = next(reversed(config_files(self.given)), "command line")
             raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.!')}.") from error
         if self.start:
@@ -96,79 +98,54 @@ class AppCLI(LightningCLI):
         own = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or own["fast_dev_run"]:
             return super().instantiate_trainer(logger=False, **kwargs)
-        folder = self._folder()
+        folder = self._take_folder()
+        metrics = MetricsFile(folder / "metrics.csv")
+        opening = Opening(folder, self._config_text(), metrics, self.logged_steps if self.resumed else None)
         return super().instantiate_trainer(
-            logger=[*self._loggers(folder), *_listed(own["logger"])],
-            callbacks=[*_listed(own["callbacks"]), *self._callbacks()],
+            logger=[metrics, Events(folder, self.step if self.resumed else 0), *_listed(own["logger"])],
+            callbacks=[opening, *_listed(own["callbacks"]), *self._callbacks()],
             default_root_dir=str(folder),
             **kwargs,
         )
 
-    def _folder(self) -> Path:
-        if self.run is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+    def _take_folder(self) -> Path:
+        if rank_zero_only.rank:  # type: ignore[attr-defined]
+            return runs_root() / self.app  # only rank zero writes
+        if self.run is None:
             self.run = Run(new_run(self.app, self.config_name), self.app)
             self.created = True
-        return self.run.path if self.run else runs_root() / self.app  # only rank zero writes
-
-    def _loggers(self, folder: Path) -> list[Logger]:
-        metrics = MetricsFile(folder / "metrics.csv")
-        if self.resumed:
-            metrics.keep_before(self.logged_steps)
-        return [metrics, Events(folder, name="", version="", purge_step=self.step if self.resumed else None)]
+        self.holding.enter_context(held(self.run))
+        self.in_folder = True
+        return self.run.path
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name), Announcement()]
+        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
-        leads = self.run if self.trainer.is_global_zero else None
-        if leads:
-            self._keep_config(leads)
-        try:
-            self.trainer.fit(**kwargs)
-        except BaseException:
-            self._discard()
-            raise
-        if leads:
-            print(f"Report: {write_run_report(leads, self.model, self.datamodule)}")
+        with self.holding:
+            try:
+                self.trainer.fit(**kwargs)
+                if self.run and self.in_folder:
+                    print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
+            except BaseException:
+                self._discard()
+                raise
 
-    def _keep_config(self, run: Run) -> None:
-        """Write the resolved configuration, under the command that the run began with."""
-        command = shlex.join(["python", "-m", "apps", self.app, *self.given])
-        if self.resumed:
-            command = run.config_file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    def _config_text(self) -> str:
+        """Return the resolved configuration, under the command that the run began with."""
+        command = "# " + shlex.join(["python", "-m", "apps", self.app, *self.given])
+        if self.resumed and self.run:
+            command = self.run.config_file.read_text(encoding="utf-8").partition("\n")[0]
         options = self.config.fit.clone()
         options.ckpt_path = None
-        write_text(run.config_file, f"# {command}\n{self._parser('fit').dump(options, skip_none=False)}")
+        return f"{command}\n{self._parser('fit').dump(options, skip_none=False)}"
 
     def _discard(self) -> None:
         started = hasattr(self, "trainer") and self.trainer.global_step > 0
         if self.created and self.run and not started:
             shutil.rmtree(self.run.path)
-
-
-class Announcement(Callback):
-    """Tells where the run lies, once training starts."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the folder, and the step to go on from."""
-        if trainer.is_global_zero:
-            start = f", from step {trainer.global_step}" if trainer.global_step else ""
-            print(f"Run: {trainer.default_root_dir}{start}", flush=True)
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard events alone: the settings stand in config.yaml."""
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing."""
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Flush the events."""
-        self.experiment.flush()
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,7 +1,10 @@
 """Run folders `runs/<app>/<config>/<n>/` and the checkpoints inside them."""
 
+import fcntl
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +98,24 @@ def find_run(app: str, run: Path | None = None, config: str | None = None) -> Ru
         raise UserError(f"{where} holds no run yet: train one first with `make train APP={app}`.")
     newest = max(files, key=lambda file: (file.stat().st_mtime_ns, int(file.parent.name)))
     return Run(newest.parent, app)
+
+
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Keep a run's folder for this process; the system lets go of it however the process ends.
+
+    Raises `UserError` while another process trains it.
+    """
+    folder = os.open(run.path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(
+            f"{run.path} is being trained by another process: wait for it, or stop it."
+        ) from error
+    finally:
+        os.close(folder)
 
 
 def load_checkpoint(path: Path, app: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from apps.common.main import main
 from tests.apps.common.helpers import TOY, checkpoint
 
 Fit = Callable[..., Path]
+ROOT = Path(__file__).parents[3]
 Change = Callable[[dict[str, Any]], Any]
 NET = "toys.moons.model.Net"
 
@@ -65,6 +68,12 @@ def test_how_experts_were_used_is_logged(fit: Fit) -> None:
 def test_a_trial_run_leaves_nothing(toys: Path) -> None:
     assert main(["moons", "fit", "--trainer.fast_dev_run", "2"]) == 0
     assert not toys.exists()
+
+
+def test_a_training_without_a_step_leaves_nothing(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["moons", "fit", "--trainer.max_epochs", "0"]) == 2
+    assert "holds no checkpoint yet: train it longer" in capsys.readouterr().err
+    assert not list(toys.rglob("default/*"))
 
 
 def test_validate_measures_the_newest_run(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,3 +248,18 @@ def test_a_damaged_checkpoint_is_not_resumed_from(fit: Fit, capsys: pytest.Captu
     assert main(["moons", "fit", "--resume"]) == 2
     assert f"error: {last} is damaged" in capsys.readouterr().err
     assert (last.parents[1] / "metrics.csv").read_text() == metrics
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run(toys: Path) -> None:
+    """Each sees other rows and so another validation loss; they agree on the best checkpoint nevertheless."""
+    two = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "apps", "moons", "fit", *two]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (run,) = (toys / "moons" / "default").iterdir()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert checkpoint(run)["global_step"] == 12
+    assert (run / "report.html").is_file()
+    steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
+    assert steps == [3, 7, 11]

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from apps.common import checkpoints, metrics_file
+from apps.common.main import main
+from apps.common.runs import Run, held
 from tests.apps.common.helpers import checkpoint, differing_weights
 
 Fit = Callable[..., Path]
@@ -122,6 +124,37 @@ def kill_at(moment: str, diary: Path, *options: str) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_resume_that_fails_changes_nothing(fit: Fit) -> None:
+    run = fit("--trainer.max_epochs=1")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("900,1.0\r\n")  # as of a training that was killed after its last checkpoint
+    before = contents(run)
+    options = [
+        "--resume",
+        "--trainer.max_epochs=2",
+        "--data.broken=true",
+        "--trainer.enable_progress_bar=false",
+    ]
+    assert main(["moons", "fit", *options]) == 2
+    assert contents(run) == before
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Return the files of a run but the events, of which each start makes its own."""
+    return {str(p): p.read_bytes() for p in run.rglob("*") if p.is_file() and "tfevents" not in p.name}
+
+
+def test_a_run_in_training_is_not_resumed(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit("--trainer.max_epochs=1")
+    before = (run / "metrics.csv").read_text()
+    with held(Run(run, "moons")):
+        assert main(["moons", "fit", "--resume", "--trainer.max_epochs=2"]) == 2
+    assert f"error: {run} is being trained by another process" in capsys.readouterr().err
+    assert (run / "metrics.csv").read_text() == before
+    assert fit("--resume", "--trainer.max_epochs=2") == run
+    assert checkpoint(run)["global_step"] == 16
 
 
 def test_resume_of_a_finished_run_changes_nothing(fit: Fit) -> None:
