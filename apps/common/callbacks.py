@@ -104,9 +104,10 @@ class Usage:
         for routing in calls:
             demand = routing.demand.double()
             self.demand = demand if self.demand is None else self.demand + demand
-            if routing.probs is not None:
-                self.entropy += inspection.entropy(routing) * routing.num_tokens
-                self.tokens += routing.num_tokens
+            tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
+            if tokens and routing.probs is not None:
+                self.entropy += inspection.entropy(routing) * tokens
+                self.tokens += tokens
 
     @property
     def load(self) -> Tensor:

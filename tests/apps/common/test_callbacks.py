@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from collegium import MoE, experts, record, routers
+from collegium import Context, MoE, experts, record, routers
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -97,6 +97,8 @@ def test_usage_by_hand() -> None:
         router.gate.weight.copy_(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))
     usage = Usage()
     usage.add([router(torch.tensor([[1.0, 0.0]] * 3)), router(torch.tensor([[0.0, 1.0]]))])
+    nobody = Context(mask=torch.zeros(2, dtype=torch.bool))
+    usage.add([router(torch.zeros(2, 2), nobody)])
     figures = usage.figures()
     assert (figures["load_0"], figures["load_1"], figures["max_violation"]) == (0.75, 0.25, 0.5)
     assert figures["entropy"] == pytest.approx(0, abs=1e-6)
