@@ -62,7 +62,7 @@ WAYS = {
     "few rows": ([3, 0, 5, 1], 8, 12, torch.float32, True),
     "few rows, odd width": ([3, 0, 5, 1], 7, 12, torch.float32, False),
     "few rows, odd hidden": ([3, 0, 5, 1], 8, 10, torch.float32, False),
-    "many rows": ([900, 0, 400, 700], 8, 132, torch.float32, False),
+    "many rows": ([900, 0, 400, 700], 8, 1100, torch.float32, False),
     "many rows, odd width": ([900, 0, 400, 700], 3, 5, torch.float32, False),
     "no rows": ([0, 0], 8, 12, torch.float32, False),
     "bfloat16": ([3, 0, 5, 1], 16, 8, torch.bfloat16, True),
