@@ -17,12 +17,18 @@ READING = (
 COLOURS = "Green: routed better. Red: routed worse. Grey: no difference shown, or too few seeds for a claim."
 
 
-def render(results: Results, picture: str | None) -> str:
-    """Return the markdown of a result file; `picture` is the address of its picture from the page."""
+def render(results: Results, picture: str | None, slices: bool = True) -> str:
+    """Return the markdown of a result file.
+
+    Args:
+        results: the file.
+        picture: the address of its picture from the page; None for no picture.
+        slices: add tables by slice.
+    """
     parts = [QUICK] if results["profile"] == "quick" else []
     for view in View.each(results):
         parts += [f"**{view.data}**", main_table(view)]
-        if tables := slice_tables(view):
+        if slices and (tables := slice_tables(view)):
             parts += [f"{view.data} by slice, means over seeds:", *tables]
     if picture is not None:
         parts += [f"![Differences to the routed arm, with 95% intervals]({picture})", COLOURS]

@@ -39,13 +39,14 @@ def stale_pages() -> dict[Path, str]:
 
 
 def section(page: Path, app: str, profile: str) -> str:
-    """Return what stands between the markers of (app, profile) on a page."""
+    """Return what stands between the markers of (app, profile) on a page; in brief at the top of the tree."""
     if profile not in PROFILES:
         raise UserError(f"{page} has a marker of the profile {profile}: use one of {', '.join(PROFILES)}.")
     path = results_file(app, profile)
     if not path.exists():
         return f"No results yet: `make compare APP={app} PROFILE={profile}` writes them."
-    return render(read_results(path), _address(path.with_suffix(".svg"), page))
+    picture = _address(path.with_suffix(".svg"), page)
+    return render(read_results(path), picture, slices=page.parent != project_root())
 
 
 def _address(picture: Path, page: Path) -> str | None:

@@ -103,6 +103,13 @@ def test_slices_stand_beside_each_other():
     assert len(table) == 6
 
 
+def test_in_brief_there_are_no_slices():
+    text, brief = render(_results(), "x.svg"), render(_results(), "x.svg", slices=False)
+    assert "by slice" in text
+    assert "by slice" not in brief
+    assert set(brief.splitlines()) < set(text.splitlines())
+
+
 def test_too_few_seeds_claim_nothing():
     text = render(_results(seeds=4), "x.svg")
     assert "With fewer than 5 seeds nothing is claimed" in text
