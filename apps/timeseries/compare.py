@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,6 @@ from apps.timeseries.windows import Windows
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """context (B, L), context_mask (B, L), horizon -> (B, H)."""
 
-BLOCKS = 16
-"""Test windows of a horizon are cut, in order of time, into so many blocks: the units of the bootstrap."""
-
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm, for one budget: context, horizons, training (see configs/timeseries/compare.yaml)."""
@@ -38,7 +36,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     for kind in CONTROLS:
         network = partial(_time_moe, feed_forward=Control(kind, mixture))
         found[kind] = Trained(budget, network, "suffix", {"kind": kind})
-    found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear"})
+    found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear", "loss": "squares"})
     found["ridge"] = Linear(budget)
     found["seasonal_naive"] = Untrained(budget, _seasonal)
     found["repeat_last"] = Untrained(budget, _last)
@@ -79,6 +77,7 @@ class Trained(Arm):
             self.network(budget, trial),
             loss_on=self.loss_on,
             validation_horizons=budget["horizons"],
+            delta=inf if self.loss_on == "forecast" else 2.0,  # DLinear learns from squares alone
             balance={"load_balance": budget["balance"]},
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],
@@ -92,6 +91,7 @@ class Trained(Arm):
                 logger=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
+                accelerator="cpu",  # costs are told for one thread
             ).fit(task, module)
             state = torch.load(Path(best.best_model_path), weights_only=True)["state_dict"]
         task.load_state_dict(state)
@@ -163,18 +163,28 @@ class Measured(Fitted):
         values: list[Value] = []
         units: dict[tuple[str, str], np.ndarray] = {}
         weights: dict[tuple[str, str], np.ndarray] = {}
+        found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
         for horizon in self.budget["horizons"]:
             windows = module_for(self.data, self.budget, 0, horizon).windows("test")
             for metric, error in self._errors(windows).items():
                 place = (str(horizon), metric)
                 values.append(Value(*place, float(average(error)), False))
-                units[place], weights[place] = blocks(error, windows.start)
+                units[place], weights[place] = blocks(
+                    error, windows.start, block_count(windows.start, horizon)
+                )
+                found[place] = error, windows.start
         for metric in ("mse", "mae"):
-            places = [(str(horizon), metric) for horizon in self.budget["horizons"]]
-            shares = [units[p] * weights[p] / weights[p].sum() * BLOCKS for p in places]
-            units["all", metric] = np.mean(shares, axis=0)
+            units["all", metric] = self._units_of_all(
+                [found[str(h), metric] for h in self.budget["horizons"]]
+            )
             values.append(Value("all", metric, float(units["all", metric].mean()), False))
         return Outcome(values, units, self.cost, weights)
+
+    def _units_of_all(self, errors: list[tuple[Tensor, Tensor]]) -> np.ndarray:
+        """Blocks of the mean over horizons: as many for each horizon as the longest one allows."""
+        count = min(block_count(start, max(self.budget["horizons"])) for _, start in errors)
+        parts = [blocks(error, start, count) for error, start in errors]
+        return np.mean([means * sizes / sizes.sum() * count for means, sizes in parts], axis=0)
 
     @torch.no_grad()
     def _errors(self, windows: Windows) -> dict[str, Tensor]:
@@ -207,13 +217,21 @@ def module_for(name: str, budget: Mapping[str, Any], seed: int, horizon: int | N
     return module
 
 
-def blocks(error: Tensor, start: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and number of windows of each block of neighbouring starts, over all series, NaN left out."""
+def block_count(start: Tensor, horizon: int) -> int:
+    """How many blocks of windows, each at least a horizon long, as near windows share their targets."""
+    return max(2, (int(start.max() - start.min()) + 1) // horizon)
+
+
+def blocks(error: Tensor, start: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and number of windows of each block of neighbouring starts, over all series, NaN left out.
+
+    These are the units of the bootstrap.
+    """
     begin, span = int(start.min()), int(start.max() - start.min()) + 1
-    block = ((start - begin) * BLOCKS // span).numpy()
+    block = ((start - begin) * count // span).numpy()
     known = ~error.isnan().numpy()
-    sizes = np.bincount(block[known], minlength=BLOCKS).astype(float)
-    sums = np.bincount(block[known], error.double().numpy()[known], minlength=BLOCKS)
+    sizes = np.bincount(block[known], minlength=count).astype(float)
+    sums = np.bincount(block[known], error.double().numpy()[known], minlength=count)
     return sums / np.maximum(sizes, 1), sizes
 
 

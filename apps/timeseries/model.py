@@ -111,6 +111,7 @@ class Embedding(nn.Module):
         self.gate = nn.Linear(patch, dim, bias=False)
         self.value = nn.Linear(patch, dim, bias=False)
         self.missing = nn.Linear(patch, dim, bias=False)
+        nn.init.zeros_(self.missing.weight)  # where training never meets a gap, one adds no noise later
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """(B, N, P) values and bools to (B, N, D)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from apps.common.errors import UserError
 from apps.common.task import MoETask
 from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.model import Forecaster, TimeMoE, window_scale
@@ -53,6 +54,16 @@ class Task(MoETask):
         self.delta = delta
         self.validation_horizons = list(validation_horizons or [])
         self.horizon: int | None = None
+
+    def setup(self, stage: str) -> None:
+        """Check that the data reach as far as validation asks for."""
+        horizon = getattr(getattr(self.trainer, "datamodule", None), "horizon", None)
+        longest = max(self.validation_horizons, default=0)
+        if horizon is not None and longest > horizon:
+            raise UserError(
+                f"model.validation_horizons asks for {longest} steps and data.horizon is {horizon}: "
+                "lower the one or raise the other."
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of windows."""

@@ -30,13 +30,18 @@ class Cell:
     @property
     def key(self) -> str:
         """The hash that names the finished cell's file."""
-        return _digest({**asdict(self), "format": FORMAT})
+        return _digest({**asdict(self), "budget": self._own_budget(), "format": FORMAT})
 
     @property
     def configuration(self) -> str:
         """The hash of all but the seed: what the openings of a test split are counted by."""
-        every_seed = {key: value for key, value in asdict(self).items() if key not in ("seed", "final")}
-        return _digest(every_seed)
+        whole = {**asdict(self), "budget": self._own_budget()}
+        return _digest({key: value for key, value in whole.items() if key not in ("seed", "final")})
+
+    def _own_budget(self) -> dict[str, Any]:
+        """The budget without what is for others: all `trials`, and the `sets` of other data."""
+        own = {key: value for key, value in self.budget.items() if key not in ("trials", "sets")}
+        return {**own, "set": self.budget.get("sets", {}).get(self.data, {})}
 
     @property
     def label(self) -> str:

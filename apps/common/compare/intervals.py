@@ -49,9 +49,9 @@ def paired_interval(
 
     A plain percentile interval is too narrow over few seeds: it covers 82% at S = 5 where seeds dominate. So
     the deviations of the seeds from their mean are first widened by sqrt(S / (S - 1)) t / z, with t and z the
-    quantiles of Student's distribution with S - 1 degrees of freedom and of the normal one. This is the
-    expanded percentile interval (Hesterberg 2015, 'What Teachers Should Know About the Bootstrap'), kept to
-    the seeds, as the test units are many.
+    quantiles of Student's distribution with S - 1 degrees of freedom and of the normal one, and those of the
+    units likewise with N. This is the expanded percentile interval (Hesterberg 2015, 'What Teachers Should
+    Know About the Bootstrap') on both axes.
 
     Args:
         arm: What is compared.
@@ -97,16 +97,22 @@ def _differences(arm: np.ndarray, against: np.ndarray) -> np.ndarray:
 
 
 def _widened(pairs: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:
+    by_seed = np.average(pairs, axis=1, weights=weights)
+    by_unit = pairs.mean(axis=0)
+    mean = by_seed.mean()
+    seeds, units = (_expansion(size, level) - 1 for size in pairs.shape)
+    widened: np.ndarray = pairs + seeds * (by_seed - mean)[:, None] + units * (by_unit - mean)
+    return widened
+
+
+def _expansion(size: int, level: float) -> float:
+    """Return by how much deviations of so few from their mean are widened; 1 where there is one alone."""
     from scipy.special import ndtri, stdtrit  # late: it takes long to import, and no cell needs it
 
-    seeds = len(pairs)
-    if seeds == 1:
-        return pairs
+    if size == 1:
+        return 1.0
     quantile = (1 + level) / 2
-    factor = np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, quantile) / ndtri(quantile)
-    means = np.average(pairs, axis=1, weights=weights)
-    widened: np.ndarray = pairs + (factor - 1) * (means - means.mean())[:, None]
-    return widened
+    return float(np.sqrt(size / (size - 1)) * stdtrit(size - 1, quantile) / ndtri(quantile))
 
 
 def _replicates(

@@ -90,11 +90,15 @@ def test_a_fit_is_a_function_of_its_seed() -> None:
 def test_blocks_are_weighted_means_in_order_of_time() -> None:
     start = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7] * 2)
     error = torch.cat([torch.arange(8.0), torch.full((8,), torch.nan)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "BLOCKS", 4)
-        means, sizes = compare.blocks(error, start)
+    means, sizes = compare.blocks(error, start, 4)
     assert means.tolist() == [0.5, 2.5, 4.5, 6.5]
     assert sizes.tolist() == [2, 2, 2, 2]
+
+
+def test_a_block_is_at_least_a_horizon_long() -> None:
+    start = torch.arange(100).repeat(2)
+    assert compare.block_count(start, 24) == 4
+    assert compare.block_count(start, 96) == 2
 
 
 def test_a_set_may_change_the_budget() -> None:

@@ -114,6 +114,14 @@ def test_embedding_is_the_papers_where_nothing_is_missing() -> None:
     torch.testing.assert_close(embed(x, torch.ones_like(x, dtype=torch.bool)), expected)
 
 
+def test_an_untrained_gap_is_no_noise() -> None:
+    embed, x = Embedding(4, 8), torch.randn(2, 5, 4)
+    x[0, 0, 1] = 0.0
+    gap = torch.ones_like(x, dtype=torch.bool)
+    gap[0, 0, 1] = False
+    torch.testing.assert_close(embed(x, gap), embed(x, torch.ones_like(gap)))
+
+
 def test_routers_that_look_ahead_are_refused() -> None:
     with pytest.raises(ValueError, match="ExpertChoice is not causal"):
         small(feed_forward=lambda dim: MixtureFFN(dim, router=routers.ExpertChoice))
