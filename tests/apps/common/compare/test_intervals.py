@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from apps.common.compare import intervals
-from apps.common.compare.intervals import Bounds, Sample, paired_interval
+from apps.common.compare.intervals import Sample, paired_interval
+
+WIDENED = np.sqrt(2) * stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
+"""What a deviation of 1 becomes where there are two: times sqrt(2 / 1) t(1) / z."""
 
 
 def _sample(units, weights=None):
@@ -18,28 +21,30 @@ def _zero(sample: Sample) -> Sample:
 
 
 def test_two_units_of_one_seed_by_hand():
-    """Two draws of {0, 2} have the means 0, 1, 2 with shares 1/4, 1/2, 1/4."""
+    """Two draws of 1 -+ w have the means 1 - w, 1, 1 + w with shares 1/4, 1/2, 1/4."""
     arm = _sample([0, 2])
-    assert paired_interval(arm, _zero(arm)) == Bounds(1.0, 0.0, 2.0, seeds=1, units=2)
+    bounds = paired_interval(arm, _zero(arm))
+    assert (bounds.difference, bounds.seeds, bounds.units) == (1.0, 1, 2)
+    assert (bounds.low, bounds.high) == pytest.approx((1 - WIDENED, 1 + WIDENED))
     inner = paired_interval(arm, _zero(arm), level=0.4)
     assert (inner.low, inner.high) == (1.0, 1.0)
 
 
 def test_weighted_units_by_hand():
-    """The means are 0, 4 and, with one of each, 4 / (3 + 1) = 1, which is the median."""
+    """The mean is 4 / (3 + 1) = 1; the units lie 1 below and 3 above it, and one of each gives it again."""
     weights = np.array([3.0, 1.0])
     arm = _sample([0, 4], weights)
-    assert paired_interval(arm, _zero(arm)) == Bounds(1.0, 0.0, 4.0, seeds=1, units=2)
+    bounds = paired_interval(arm, _zero(arm))
+    assert (bounds.low, bounds.high) == pytest.approx((1 - WIDENED, 1 + 3 * WIDENED))
     inner = paired_interval(arm, _zero(arm), level=0.4)
     assert (inner.low, inner.high) == (1.0, 1.0)
 
 
 def test_two_seeds_by_hand():
-    """Draws of two seeds at +-1 have the means -1, 0, 1, widened by sqrt(2) t(1) / z."""
+    """Draws of two seeds at +-1 have the means -1, 0, 1, widened."""
     bounds = paired_interval(Sample(np.array([-1.0, 1.0])), Sample(np.zeros(2)))
-    widened = np.sqrt(2) * stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
     assert (bounds.difference, bounds.seeds, bounds.units) == (0.0, 2, 0)
-    assert (bounds.low, bounds.high) == pytest.approx((-widened, widened))
+    assert (bounds.low, bounds.high) == pytest.approx((-WIDENED, WIDENED))
 
 
 def test_a_constant_difference_has_an_interval_without_width():
@@ -90,13 +95,14 @@ def test_equal_entropy_gives_equal_draws_whatever_the_size_of_a_chunk(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("seed_noise", "unit_noise", "rest"), [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.3, 1.0, 1.0)]
+    ("seed_noise", "unit_noise", "rest", "units"),
+    [(1.0, 0.0, 0.0, 60), (0.0, 1.0, 0.0, 60), (1.0, 1.0, 1.0, 60), (0.3, 1.0, 1.0, 60), (0.0, 1.0, 0.0, 4)],
 )
 def test_intervals_over_five_seeds_cover_the_true_difference_as_often_as_they_say(
-    seed_noise, unit_noise, rest
+    seed_noise, unit_noise, rest, units
 ):
     rng = np.random.default_rng(5)
-    hits, trials, units, truth = 0, 400, 60, 0.7
+    hits, trials, truth = 0, 400, 0.7
     for _ in range(trials):
         differences = truth + seed_noise * rng.normal(size=(5, 1)) + unit_noise * rng.normal(size=(1, units))
         arm = _sample(differences + rest * rng.normal(size=(5, units)))
