@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward
 from apps.timeseries.model import Forecaster
 
@@ -33,9 +34,9 @@ class DLinear(Forecaster):
         return forecast
 
     def forecast(self, context: Tensor, context_mask: Tensor, horizon: int) -> Tensor:
-        """Return the first `horizon` steps, (B, horizon). Raises ValueError beyond those it was made for."""
+        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
         if horizon > self.horizon:
-            raise ValueError(f"this DLinear forecasts {self.horizon} steps, not {horizon}")
+            raise UserError(f"this DLinear forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
         steps: Tensor = self(context, context_mask)[:, :horizon]
         return steps
 

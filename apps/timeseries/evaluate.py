@@ -19,9 +19,10 @@ from apps.timeseries import report
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Windows, already_a_batch
+from apps.timeseries.windows import Batch, Windows, already_a_batch
 
 APP = "timeseries"
+BATCH = 512
 
 
 def evaluate(
@@ -65,9 +66,9 @@ def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> 
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
 
 
-def forecast(task: Task, windows: Windows, batch_size: int = 512) -> Tensor:
+def forecast(task: Task, windows: Windows) -> Tensor:
     """Forecasts (W, H) of all windows, on the scale of the data, with a progress bar."""
-    loader = DataLoader(windows, batch_size, collate_fn=already_a_batch)
+    loader = DataLoader(windows, BATCH, collate_fn=already_a_batch)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     parts = trainer.predict(task, loader)
     return torch.cat([part for part in parts or [] if isinstance(part, Tensor)])
@@ -82,36 +83,44 @@ class Errors(NamedTuple):
     smape: Tensor
 
 
-def errors(forecasts: Tensor, windows: Windows, data: Data, steps: slice = slice(None)) -> Errors:
-    """Errors of forecasts (W, H) over some steps of the horizon, missing targets left out."""
-    batch = windows.__getitems__(torch.arange(len(windows)))
-    target, mask = batch["target"][:, steps], batch["target_mask"][:, steps]
-    channel, forecasts = batch["channel"], forecasts[:, steps]
-    units = data.restore(forecasts, channel), data.restore(target, channel)
-    scale = data.naive_error()[channel]
+def errors(forecast: Tensor, batch: Batch, data: Data, scale: Tensor, steps: slice) -> Errors:
+    """Errors of forecasts (B, H) over some steps of the horizon, missing targets left out.
+
+    scale: (C,) the seasonal naive error of each series, for MASE.
+    """
+    forecast, target = forecast[:, steps], batch["target"][:, steps]
+    mask, channel = batch["target_mask"][:, steps], batch["channel"]
+    units = data.restore(forecast, channel), data.restore(target, channel)
     return Errors(
-        mse(forecasts, target, mask),
-        mae(forecasts, target, mask),
-        mase(forecasts, target, scale, mask),
+        mse(forecast, target, mask),
+        mae(forecast, target, mask),
+        mase(forecast, target, scale[channel], mask),
         smape(*units, mask),
     )
 
 
 def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
     """Rows of {slice, windows, mse, mae, mase, smape}: all, by quarter of the horizon, by series."""
-    windows = data.windows(split)
-    forecasts = forecast(task, windows)
-    whole = errors(forecasts, windows, data)
-    rows = [_row("all", whole)]
-    quarter = -(-data.horizon // 4)
-    for first in range(0, data.horizon, quarter) if data.horizon > 4 else ():
-        last = min(first + quarter, data.horizon)
-        rows.append(_row(f"steps {first + 1}-{last}", errors(forecasts, windows, data, slice(first, last))))
+    windows, scale = data.windows(split), data.naive_error()
+    parts = {"all": slice(None), **_quarters(data.horizon)}
+    found: dict[str, list[Errors]] = {name: [] for name in parts}
+    for batch, guess in zip(windows.batches(BATCH), forecast(task, windows).split(BATCH), strict=True):
+        for name, steps in parts.items():
+            found[name].append(errors(guess, batch, data, scale, steps))
+    whole, *rest = (Errors(*map(torch.cat, zip(*batches, strict=True))) for batches in found.values())
+    rows = [_row(name, error) for name, error in zip(parts, (whole, *rest), strict=True)]
     if len(data.names) > 1:
         for channel, name in enumerate(data.names):
             chosen = windows.channel == channel
             rows.append(_row(name, Errors(*(error[chosen] for error in whole))))
     return rows
+
+
+def _quarters(horizon: int) -> dict[str, slice]:
+    """Name and steps of each quarter of a horizon; none of one that is too short."""
+    size = -(-horizon // 4)
+    starts = range(0, horizon, size) if horizon > 4 else ()
+    return {f"steps {first + 1}-{min(first + size, horizon)}": slice(first, first + size) for first in starts}
 
 
 def _row(name: str, error: Errors) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from apps.common.errors import UserError
 from apps.timeseries.dlinear import DLinear, moving_average
 
 
@@ -38,7 +39,7 @@ def test_a_shorter_forecast_is_the_beginning_of_the_whole_and_a_longer_one_is_re
     torch.manual_seed(0)
     model, values, mask = DLinear(30, 7), torch.randn(4, 30), torch.ones(4, 30, dtype=torch.bool)
     assert torch.equal(model.forecast(values, mask, 3), model(values, mask)[:, :3])
-    with pytest.raises(ValueError, match="forecasts 7 steps, not 8"):
+    with pytest.raises(UserError, match="forecasts 7 steps, not 8"):
         model.forecast(values, mask, 8)
 
 

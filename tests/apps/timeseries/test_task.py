@@ -1,9 +1,12 @@
 """Losses: what each token is asked for, and on which scale."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from apps.common.errors import UserError
 from apps.timeseries.dlinear import DLinear
 from apps.timeseries.model import TimeMoE
 from apps.timeseries.task import Task, following, huber
@@ -110,6 +113,14 @@ def test_networks_without_tokens_learn_from_their_forecast() -> None:
     with pytest.raises(ValueError, match="set loss_on to 'forecast'"):
         Task(DLinear(24, 8))
     assert isinstance(Task(DLinear(24, 8), loss_on="forecast").network, nn.Module)
+
+
+def test_validation_beyond_the_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(network(), validation_horizons=[96])
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(horizon=24))
+    monkeypatch.setattr(Task, "trainer", trainer)
+    with pytest.raises(UserError, match=r"asks for 96 steps and data\.horizon is 24"):
+        task.setup("fit")
 
 
 def test_validation_averages_over_its_horizons() -> None:
