@@ -107,6 +107,13 @@ def test_load_cv_of_a_noisy_router_is_smooth() -> None:
     assert router.gate.weight.grad.any()
 
 
+def test_masked_tokens_have_no_share_in_a_smooth_load() -> None:
+    mask = torch.rand(40) < 0.5
+    routing = TopK(4, 3, k=1, noise=1.0)(torch.randn(40, 4), Context(mask=mask))
+    load = routing.extras["load"][mask].sum(0)
+    torch.testing.assert_close(balance.load_cv(routing), load.var(correction=0) / load.mean() ** 2)
+
+
 def test_cv_terms_are_0_at_even_use() -> None:
     even = by_hand(torch.full((8, 4), 0.25), [[t % 4] for t in range(8)])
     assert balance.importance_cv(even) < 1e-9

@@ -4,10 +4,11 @@ import pytest
 import torch
 from collegium import Context, Routing, routers
 from collegium.routers import Gate, Router
+from collegium.routers.base import softmax
 from collegium.testing import check_router
 from torch import Tensor
 
-from tests.core.blocks import ROUTERS, RouterFactory
+from tests.core.blocks import ROUTERS, RouterFactory, doubles
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -56,6 +57,16 @@ def test_a_router_of_ones_own_is_kept_in_float32_too() -> None:
 def test_the_gate_is_a_matrix() -> None:
     gate, x = Gate(6, 4), torch.randn(5, 6)
     torch.testing.assert_close(gate(x), x @ gate.weight.T)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 40), (0, 3), (1, 1)])
+def test_softmax_is_torchs(shape: tuple[int, int]) -> None:
+    logits = 5 * doubles(*shape)
+    upstream = torch.randn(shape, dtype=torch.float64)
+    found, wanted = softmax(logits), torch.softmax(logits, 1)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(probs, logits, upstream)[0] for probs in (found, wanted)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("name", ["TopK", "Random", "ExpertChoice"])
