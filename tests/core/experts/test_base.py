@@ -23,7 +23,8 @@ def test_a_block_that_needs_context_by_row_passes_too() -> None:
             return x * (time + label)[:, None]
 
     check_experts(lambda dim, num_experts: Timed(num_experts))
-    check_experts(lambda dim, num_experts: experts.ExpertGroups([Timed(1), experts.Copy(num_experts - 1)]))
+    blocks = [experts.Copy(1), Timed(2), Timed(1)]
+    check_experts(lambda dim, num_experts: experts.ExpertGroups(blocks if num_experts else []))
 
 
 def test_a_class_may_say_how_many_dims_its_items_have() -> None:
