@@ -7,7 +7,7 @@ from collegium import Context, MoE, experts, inspection, routers
 from torch import Tensor, nn
 
 Kind = Literal["routed", "dense_active", "dense_total", "random_router"]
-CONTROLS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class MixtureFFN(MoE):
@@ -75,8 +75,8 @@ class Control:
     """
 
     def __init__(self, kind: Kind, mixture: Callable[[int], MixtureFFN] = MixtureFFN) -> None:
-        if kind not in CONTROLS:
-            raise ValueError(f"unknown control {kind!r}: choose one of {', '.join(CONTROLS)}")
+        if kind not in KINDS:
+            raise ValueError(f"unknown control {kind!r}: choose one of {', '.join(KINDS)}")
         self.kind, self.mixture = kind, mixture
 
     def __call__(self, dim: int) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from apps.common.callbacks import SeedEachStep
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
-from apps.common.controls import CONTROLS, Control, MixtureFFN
+from apps.common.controls import KINDS, Control, MixtureFFN
 from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
 from apps.timeseries.data import Data
 from apps.timeseries.dlinear import DLinear
@@ -33,7 +33,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm, for one budget: context, horizons, training (see configs/timeseries/compare.yaml)."""
     mixture = partial(MixtureFFN, **budget["mixture"])
     found: dict[str, Arm] = {}
-    for kind in CONTROLS:
+    for kind in KINDS:
         network = partial(_time_moe, feed_forward=Control(kind, mixture))
         found[kind] = Trained(budget, network, "suffix", {"kind": kind})
     found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear", "loss": "squares"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from apps.common.controls import CONTROLS, Control, DenseFFN, MixtureFFN
+from apps.common.controls import KINDS, Control, DenseFFN, MixtureFFN
 
 
 def mixture(**options: Any) -> partial[MixtureFFN]:
@@ -67,13 +67,13 @@ def test_a_random_router_is_the_same_mixture_that_never_learns_to_route() -> Non
 
 
 def test_every_layer_gets_its_own_block() -> None:
-    for kind in CONTROLS:
+    for kind in KINDS:
         build = Control(kind, mixture())
         one, other = build(8), build(8)
         assert not {id(p) for p in one.parameters()} & {id(p) for p in other.parameters()}
 
 
-@pytest.mark.parametrize("kind", CONTROLS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_control_fits_the_same_place(kind: Any) -> None:
     block = Control(kind, mixture(shared_hidden=6))(8)
     x = torch.randn(2, 3, 8)
