@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome
-from apps.common.controls import CONTROLS, Control, Kind
+from apps.common.controls import KINDS, Control, Kind
 from apps.common.template.data import Data
 from apps.common.template.metrics import hits, log_loss
 from apps.common.template.model import Classifier
@@ -22,7 +22,7 @@ from apps.common.template.task import Task
 def arms(budget: dict[str, Any]) -> dict[str, Arm]:
     """Every arm by name. The budget gives `epochs`, and `learning_rates` to choose from."""
     rates: list[float] = budget["learning_rates"]
-    networks: dict[str, Arm] = {kind: Network(kind, budget["epochs"], rates) for kind in CONTROLS}
+    networks: dict[str, Arm] = {kind: Network(kind, budget["epochs"], rates) for kind in KINDS}
     return networks | {"logistic_regression": Logistic(len(rates))}
 
 
