@@ -1,10 +1,10 @@
-"""What is timed: the dense limit, the floor of a sparse layer, a plain loop over experts, and this library."""
+"""What is timed: the dense limit, the floor of sparse layers, a plain loop over experts, and this library."""
 
 import torch
+from collegium import MoE, experts, routers
 from torch import Tensor, nn
 
 from benchmarks.grid import SEQUENCE, Point
-from collegium import MoE, experts, routers
 
 
 class CannotRunError(Exception):

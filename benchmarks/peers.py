@@ -32,7 +32,7 @@ def _mixtral(point: Point, implementation: str) -> nn.Module:
         hidden_act="gelu",
     )
     config._experts_implementation = implementation
-    block = MixtralSparseMoeBlock(config)
+    block: nn.Module = MixtralSparseMoeBlock(config)
     for parameter in block.parameters():  # the block leaves this to the whole model
         nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
     return block

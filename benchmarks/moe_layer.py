@@ -1,0 +1,127 @@
+"""One sparse feed-forward layer, router included, against its limits and its peers: `make bench`.
+
+Every layer of a point is timed in one run, interleaved, on one thread, as CPU time of the process, and told
+as a ratio to a dense layer of the same active compute.
+"""
+
+import datetime
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from apps.common.compare.environment import commit, environment
+from apps.common.compare.results import write_results
+from apps.common.compare.schema import Results, Row
+from apps.common.discovery import project_root
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.grid import FULL, QUICK, Point
+from benchmarks.layers import CannotRunError, input_shape
+from benchmarks.memory import peak_megabytes
+from benchmarks.page import RESULTS, refresh, tables
+from benchmarks.timing import MODES, Contestant, race, warm_allocator
+
+BAR = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+
+def main(quick: bool = False, rounds: int = 10) -> None:
+    """Time the MoE layer; write docs/results/moe_layer.json and the tables of docs/performance.md.
+
+    Args:
+        quick: A look at five points: the tables are printed, and nothing is written.
+        rounds: How often every layer is run at the largest points, four times as often at the others; the
+            least time counts.
+    """
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    points = QUICK if quick else FULL
+    rows: list[Row] = []
+    left_out: dict[str, dict[str, str]] = {}
+    with Progress(*BAR) as progress:
+        task = progress.add_task("", total=sum(_turns(point, rounds) for point in points))
+        for point in points:
+            progress.update(task, description=f"{point.name:>20}")
+            layers, left_out[point.name] = _build(point)
+            rows += _measure(point, layers, _turns(point, rounds), lambda: progress.advance(task))
+    results = _results(rows, {"rounds": rounds, "left_out": left_out})
+    if quick:
+        Console().print(Markdown(tables(results)))
+        return
+    write_results(RESULTS, results)
+    refresh()
+
+
+def _turns(point: Point, rounds: int) -> int:
+    return rounds if point.tokens * point.width > 2**20 else 4 * rounds
+
+
+def _build(point: Point) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The layers that run at this point, and why the others do not."""
+    layers, left_out = {}, {}
+    for name, build in CONTESTANTS.items():
+        torch.manual_seed(0)
+        try:
+            layers[name] = build(point)
+        except CannotRunError as reason:
+            left_out[name] = str(reason)
+    return layers, left_out
+
+
+def _measure(point: Point, layers: dict[str, nn.Module], rounds: int, tick: Callable[[], None]) -> list[Row]:
+    warm_allocator()
+    contestants = {name: Contestant(layer, input_shape(layer, point)) for name, layer in layers.items()}
+    seconds = race(contestants, rounds, tick)
+    rows = []
+    for name, layer in layers.items():
+        megabytes = peak_megabytes(name, point) if point in QUICK else None
+        total = sum(parameter.numel() for parameter in layer.parameters())
+        for mode in MODES:
+            ratio = seconds[mode][name] / seconds[mode]["dense"]
+            rows.append(_row(point, name, f"ratio_{mode}", ratio, total, megabytes))
+            if name == "dense":
+                rows.append(_row(point, name, f"seconds_{mode}", seconds[mode][name], total, megabytes))
+    return rows
+
+
+def _row(
+    point: Point, arm: str, metric: str, value: float, total_params: int, megabytes: float | None
+) -> Row:
+    return Row(
+        data=point.name,
+        slice="all",
+        arm=arm,
+        seed=0,
+        metric=metric,
+        value=value,
+        higher_is_better=False,
+        active_params=point.active_params,
+        total_params=total_params,
+        active_flops=float(2 * point.active_params),
+        train_seconds=None,
+        peak_memory_mb=megabytes,
+    )
+
+
+def _results(rows: list[Row], budget: dict[str, Any]) -> Results:
+    return Results(
+        app="moe_layer",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        commit=commit(project_root()),
+        command="make bench",
+        environment=environment(),
+        data={},
+        budget=budget,
+        rows=rows,
+    )
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
