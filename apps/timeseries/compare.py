@@ -184,7 +184,9 @@ class Measured(Fitted):
         """Blocks of the mean over horizons: as many for each horizon as the longest one allows."""
         count = min(block_count(start, max(self.budget["horizons"])) for _, start in errors)
         parts = [blocks(error, start, count) for error, start in errors]
-        return np.mean([means * sizes / sizes.sum() * count for means, sizes in parts], axis=0)
+        shares = np.stack([means * sizes / sizes.sum() * count for means, sizes in parts])
+        mean: np.ndarray = shares.mean(axis=0)
+        return mean
 
     @torch.no_grad()
     def _errors(self, windows: Windows) -> dict[str, Tensor]:

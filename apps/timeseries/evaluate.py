@@ -104,7 +104,8 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
     windows, scale = data.windows(split), data.naive_error()
     parts = {"all": slice(None), **_quarters(data.horizon)}
     found: dict[str, list[Errors]] = {name: [] for name in parts}
-    for batch, guess in zip(windows.batches(BATCH), forecast(task, windows).split(BATCH), strict=True):
+    guesses = torch.split(forecast(task, windows), BATCH)
+    for batch, guess in zip(windows.batches(BATCH), guesses, strict=True):
         for name, steps in parts.items():
             found[name].append(errors(guess, batch, data, scale, steps))
     whole, *rest = (Errors(*map(torch.cat, zip(*batches, strict=True))) for batches in found.values())
