@@ -33,8 +33,13 @@ def refresh() -> None:
 
 
 def fresh_page() -> str:
-    """The page with the tables that the result file calls for."""
-    return BLOCK.sub(lambda _: f"\n{tables(read_results(RESULTS))}\n\n", PAGE.read_text(encoding="utf-8"))
+    """The page with the tables that the result file calls for, or a line that says how to make one."""
+    text = (
+        tables(read_results(RESULTS))
+        if RESULTS.exists()
+        else "Not measured yet: `make bench` writes the tables."
+    )
+    return BLOCK.sub(lambda _: f"\n{text}\n\n", PAGE.read_text(encoding="utf-8"))
 
 
 def tables(results: Results) -> str:
