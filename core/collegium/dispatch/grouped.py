@@ -41,7 +41,10 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
         return _batched(x, counts, up, down, activation)
-    y: Tensor = _run_eagerly(x.contiguous(), up, down, counts, activation)
+    # the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone; disabling
+    # it here and not at import spares everybody the seconds that loading the compiler takes
+    run = torch.compiler.disable(_run) if torch.compiler.is_compiling() else _run
+    y: Tensor = run(x.contiguous(), up, down, counts, activation)
     return y
 
 
@@ -62,10 +65,6 @@ def _run(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str) -
         y: Tensor = _GroupedMLP.apply(x, up, down, counts, activation)
         return y
     return _forward(x, up, down, counts, activation, keep=False)[0]
-
-
-# the rows of each expert depend on data, and the compiler knows grouped_mm in bfloat16 alone
-_run_eagerly = torch.compiler.disable(_run)
 
 
 class _GroupedMLP(torch.autograd.Function):
