@@ -11,7 +11,6 @@ def test_the_page_shows_what_the_file_holds() -> None:
     assert PAGE.read_text(encoding="utf-8") == fresh_page()
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="no figures yet: `make bench` writes them")
 def test_the_file_covers_the_whole_grid() -> None:
     points = by_point(read_results(RESULTS))
     assert set(points) == set(FULL)
