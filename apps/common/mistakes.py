@@ -100,6 +100,8 @@ def _mend(name: str, known: Sequence[str]) -> tuple[str, str]:
     for count in range(1, len(parts) + 1):
         start, level = ".".join(parts[:count]), {".".join(key.split(".")[:count]) for key in known}
         if start not in level:
+            if parts[-1] in level:
+                return name, f"did you mean {parts[-1]!r}?"
             near = difflib.get_close_matches(start, sorted(level), n=1)
             return start, f"did you mean {near[0]!r}?" if near else "remove it."
     return name, "remove it."

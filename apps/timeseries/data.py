@@ -101,7 +101,7 @@ class Data(LightningDataModule):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Data:
         """Rebuild from a checkpoint what prediction needs, without the data it was trained on."""
-        data = cls(context=state["context"], horizon=state["horizon"])
+        data = cls(context=state["context"], horizon=state["horizon"], **state["format"])
         data.load_state_dict(dict(state))
         return data
 
@@ -193,6 +193,7 @@ class Data(LightningDataModule):
             "context": self.context,
             "horizon": self.horizon,
             "frequency": self.frequency,
+            "format": self.format,
             "names": list(self.names),
             "mean": self.scaler.mean,
             "std": self.scaler.std,
@@ -212,5 +213,6 @@ class Data(LightningDataModule):
         if self.name is None:
             return [simulate(self.simulated_rows)], self.split or "ratio"
         entry = describe(APP, self.name)
-        tables = read_tables(fetch(APP, self.name), **{**self.format, **entry.read})
+        self.format |= entry.read
+        tables = read_tables(fetch(APP, self.name), **self.format)
         return tables, self.split or cast(Split, entry.split)

@@ -10,8 +10,9 @@ from apps.common.files import replacing
 from apps.common.runs import find_run, load_checkpoint
 from apps.timeseries.data import Data
 from apps.timeseries.evaluate import APP, forecast
+from apps.timeseries.files import read_frame
 from apps.timeseries.latest import Latest
-from apps.timeseries.tables import Table, read_tables
+from apps.timeseries.tables import Table, tables_of, usual_format
 from apps.timeseries.task import Task
 
 
@@ -25,43 +26,48 @@ def predict(
     id_column: str | None = None,
     value_column: str | None = None,
     frequency: str | None = None,
-    header: bool = True,
+    header: bool | None = None,
 ) -> None:
     """Forecast what follows the last row of every series of a CSV or parquet file.
+
+    Where the file has the columns that the run was trained with, they need not be named again.
 
     Args:
         input: wide (a column a series) or long (a row a value) file; its series may be new ones.
         out: CSV to write: a column a series for a wide file, a row a value for a long one.
         horizon: steps to forecast; the run's by default.
         run: a folder runs/timeseries/<config>/<n>; the newest by default.
-        date_column, columns, id_column, value_column, frequency, header: the format, as in training.
+        date_column: column of the dates; the run's, or one of the usual names, by default; "none" for rows
+            without dates.
+        columns: series to forecast; all by default.
+        id_column: column of the series' names, in a long file; the run's by default.
+        value_column: column of the values, in a long file; the run's by default.
+        frequency: step of the dates as a pandas offset such as h; inferred by default.
+        header: whether the first row holds the names of the columns; as in training by default.
     """
     if out.suffix != ".csv":
         raise UserError(f"{out}: forecasts are written as CSV, so give a name that ends in .csv.")
     if horizon is not None and horizon < 1:
         raise UserError(f"horizon is {horizon}: forecast at least 1 step.")
-    checkpoint = find_run(APP, run).best
-    data = Data.from_state(load_checkpoint(checkpoint, APP)["Data"])
-    tables = read_tables(
-        input,
-        date_column=date_column,
-        columns=columns,
-        id_column=id_column,
-        value_column=value_column,
-        frequency=frequency,
-        header=header,
-    )
-    task = Task.load_from_checkpoint(checkpoint, map_location="cpu")
+    found = find_run(APP, run)
+    loaded = load_checkpoint(found.best, APP)
+    data = Data.from_state(loaded["Data"])
+    frame = read_frame(input, data.format["header"] if header is None else header)
+    given = {"date_column": date_column, "id_column": id_column, "value_column": value_column}
+    named = {key: name for key, name in given.items() if name is not None}
+    names = usual_format(frame, data.format) | named
+    tables = tables_of(frame, input, columns=columns, frequency=frequency, **names)
+    task = Task.load_from_checkpoint(found.best, map_location="cpu")
     task.horizon = horizon or data.horizon
     latest = data.prediction_windows(tables)
     values = latest.restore(forecast(task, latest.windows), latest.windows.channel)
-    if id_column is not None and value_column is not None:
-        frame = _long(values, latest, date_column, id_column, value_column)
-    else:
-        frame = _wide(values, latest, date_column)
+    date, key, value = (names.get(column) for column in ("date_column", "id_column", "value_column"))
+    written = _long(values, latest, date, key, value) if key and value else _wide(values, latest, date)
     with replacing(out) as temporary:
-        frame.to_csv(temporary, index=False)
-    print(f"{len(values)} series, {task.horizon} steps each: {out}")
+        written.to_csv(temporary, index=False)
+    steps = f"{loaded['global_step']:,} training steps"
+    print(f"{len(values)} series, {task.horizon} steps each, by {found.path} ({steps})")
+    print(f"Forecasts: {out}")
 
 
 def _wide(values: Tensor, latest: Latest, date: str | None) -> pd.DataFrame:

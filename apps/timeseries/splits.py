@@ -111,7 +111,8 @@ def _too_short(
     if split == "ratio":
         needed = rows_needed(context, horizon, ratios)
         return (
-            f"{table.source}: has {rows} rows and {asked} need {needed}: add rows, or make the two shorter."
+            f"{table.source}: has {rows} rows, absent ones counted, and {asked} need {needed} for a window "
+            f"in each part of the split {list(ratios)}: add rows, or lower data.context and data.horizon."
         )
     if rows < borders.test:
         return f"{table.source}: has {rows} rows and the ETT borders need {borders.test}: split by ratio."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,28 @@ def read_tables(
     """
     path = Path(path)
     frame = read_frame(path, header)
+    return tables_of(
+        frame,
+        path,
+        date_column=date_column,
+        columns=columns,
+        id_column=id_column,
+        value_column=value_column,
+        frequency=frequency,
+    )
+
+
+def tables_of(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    date_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    id_column: str | None = None,
+    value_column: str | None = None,
+    frequency: str | None = None,
+) -> list[Table]:
+    """The same for a file that was read into a frame already; `path` is what messages call it."""
     if (id_column is None) != (value_column is None):
         raise UserError(f"{path}: a long file needs both id_column and value_column: give the other one too.")
     date = _date_column(frame, path, date_column)
@@ -149,12 +172,28 @@ def _numbers(columns: pd.DataFrame, path: Path) -> pd.DataFrame:
     if wrong.any(axis=None):
         name = columns.columns[wrong.any()][0]
         rows = wrong[name].to_numpy()
+        words_alone = numbers[name].isna().all() and len(numbers.columns) > 1
+        long_file = ", or, in a long file, name `id_column` and `value_column`" if words_alone else ""
         raise UserError(
             f"{path}: column '{name}' holds '{columns[name].iloc[int(rows.argmax())]}' in row "
             f"{row_of(columns[name], rows)}, which is not a finite number: correct it, leave the cell blank, "
-            f"or leave the column out with `columns`."
+            f"leave the column out with `columns`{long_file}."
         )
     return numbers
+
+
+def usual_format(frame: pd.DataFrame, trained: Mapping[str, Any]) -> dict[str, str]:
+    """Of the columns that a run was trained with, those that this frame has too: date, id and value column.
+
+    A run without dates passes that on to a frame that has no date column by its usual names.
+    """
+    found = {
+        key: str(trained[key])
+        for key in ("date_column", "id_column", "value_column")
+        if trained.get(key) in set(frame.columns)
+    }
+    undated = (trained.get("date_column") or "").lower() == "none"
+    return {"date_column": "none"} if undated and _usual_date(frame) is None else found
 
 
 def _date_column(frame: pd.DataFrame, path: Path, named: str | None) -> str | None:
@@ -162,13 +201,17 @@ def _date_column(frame: pd.DataFrame, path: Path, named: str | None) -> str | No
         return None
     if named is not None:
         return _known([named], list(frame.columns), path, "column")[0]
-    for name in frame.columns:
-        if str(name).strip().lower() in DATE_NAMES:
-            return str(name)
+    usual = _usual_date(frame)
+    if usual is not None:
+        return usual
     raise UserError(
         f"{path}: no date column among {_listed(list(frame.columns))}: name it with `date_column`, "
         f"or say `date_column: none` for equally spaced rows without dates."
     )
+
+
+def _usual_date(frame: pd.DataFrame) -> str | None:
+    return next((str(name) for name in frame.columns if str(name).strip().lower() in DATE_NAMES), None)
 
 
 def _known(wanted: Sequence[str], have: list[str], path: Path, what: str) -> list[str]:

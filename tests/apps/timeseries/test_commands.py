@@ -95,6 +95,37 @@ def test_predict_reads_and_writes_long_files(run: Path, table: pd.DataFrame, tmp
     assert forecast.groupby("store").size().to_dict() == dict.fromkeys(table.columns[1:], 24)
 
 
+def test_predict_knows_the_columns_of_training(
+    run: Path, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    long = table.melt("date", var_name="store", value_name="sales").rename(columns={"date": "hour"})
+    long.to_csv(tmp_path / "long.csv", index=False)
+    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    options = {"path": tmp_path / "long.csv", "date_column": "hour", "id_column": "store"}
+    fit = [part for key, value in options.items() for part in (f"--data.{key}", str(value))]
+    fit += ["--data.value_column", "sales", "--trainer.max_steps", "2"]
+    assert main(["timeseries", "fit", "--config", str(tmp_path / "small.yaml"), *fit]) == 0
+    out = tmp_path / "next.csv"
+    assert main(["timeseries", "predict", "--input", str(tmp_path / "long.csv"), "--out", str(out)]) == 0
+    assert list(pd.read_csv(out).columns) == ["store", "hour", "sales"]
+    table.to_csv(tmp_path / "wide.csv", index=False)
+    assert main(["timeseries", "predict", "--input", str(tmp_path / "wide.csv"), "--out", str(out)]) == 0
+    assert list(pd.read_csv(out).columns) == list(table.columns)
+
+
+def test_predict_names_the_mend_for_a_long_file_and_for_an_option_of_training(
+    run: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = table.iloc[:200].melt("date", var_name="store", value_name="sales").dropna()
+    long.to_csv(tmp_path / "long.csv", index=False)
+    arguments = ["timeseries", "predict", "--input", str(tmp_path / "long.csv"), "--run", str(run)]
+    assert main(arguments) == 2
+    assert "in a long file, name `id_column` and `value_column`" in capsys.readouterr().err
+    assert main([*arguments, "--data.id_column", "store"]) == 2
+    assert "did you mean 'id_column'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -47,7 +47,7 @@ def test_a_table_with_just_enough_rows_passes_and_one_row_less_is_refused():
     needed = rows_needed(48, 24, SHARES)
     assert len(split_tables([table(needed)], "ratio", SHARES, 48, 24)) == 1
     with pytest.raises(
-        UserError, match=f"has {needed - 1} rows and context 48 and horizon 24 need {needed}: "
+        UserError, match=f"has {needed - 1} rows, .* context 48 and horizon 24 need {needed} "
     ):
         split_tables([table(needed - 1)], "ratio", SHARES, 48, 24)
 
