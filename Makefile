@@ -38,8 +38,9 @@ $(ready): requirements.lock core/pyproject.toml
 list: $(ready) ## List the apps and their configs
 	@$(python) -m apps list
 
-train: named-app $(ready) ## Train an app: APP= [CONFIG=default] [RESUME=1] [ARGS=]
-	$(python) -m apps $(APP) fit --config configs/$(APP)/$(CONFIG).yaml $(if $(RESUME),--resume) $(ARGS)
+train: named-app $(ready) ## Train an app: APP= [CONFIG=default] [RESUME=1] [RUN=runs/... to go on with] [ARGS=]
+	$(python) -m apps $(APP) fit --config configs/$(APP)/$(CONFIG).yaml $(if $(RESUME),--resume) \
+		$(call option,run,RUN) $(ARGS)
 
 evaluate: named-app $(ready) ## Measure a trained run: APP= [RUN=runs/...] [SPLIT=validation] [ARGS=]
 	$(python) -m apps $(APP) evaluate $(call option,run,RUN) $(call option,split,SPLIT) $(ARGS)

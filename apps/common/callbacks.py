@@ -1,5 +1,7 @@
 """Callbacks of every training: seeds, balancing by bias, and what the routers did."""
 
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,6 +31,27 @@ class SeedEachStep(Callback):
     ) -> None:
         """Seed for this batch."""
         seed_all(derive_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+
+
+class EpochLines(Callback):
+    """Tells each epoch in a line where no progress bar can be drawn, as in a log file."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Print epoch, step, metrics and time."""
+        if sys.stdout.isatty() or not trainer.is_global_zero or not trainer.progress_bar_callback:
+            return
+        metrics = trainer.callback_metrics.items()
+        told = [
+            f"{name} {float(value):.4g}" for name, value in metrics if name.startswith(("train/", "val/"))
+        ]
+        epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        head = f"epoch {trainer.current_epoch + 1}{epochs}, step {trainer.global_step}"
+        seconds = f"{time.perf_counter() - self._start:.0f} s"
+        print(", ".join([head, *told, seconds]), flush=True)
 
 
 class BiasBalancing(Callback):

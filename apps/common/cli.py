@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
-from apps.common.callbacks import RoutingMonitor, SeedEachStep
+from apps.common.callbacks import EpochLines, RoutingMonitor, SeedEachStep
 from apps.common.checkpoints import BestCheckpoint, LastCheckpoint, Stamp
 from apps.common.discovery import app_module
 from apps.common.errors import UserError
@@ -120,18 +120,31 @@ class AppCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
+        return [SeedEachStep(seed), RoutingMonitor(), EpochLines(), Stamp(self.app, self.config_name)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
         with self.holding:
             try:
+                if self.resumed and self.run and not self.start:
+                    print(f"{self.run.path} has no checkpoint yet: it starts anew.", flush=True)
                 self.trainer.fit(**kwargs)
+                if self.resumed and self.run and self.trainer.global_step == self.step > 0:
+                    print(f"{self.run.path} was complete: raise --trainer.max_epochs to train it further.")
                 if self.run and self.in_folder:
                     print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
             except BaseException:
                 self._discard()
                 raise
+            finally:
+                self._tell_how_to_go_on()
+
+    def _tell_how_to_go_on(self) -> None:
+        """After Ctrl-C, where training stood."""
+        if not self.trainer.interrupted or not self.run or not self.run.path.exists():
+            return
+        command = f"make train APP={self.app} RESUME=1 RUN={self.run.path}"
+        print(f"Interrupted at step {self.trainer.global_step}; go on with `{command}`.", flush=True)
 
     def _config_text(self) -> str:
         """Return the resolved configuration, under the command that the run began with."""

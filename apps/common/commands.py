@@ -19,16 +19,17 @@ def run_lightning(app: str, args: Sequence[str]) -> None:
     """Run `fit`, `validate` or `test` of an app.
 
     Besides Lightning's options, `--resume` (fit) goes on with the newest run of the configuration, with that
-    run's own settings. `validate` and `test` measure the best checkpoint of the newest run, unless
-    `--ckpt_path` names another.
+    run's own settings; `--run` names another one. `validate` and `test` measure the best checkpoint of the
+    newest run, unless `--run` or `--ckpt_path` names another.
     """
     _hush()
     command, options = args[0], _own_options(args[1:])
     files: list[Path] = options.config or [_short(path) for path in configs(app) if path.stem == "default"]
     name = config_name(files[-1]) if files else "default"
     run: Run | None = None
-    if options.resume or (command != "fit" and not options.ckpt_path):
-        run = find_run(app, config=name)
+    if options.resume or options.run or (command != "fit" and not options.ckpt_path):
+        run = find_run(app, options.run, config=name)
+        name = config_name(run.config_file)
         files = [run.config_file]
     for file in files:
         check_config(file)
@@ -65,6 +66,7 @@ def _own_options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--config", type=Path, action="append")
     parser.add_argument("--ckpt_path", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--run", type=Path)
     options, rest = parser.parse_known_args(args)
     options.rest = rest
     return options
@@ -80,3 +82,4 @@ def _hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

@@ -28,12 +28,18 @@ class Opening(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the folder."""
         write_text(self.folder / "config.yaml", self.config)
+        _log_each_epoch(trainer)
         if self.logged_steps is not None:
             self.metrics.keep_before(self.logged_steps)
         print(
             f"Run: {self.folder}" + (f", from step {trainer.global_step}" if trainer.global_step else ""),
             flush=True,
         )
+
+
+def _log_each_epoch(trainer: Any) -> None:
+    """Where an epoch has fewer steps than lie between two rows of metrics, log once an epoch."""
+    trainer.log_every_n_steps = max(1, int(min(trainer.num_training_batches, trainer.log_every_n_steps)))
 
 
 class Events(TensorBoardLogger):

@@ -95,7 +95,8 @@ def find_run(app: str, run: Path | None = None, config: str | None = None) -> Ru
     files = list(parent.glob(f"{config or '*'}/*/config.yaml"))
     if not files:
         where = parent / config if config else parent
-        raise UserError(f"{where} holds no run yet: train one first with `make train APP={app}`.")
+        command = f"make train APP={app}" + (f" CONFIG={config}" if config else "")
+        raise UserError(f"{where} holds no run yet: train one first with `{command}`.")
     newest = max(files, key=lambda file: (file.stat().st_mtime_ns, int(file.parent.name)))
     return Run(newest.parent, app)
 

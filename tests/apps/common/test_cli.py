@@ -93,6 +93,26 @@ def test_another_checkpoint_can_be_measured_and_gone_on_from(fit: Fit, toys: Pat
     assert longer.name == "2"
 
 
+def test_a_run_is_gone_on_with_by_its_folder(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    first = fit("--trainer.max_epochs=1")
+    fit()
+    steps = checkpoint(first)["global_step"]
+    assert main(["moons", "fit", "--run", str(first), "--trainer.max_epochs=2"]) == 0
+    assert checkpoint(first)["global_step"] == 2 * steps
+    capsys.readouterr()
+    assert main(["moons", "fit", "--run", str(first)]) == 0
+    assert f"{first} was complete" in capsys.readouterr().out
+
+
+def test_a_run_without_a_checkpoint_says_that_it_starts_anew(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit("--trainer.max_epochs=1")
+    (run / "checkpoints" / "last.ckpt").unlink()
+    fit("--resume")
+    assert f"{run} has no checkpoint yet: it starts anew" in capsys.readouterr().out
+
+
 def test_a_user_logger_and_callback_join_the_own(fit: Fit, tmp_path: Path) -> None:
     run = fit(
         "--trainer.max_epochs=1",
