@@ -38,16 +38,16 @@ $(ready): requirements.lock core/pyproject.toml
 list: $(ready) ## List the apps and their configs
 	@$(python) -m apps list
 
+go_on = $(strip $(if $(RESUME),--resume) $(call option,run,RUN))
 train: named-app $(ready) ## Train an app: APP= [CONFIG=default] [RESUME=1] [RUN=runs/... to go on with] [ARGS=]
-	$(python) -m apps $(APP) fit --config configs/$(APP)/$(CONFIG).yaml $(if $(RESUME),--resume) \
-		$(call option,run,RUN) $(ARGS)
+	$(python) -m apps $(APP) fit --config configs/$(APP)/$(CONFIG).yaml $(go_on) $(ARGS)
 
 evaluate: named-app $(ready) ## Measure a trained run: APP= [RUN=runs/...] [SPLIT=validation] [ARGS=]
 	$(python) -m apps $(APP) evaluate $(call option,run,RUN) $(call option,split,SPLIT) $(ARGS)
 
+wanted = $(strip $(call option,out,OUT) $(call option,horizon,HORIZON) $(call option,run,RUN))
 predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [OUT=] [HORIZON=] [RUN=] [ARGS=]
-	$(python) -m apps $(APP) predict --input '$(INPUT)' $(call option,out,OUT) \
-		$(call option,horizon,HORIZON) $(call option,run,RUN) $(ARGS)
+	$(python) -m apps $(APP) predict --input '$(INPUT)' $(wanted) $(ARGS)
 
 compare: named-app $(ready) ## Routed against its controls and peers: APP= [PROFILE=quick] [JOBS=2] [ARGS=]
 	$(python) -m apps $(APP) compare --profile $(PROFILE) --jobs $(JOBS) $(ARGS)

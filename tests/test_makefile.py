@@ -77,6 +77,8 @@ def test_train_passes_everything_on(checkout: Path) -> None:
         checkout, "make", "-n", "train", "APP=beta", "CONFIG=long", "RESUME=1", "ARGS=--trainer.max_epochs 3"
     ).stdout
     assert "-m apps beta fit --config configs/beta/long.yaml --resume --trainer.max_epochs 3" in full
+    named = run(checkout, "make", "-n", "train", "APP=beta", "RUN=runs/beta/long/2").stdout
+    assert "--run 'runs/beta/long/2'" in named
 
 
 def test_options_appear_only_when_given(checkout: Path) -> None:
