@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from apps.common.console import print_rows
 from apps.common.files import write_text
-from apps.common.report import write_report
+from apps.common.report import Section, write_report
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.timeseries import report
 from apps.timeseries.data import Data
@@ -51,7 +51,10 @@ def evaluate(
     write_text(
         out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
     )
-    write_report(out / "report.html", f"{APP}: {split} windows", report.sections(task, data, split))
+    table = Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=rows)
+    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
+    told = f"{split} windows, horizon {data.horizon}"
+    write_report(out / "report.html", title, [table, *report.sections(task, data, split)], told)
     print(f"Report: {out / 'report.html'}")
 
 

@@ -175,7 +175,9 @@ def test_evaluate_measures_another_file_in_the_same_format(
     assert [row["slice"] for row in quarters] == ["steps 1-6", "steps 7-12", "steps 13-18", "steps 19-24"]
     assert [row["slice"] for row in series] == list(table.columns[1:])
     assert sum(row["windows"] for row in series) == whole["windows"]
-    assert (out / "report.html").is_file()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "small, run 1" in page
+    assert f"{whole['mse']:.4g}" in page
 
 
 def test_evaluate_says_when_the_data_of_training_is_gone(
