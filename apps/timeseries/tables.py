@@ -58,36 +58,10 @@ class Table:
         return replace(self, values=np.vstack([blank, self.values]), index=index)
 
 
-def read_tables(
-    path: Path,
-    *,
-    date_column: str | None = None,
-    columns: Sequence[str] | None = None,
-    id_column: str | None = None,
-    value_column: str | None = None,
-    frequency: str | None = None,
-    header: bool = True,
-) -> list[Table]:
-    """Read a CSV or parquet file (`.gz` too) into tables: one for a wide file, one a series for a long file.
-
-    date_column: found by its usual names when None; "none" says that rows are equally spaced and undated.
-    columns: the series to keep (all by default). id_column and value_column: given together for long files.
-    frequency: a pandas offset; inferred from the dates when None. header: False where the first row is data.
-    Rows that the frequency expects and the file lacks come back as NaN, as do blank cells.
-
-    Raises UserError, naming the file and the mend, for anything that cannot be read as regular series.
-    """
+def read_tables(path: Path, *, header: bool = True, **layout: Any) -> list[Table]:
+    """Read a CSV or parquet file (`.gz` too), headed or not; the rest as in tables_of."""
     path = Path(path)
-    frame = read_frame(path, header)
-    return tables_of(
-        frame,
-        path,
-        date_column=date_column,
-        columns=columns,
-        id_column=id_column,
-        value_column=value_column,
-        frequency=frequency,
-    )
+    return tables_of(read_frame(path, header), path, **layout)
 
 
 def tables_of(
@@ -100,7 +74,16 @@ def tables_of(
     value_column: str | None = None,
     frequency: str | None = None,
 ) -> list[Table]:
-    """The same for a file that was read into a frame already; `path` is what messages call it."""
+    """Turn the rows of a file into tables: one for a wide file, one a series for a long file.
+
+    path: what messages call the file.
+    date_column: found by its usual names when None; "none" says that rows are equally spaced and undated.
+    columns: the series to keep (all by default). id_column and value_column: given together for long files.
+    frequency: a pandas offset; inferred from the dates when None.
+    Rows that the frequency expects and the file lacks come back as NaN, as do blank cells.
+
+    Raises UserError, naming the file and the mend, for anything that cannot be read as regular series.
+    """
     if (id_column is None) != (value_column is None):
         raise UserError(f"{path}: a long file needs both id_column and value_column: give the other one too.")
     date = _date_column(frame, path, date_column)
