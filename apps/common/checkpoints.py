@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from apps.common.errors import UserError
-from apps.common.restart import finish_restart, position
+from apps.common.restart import finish_restart, position, restore_loaders
 
 
 class BestCheckpoint(Checkpoint):
@@ -76,6 +76,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After a restart, take up exactly where the interrupted training stood."""
         self._step = self._saved_step = trainer.global_step
+        restore_loaders(trainer)
         if self._state.get("step") == trainer.global_step:
             finish_restart(trainer, self._state)
             trainer.should_stop = trainer.should_stop or self._state["stopped"]

@@ -17,6 +17,18 @@ def position(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def restore_loaders(trainer: Trainer) -> None:
+    """Tell the training loaders at which batch to begin, where Lightning has not.
+
+    It does not where it made the loaders before it read the checkpoint, as it does for a schedule that asks
+    for the number of steps.
+    """
+    loop = trainer.fit_loop
+    if loop._combined_loader is not None:
+        loop._combined_loader._load_state_dicts(loop._combined_loader_states_to_load)
+        loop._combined_loader_states_to_load = []
+
+
 def finish_restart(trainer: Trainer, state: dict[str, Any]) -> None:
     """Bring a trainer that was restored from a checkpoint to where the interrupted one stood.
 
