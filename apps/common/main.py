@@ -1,11 +1,15 @@
 """Reads the first words of the command line and hands the rest on; imports nothing heavy before that."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from apps.common.discovery import app_module, app_names, check_app, configs, summary
 from apps.common.errors import UserError
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
 
 USAGE = """\
 python -m apps list                          the apps and their configurations
@@ -20,12 +24,18 @@ python -m apps results                       regenerate every table made from do
 
 
 def main(args: Sequence[str]) -> int:
-    """Run a command and return its exit code: 0, or 2 with one sentence on stderr."""
+    """Run a command and return its exit code: 0, 2 with one sentence on stderr, or 130 after Ctrl-C."""
     try:
         _run(list(args))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return INTERRUPTED
+        raise
     return 0
 
 

@@ -75,3 +75,29 @@ def expert_load(loads: Mapping[str, Sequence[float]]) -> Figure:
                     expert, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=color
                 )
     return figure
+
+
+def heat_map(axes: Axes, table: np.ndarray, columns: Sequence[str], label: str) -> None:
+    """Draw a table of shares, experts by columns, with a colour bar; NaN is left white.
+
+    Args:
+        axes: to draw on.
+        table: (experts, columns).
+        columns: names; of many, every third is written.
+        label: what the colour tells.
+    """
+    image = axes.imshow(table, aspect="auto", vmin=0, cmap="viridis")
+    bar = axes.get_figure().colorbar(image, ax=axes)  # type: ignore[union-attr]
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    few = len(columns) <= 12
+    shown = [_shortened(name) for name in columns[:: 1 if few else 3]]
+    axes.set_xticks(range(0, len(columns), 1 if few else 3))
+    long = max(map(len, shown), default=0) > 3
+    axes.set_xticklabels(shown, fontsize=7, rotation=45 if long else 0, ha="right" if long else "center")
+    axes.set_yticks(range(0, len(table), -(-len(table) // 8)))
+    axes.tick_params(labelsize=7)
+
+
+def _shortened(name: str, length: int = 14) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -133,9 +133,13 @@ def load_checkpoint(path: Path, app: str) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is damaged or is not a checkpoint: use another one, or train again."
-        ) from error
+        best = path.with_name("best.ckpt")
+        other = (
+            f"go on from {best} with --ckpt_path"
+            if path.name == "last.ckpt" and best.is_file()
+            else "use another one"
+        )
+        raise UserError(f"{path} is damaged or is not a checkpoint: {other}, or train again.") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(
             f"{path} is not a checkpoint of this project: give one from a folder below runs/{app}/."

@@ -69,11 +69,16 @@ def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> 
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
 
 
-def forecast(task: Task, windows: Windows) -> Tensor:
-    """Forecasts (W, H) of all windows, on the scale of the data, with a progress bar."""
+def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor:
+    """Forecasts (W, H) of all windows, on the scale of the data, with a progress bar.
+
+    H is ``horizon``, or else that of the windows.
+    """
     loader = DataLoader(windows, BATCH, collate_fn=already_a_batch)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
+    task.horizon = horizon
     parts = trainer.predict(task, loader)
+    task.horizon = None
     return torch.cat([part for part in parts or [] if isinstance(part, Tensor)])
 
 
@@ -103,21 +108,42 @@ def errors(forecast: Tensor, batch: Batch, data: Data, scale: Tensor, steps: sli
 
 
 def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
-    """Rows of {slice, windows, mse, mae, mase, smape}: all, by quarter of the horizon, by series."""
+    """Rows of {slice, windows, mse, mae, mase, smape}.
+
+    All steps of the longest horizon, and by quarter of it; the shorter horizons that training validated, each
+    a forecast of its own; by series.
+    """
     windows, scale = data.windows(split), data.naive_error()
     parts = {"all": slice(None), **_quarters(data.horizon)}
-    found: dict[str, list[Errors]] = {name: [] for name in parts}
-    guesses = torch.split(forecast(task, windows), BATCH)
-    for batch, guess in zip(windows.batches(BATCH), guesses, strict=True):
-        for name, steps in parts.items():
-            found[name].append(errors(guess, batch, data, scale, steps))
-    whole, *rest = (Errors(*map(torch.cat, zip(*batches, strict=True))) for batches in found.values())
-    rows = [_row(name, error) for name, error in zip(parts, (whole, *rest), strict=True)]
+    found = _errors(task, windows, data, scale, parts)
+    whole = found["all"]
+    shorter = [horizon for horizon in task.validation_horizons if horizon < data.horizon]
+    for horizon in shorter:
+        name = f"horizon {horizon}"
+        found |= _errors(task, windows, data, scale, {name: slice(horizon)}, horizon)
+    rows = [_row(name, error) for name, error in found.items()]
     if len(data.names) > 1:
         for channel, name in enumerate(data.names):
             chosen = windows.channel == channel
             rows.append(_row(name, Errors(*(error[chosen] for error in whole))))
     return rows
+
+
+def _errors(
+    task: Task,
+    windows: Windows,
+    data: Data,
+    scale: Tensor,
+    parts: dict[str, slice],
+    horizon: int | None = None,
+) -> dict[str, Errors]:
+    """Errors of all windows over each of some parts of the horizon; that of the windows by default."""
+    found: dict[str, list[Errors]] = {name: [] for name in parts}
+    guesses = torch.split(forecast(task, windows, horizon), BATCH)
+    for batch, guess in zip(windows.batches(BATCH), guesses, strict=True):
+        for name, steps in parts.items():
+            found[name].append(errors(guess, batch, data, scale, steps))
+    return {name: Errors(*map(torch.cat, zip(*batches, strict=True))) for name, batches in found.items()}
 
 
 def _quarters(horizon: int) -> dict[str, slice]:

@@ -58,15 +58,14 @@ def predict(
     names = usual_format(frame, data.format) | named
     tables = tables_of(frame, input, columns=columns, frequency=frequency, **names)
     task = Task.load_from_checkpoint(found.best, map_location="cpu")
-    task.horizon = horizon or data.horizon
     latest = data.prediction_windows(tables)
-    values = latest.restore(forecast(task, latest.windows), latest.windows.channel)
+    values = latest.restore(forecast(task, latest.windows, horizon or data.horizon), latest.windows.channel)
     date, key, value = (names.get(column) for column in ("date_column", "id_column", "value_column"))
     written = _long(values, latest, date, key, value) if key and value else _wide(values, latest, date)
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
     steps = f"{loaded['global_step']:,} training steps"
-    print(f"{len(values)} series, {task.horizon} steps each, by {found.path} ({steps})")
+    print(f"{len(values)} series, {values.shape[1]} steps each, by {found.path} ({steps})")
     print(f"Forecasts: {out}")
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from apps.common.plots import heat_map
 from apps.common.report import Section
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
@@ -102,8 +103,9 @@ def _experts(
         for axes, (what, (label, names)) in zip(line, labels.items(), strict=True):
             row[f"tells {what}"] = round(inspection.mutual_information(calls[0], label), 3)
             _heat_map(axes, calls[0], label, names)
-            axes.set(title=f"{name}: expert by {what}", xlabel=what, ylabel="expert")
-            axes.title.set_fontsize(9)
+            axes.set_title(f"{name}: expert by {what}", fontsize=9)
+            axes.set_xlabel(what, fontsize=8)
+            axes.set_ylabel("expert", fontsize=8)
         table.append(row)
     text = (
         "Share of each expert in the tokens of a series, or of an hour (that of a token's last point). The "
@@ -117,10 +119,7 @@ def _heat_map(axes: Axes, routing: Routing, label: Tensor, names: list[str]) -> 
     share = torch.zeros(routing.num_experts, len(names))
     ones = torch.ones(len(routing.token))
     share.index_put_((routing.expert.cpu(), label[routing.token.cpu()]), ones, accumulate=True)
-    axes.imshow(share / share.sum(0), aspect="auto", vmin=0, cmap="viridis")  # no token: 0 / 0, left white
-    few = len(names) <= 12
-    axes.set_xticks(range(0, len(names), 1 if few else 3))
-    axes.set_xticklabels(names if few else names[::3], rotation=60 if few else 0, fontsize=7)
+    heat_map(axes, (share / share.sum(0)).numpy(), names, "share of its tokens")  # no token: 0 / 0, white
 
 
 def token_labels(rows: Tensor, windows: Windows, patch: int) -> tuple[Tensor, Tensor]:

@@ -262,12 +262,17 @@ def test_commands_that_need_a_run_say_so(
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    last = fit("--trainer.max_epochs=1") / "checkpoints" / "last.ckpt"
-    metrics = (last.parents[1] / "metrics.csv").read_text()
+    run = fit("--trainer.max_epochs=1")
+    last, best = (run / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    metrics = (run / "metrics.csv").read_text()
     last.write_bytes(last.read_bytes()[:1000])
     assert main(["moons", "fit", "--resume"]) == 2
-    assert f"error: {last} is damaged" in capsys.readouterr().err
-    assert (last.parents[1] / "metrics.csv").read_text() == metrics
+    told = capsys.readouterr().err
+    assert f"error: {last} is damaged" in told
+    assert f"go on from {best} with --ckpt_path" in told
+    assert (run / "metrics.csv").read_text() == metrics
+    assert fit("--resume", "--ckpt_path", str(best), "--trainer.max_epochs=2") == run
+    assert checkpoint(run)["global_step"] == 16
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ STOPPING = [
 ]
 SCENARIOS = {
     "schedule and dropout": [],
+    "no warm-up": ["--model.warmup_steps=0", "--last_checkpoint.every_n_steps=1"],
     "every step": [
         "--last_checkpoint.every_n_steps=1",
         "--trainer.log_every_n_steps=1",
@@ -112,18 +114,34 @@ def test_resume_after_kill_9(fit: Fit, toys: Path, tmp_path: Path, monkeypatch: 
     assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
-def kill_at(moment: str, diary: Path, *options: str) -> None:
-    """Train the toy app in a process of its own, and kill it once its diary tells of the moment."""
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_run_and_tells_how_to_go_on(toys: Path, tmp_path: Path) -> None:
+    process = kill_at("train 5", tmp_path / "diary", by=signal.SIGINT)
+    assert process.returncode == 130
+    assert process.stdout
+    told = process.stdout.read()
+    run = toys / "moons" / "default" / "1"
+    assert f"go on with `make train APP=moons RESUME=1 RUN={run}`" in told
+    assert checkpoint(run)["global_step"] == 3
+
+
+def kill_at(
+    moment: str, diary: Path, *options: str, by: signal.Signals = signal.SIGKILL
+) -> subprocess.Popen[str]:
+    """Train the toy app in a process of its own, and end it once its diary tells of the moment."""
     command = [sys.executable, "-m", "apps", "moons", "fit", *options]
     command += ["--model.diary", str(diary), "--model.slow", "0.3"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True)
     try:
         while not diary.is_file() or f"{moment}\n" not in diary.read_text():
             assert process.poll() is None, f"ended before {moment}"
             time.sleep(0.02)
+        process.send_signal(by)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()
+    return process
 
 
 def test_a_resume_that_fails_changes_nothing(fit: Fit) -> None:

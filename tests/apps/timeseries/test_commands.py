@@ -1,6 +1,9 @@
 """Train, evaluate and predict from the command line, on a user's own file."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,9 @@ import torch
 
 from apps.common.main import main
 from apps.timeseries.simulate import simulate
+from tests.apps.common.helpers import checkpoint, differing_weights
+
+ROOT = Path(__file__).parents[3]
 
 CONFIG = """
 seed_everything: 0
@@ -58,6 +64,35 @@ def test_a_run_leaves_what_the_readme_promises(run: Path) -> None:
         assert f">{title}<" in page
     assert "data:image/png;base64," in page
     assert "<script src" not in page
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_ends_as_the_whole_one(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, config = tmp_path / "mine.csv", tmp_path / "small.yaml"
+    table.to_csv(file, index=False)
+    config.write_text(CONFIG, encoding="utf-8")
+    fit = ["timeseries", "fit", "--config", str(config), "--data.path", str(file)]
+    fit += ["--trainer.max_epochs=3", "--last_checkpoint.every_n_steps=1"]
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
+    assert main(fit) == 0
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "killed"))
+    killed = tmp_path / "killed" / "timeseries" / "small" / "1"
+    process = subprocess.Popen([sys.executable, "-m", "apps", *fit], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        while not (killed / "checkpoints" / "last.ckpt").is_file():
+            assert process.poll() is None, "ended before its first checkpoint"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert 0 < checkpoint(killed)["global_step"] < 24
+    assert main(["timeseries", "fit", "--config", str(config), "--resume"]) == 0
+    whole = tmp_path / "whole" / "timeseries" / "small" / "1"
+    assert checkpoint(whole)["global_step"] == 24
+    assert differing_weights(killed, whole) == []
+    assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
 def test_predict_needs_the_checkpoint_alone(run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
@@ -178,6 +213,25 @@ def test_evaluate_measures_another_file_in_the_same_format(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "small, run 1" in page
     assert f"{whole['mse']:.4g}" in page
+
+
+def test_evaluate_measures_every_horizon_that_training_validated(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    file, config = tmp_path / "mine.csv", tmp_path / "small.yaml"
+    table.to_csv(file, index=False)
+    config.write_text(CONFIG, encoding="utf-8")
+    options = ["--config", str(config), "--data.path", str(file)]
+    assert main(["timeseries", "fit", *options, "--model.validation_horizons", "[8, 24]"]) == 0
+    assert main(["timeseries", "evaluate"]) == 0
+    run = tmp_path / "timeseries" / "small" / "1"
+    rows = json.loads((run / "evaluation/validation/metrics.json").read_text(encoding="utf-8"))["rows"]
+    found = {row["slice"]: row for row in rows}
+    metrics = pd.read_csv(run / "metrics.csv")
+    mean = (found["all"]["mse"] + found["horizon 8"]["mse"]) / 2
+    assert mean == pytest.approx(metrics["val/mse"].dropna().iloc[-1], rel=1e-3)
+    assert found["horizon 8"]["mse"] < found["all"]["mse"]
 
 
 def test_evaluate_says_when_the_data_of_training_is_gone(
