@@ -1,6 +1,5 @@
 """Callbacks of every training: seeds, balancing by bias, and what the routers did."""
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ class SeedEachStep(Callback):
 
 
 class EpochLines(Callback):
-    """Tells each epoch in a line where no progress bar can be drawn, as in a log file."""
+    """Tells each epoch in a line, where no progress bar can be drawn, as in a log file."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
@@ -42,7 +41,7 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Print epoch, step, metrics and time."""
-        if sys.stdout.isatty() or not trainer.is_global_zero or not trainer.progress_bar_callback:
+        if not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics.items()
         told = [
@@ -70,8 +69,11 @@ class BiasBalancing(Callback):
             self._balance = BiasBalance(module, self.rate)
         except ValueError as error:
             raise UserError(f"BiasBalancing cannot be used here: {error}.") from error
-        self._step = trainer.global_step
         self._recorder = Recorder()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Take up the step of the checkpoint."""
+        self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Record the routings of the batch."""

@@ -62,6 +62,9 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         every_n_steps: optimiser steps between two checkpoints inside an epoch; an epoch ends with one anyway.
+
+    Attributes:
+        saved_step: the optimiser step of the newest checkpoint.
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
@@ -71,11 +74,11 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._state: dict[str, Any] = {}
         self._pending = False
-        self._step = self._saved_step = 0
+        self._step = self.saved_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After a restart, take up exactly where the interrupted training stood."""
-        self._step = self._saved_step = trainer.global_step
+        self._step = self.saved_step = trainer.global_step
         restore_loaders(trainer)
         if self._state.get("step") == trainer.global_step:
             finish_restart(trainer, self._state)
@@ -88,7 +91,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Dump when due; never between two micro-batches of one optimiser step."""
         stepped, self._step = trainer.global_step > self._step, trainer.global_step
-        if stepped and self._step - self._saved_step >= self.every_n_steps and not trainer.is_last_batch:
+        if stepped and self._step - self.saved_step >= self.every_n_steps and not trainer.is_last_batch:
             self._dump(trainer, trainer.fit_loop.epoch_loop._batches_that_stepped + 1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,7 +129,7 @@ class LastCheckpoint(Checkpoint):
     def _publish(self, trainer: Trainer) -> None:
         if self._pending:
             _publish(trainer, "last.ckpt")
-            self._saved_step = self._step
+            self.saved_step = self._step
         self._pending = False
 
 

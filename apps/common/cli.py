@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,18 @@ class AppCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer; for a real training, inside its run folder."""
         own = self._get(self.config_init, "trainer")
+        logged = own["enable_progress_bar"] is None and not sys.stdout.isatty()
+        if logged:
+            kwargs["enable_progress_bar"] = False
         if self.subcommand != "fit" or own["fast_dev_run"]:
             return super().instantiate_trainer(logger=False, **kwargs)
         folder = self._take_folder()
         metrics = MetricsFile(folder / "metrics.csv")
         opening = Opening(folder, self._config_text(), metrics, self.logged_steps if self.resumed else None)
+        lines = [EpochLines()] if logged else []
         return super().instantiate_trainer(
             logger=[metrics, Events(folder, self.step if self.resumed else 0), *_listed(own["logger"])],
-            callbacks=[opening, *_listed(own["callbacks"]), *self._callbacks()],
+            callbacks=[opening, *lines, *_listed(own["callbacks"]), *self._callbacks()],
             default_root_dir=str(folder),
             **kwargs,
         )
@@ -120,7 +125,7 @@ class AppCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), RoutingMonitor(), EpochLines(), Stamp(self.app, self.config_name)]
+        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""
@@ -143,8 +148,11 @@ class AppCLI(LightningCLI):
         """After Ctrl-C, where training stood."""
         if not self.trainer.interrupted or not self.run or not self.run.path.exists():
             return
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         command = f"make train APP={self.app} RESUME=1 RUN={self.run.path}"
-        print(f"Interrupted at step {self.trainer.global_step}; go on with `{command}`.", flush=True)
+        step = next(c.saved_step for c in callbacks if isinstance(c, LastCheckpoint))
+        told = f"saved at step {step}" if step else "nothing saved yet"
+        print(f"Interrupted at step {self.trainer.global_step}, {told}; go on with `{command}`.", flush=True)
 
     def _config_text(self) -> str:
         """Return the resolved configuration, under the command that the run began with."""

@@ -28,7 +28,7 @@ def run_lightning(app: str, args: Sequence[str]) -> None:
     name = config_name(files[-1]) if files else "default"
     run: Run | None = None
     if options.resume or options.run or (command != "fit" and not options.ckpt_path):
-        run = find_run(app, options.run, config=name)
+        run = find_run(app, options.run, config=name, trained=command != "fit")
         name = config_name(run.config_file)
         files = [run.config_file]
     for file in files:

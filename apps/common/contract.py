@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -93,16 +92,6 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
     return found
-
-
-def foreign_imports(folder: Path, allowed: set[str]) -> dict[str, set[str]]:
-    """Return, for each file of a folder, the packages it imports beside `allowed` and the standard ones."""
-    known = allowed | sys.stdlib_module_names
-    found = {
-        str(file.relative_to(folder)): {name.partition(".")[0] for name in imports(file)} - known
-        for file in sorted(folder.rglob("*.py"))
-    }
-    return {file: names for file, names in found.items() if names}
 
 
 def app_imports(folder: Path, own: str | None = None) -> dict[str, set[str]]:

@@ -65,7 +65,8 @@ class Control:
     """Builds the feed-forward blocks of one arm of a comparison from those of the routed one.
 
     - "routed": the mixture as it is.
-    - "dense_active": a dense block with the parameters, and so the compute, that one token uses.
+    - "dense_active": a dense block with the parameters, and so the compute, that one token uses; of a router
+      whose number of experts varies with the token, nobody knows before training, so it is refused.
     - "dense_total": a dense block with all the parameters of the mixture.
     - "random_router": the mixture with its router frozen as it was drawn: what did routing learn?
 
@@ -86,6 +87,11 @@ class Control:
             block.router.requires_grad_(False)
         if self.kind in ("routed", "random_router"):
             return block
+        if self.kind == "dense_active" and not hasattr(block.router, "k"):
+            raise ValueError(
+                f"dense_active: {type(block.router).__name__} has no fixed number of experts a token: "
+                "compare with dense_total, or choose a router with k"
+            )
         active, total = inspection.parameters(block)
         one = sum(p.numel() for p in DenseFFN(dim, 1, block.activation).parameters())
         return DenseFFN(

@@ -1,11 +1,28 @@
 """Files that appear whole or not at all."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from apps.common.errors import UserError
+
+
+@contextmanager
+def held_folder(path: Path, refusal: str) -> Iterator[None]:
+    """Keep a folder for this process; the system lets go of it however the process ends.
+
+    Raises `UserError(refusal)` while another process holds it.
+    """
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(refusal) from error
+    finally:
+        os.close(folder)
 
 
 @contextmanager

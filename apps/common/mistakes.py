@@ -4,6 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ _UNKNOWN = re.compile(r"(?:does not accept option|Option) '([^']+)'|unrecognized
 _CLASS = re.compile(r"class_path='([\w.]+)'|class_path '([\w.]+)'")
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 _VALUE = re.compile(r"(?:Got value|Given value): (.+)")
-_EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|(?:typing\.)?(.+?)(?:\. Got|\n|$))")
+_EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|(?:typing\.)?(.+?)(?:\. Got|\n|$))")
 _NOISE = re.compile(r'Parser key "[\w.]+":|Problem with given ')
+_ABSENT = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _MISSING = re.compile(r"arguments are required: (?:fit\.|validate\.|test\.)?(\S+)")
 
 
@@ -51,6 +53,11 @@ def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserErro
         inside = f" of {owner}" if owner else ""
         wrong, mend = _mend(unknown, list(_parameters(owner) if owner else known))
         return UserError(f"{_source(unknown, args)}: unknown key {wrong!r}{inside}: {mend}")
+    if (absent := _ABSENT.search(message)) is not None:
+        module, name = absent.groups()
+        known_names = sorted(getattr(import_module(module), "__all__", []))
+        near = ", ".join(difflib.get_close_matches(name, known_names, n=3) or known_names) or "another one"
+        return UserError(f"{_source(name, args)}: {key}: {module} has no {name!r}: choose {near}.")
     if missing := _last(_MISSING, message):
         return UserError(f"{_source('', args)}: {missing} is missing: give it a value.")
     kinds = " or ".join(dict.fromkeys(_readable(a or b) for a, b in _EXPECTED.findall(message)))
@@ -79,9 +86,14 @@ def _readable(kind: str) -> str:
     """Return the name of a type as a user knows it."""
     if kind.startswith("Literal["):
         return f"one of {kind.removeprefix('Literal[').rstrip(']')}"
-    return {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(
-        kind, kind
-    )
+    plain = {
+        "NoneType": "null",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "list": "a list such as [a,b]",
+    }
+    return plain.get(kind, kind)
 
 
 def _source(key: str, args: Sequence[str]) -> str:

@@ -1,13 +1,28 @@
 """The pictures of every report, and the style that all reports share."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from collegium import Routing
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 """Okabe and Ito's palette: told apart also by colour-blind readers."""
+
+
+class ExpertMap(NamedTuple):
+    """One panel: shares (experts, names) of each expert in what `what` groups; NaN is left white."""
+
+    title: str
+    what: str
+    names: Sequence[str]
+    shares: np.ndarray
+
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """x and y of a line."""
@@ -77,26 +92,51 @@ def expert_load(loads: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def heat_map(axes: Axes, table: np.ndarray, columns: Sequence[str], label: str) -> None:
-    """Draw a table of shares, experts by columns, with a colour bar; NaN is left white.
+def expert_maps(panels: Sequence[Sequence[ExpertMap]]) -> Figure:
+    """Draw who serves what: a line of panels for each layer, all on one scale of colours.
+
+    The scale begins at zero and a share above even load is red, one below it blue, as in `expert_load`.
+    """
+    wide = max(len(line) for line in panels)
+    figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), wide, squeeze=False)
+    for line, row in zip(grid, panels, strict=True):
+        for axes, panel in zip(line, row, strict=True):
+            image = _expert_map(axes, panel)
+    bar = figure.colorbar(image, ax=grid, ticks=[0, 1, 2], aspect=40)
+    bar.set_label("share / even share", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def shares_by(routing: Routing, label: Tensor, labels: int) -> np.ndarray:
+    """Shares (E, labels) of the experts in the assignments of each label; NaN for a label without any.
 
     Args:
-        axes: to draw on.
-        table: (experts, columns).
-        columns: names; of many, every third is written.
-        label: what the colour tells.
+        routing: of T tokens.
+        label: (T,) int64, below `labels`.
+        labels: how many there are.
     """
-    image = axes.imshow(table, aspect="auto", vmin=0, cmap="viridis")
-    bar = axes.get_figure().colorbar(image, ax=axes)  # type: ignore[union-attr]
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    few = len(columns) <= 12
-    shown = [_shortened(name) for name in columns[:: 1 if few else 3]]
-    axes.set_xticks(range(0, len(columns), 1 if few else 3))
+    table = torch.zeros(routing.num_experts, labels)
+    ones = torch.ones(len(routing.token))
+    table.index_put_((routing.expert.cpu(), label.cpu()[routing.token.cpu()]), ones, accumulate=True)
+    return (table / table.sum(0)).numpy()
+
+
+def _expert_map(axes: Axes, panel: ExpertMap) -> AxesImage:
+    experts, columns = panel.shares.shape
+    image = axes.imshow(panel.shares * experts, aspect="auto", vmin=0, vmax=2, cmap="RdBu_r")
+    few = columns <= 12
+    shown = [_shortened(name) for name in panel.names[:: 1 if few else 3]]
+    axes.set_xticks(range(0, columns, 1 if few else 3))
     long = max(map(len, shown), default=0) > 3
     axes.set_xticklabels(shown, fontsize=7, rotation=45 if long else 0, ha="right" if long else "center")
-    axes.set_yticks(range(0, len(table), -(-len(table) // 8)))
+    axes.set_yticks(range(0, experts, -(-experts // 16)))
     axes.tick_params(labelsize=7)
+    axes.set_title(panel.title, fontsize=9)
+    axes.set_xlabel(panel.what, fontsize=8)
+    axes.set_ylabel("expert", fontsize=8)
+    return image
 
 
 def _shortened(name: str, length: int = 14) -> str:

@@ -1,6 +1,7 @@
 """The report of a run: what every run has to tell, and the app's own sections."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,13 +9,15 @@ import collegium
 import torch
 import yaml
 from collegium import inspection
-from lightning import LightningDataModule
+from collegium.layer import moe_layers
+from lightning import LightningDataModule, Trainer
 
 from apps.common.discovery import app_module, has_module
 from apps.common.metrics_file import read_rows
 from apps.common.plots import Curve, curves, expert_load
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, load_checkpoint
+from apps.common.shuffle import shuffled_routing
 from apps.common.task import MoETask
 
 Row = dict[str, str]
@@ -35,8 +38,10 @@ def write_run_report(
     task.load_state_dict(checkpoint["state_dict"])
     task.eval()
     rows = read_rows(run.metrics_file)
+    bought = what_routing_bought(task, data) if split == "validation" else None
     own = app_module(run.app, "report").sections(task, data, split) if has_module(run.app, "report") else []
     common = [
+        bought,
         learning_section(rows),
         experts_section(rows, checkpoint["global_step"]),
         what_was_run(run, task),
@@ -45,6 +50,28 @@ def write_run_report(
     told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
     write_report(run.path / "report.html", title, [*own, *(s for s in common if s)], told)
     return run.path / "report.html"
+
+
+def what_routing_bought(task: MoETask, data: LightningDataModule) -> Section | None:
+    """Measure the network on the validation rows as it routes, and with its tokens' routings exchanged."""
+    if not moe_layers(task.network):
+        return None
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
+    found = {}
+    for name, manner in (("as learned", nullcontext()), ("exchanged among tokens", shuffled_routing(task))):
+        with manner:
+            trainer = Trainer(**quiet, enable_progress_bar=False, callbacks=[])
+            (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
+        found[name] = {key.removeprefix("val/"): value for key, value in metrics.items()}
+    text = (
+        "Validation metrics with the routing as learned, and with every token given the experts of another "
+        "one: each expert then has the load that it had, and what is lost is what the routers know of the "
+        "tokens. What a model without experts, trained from scratch, would have reached is another question: "
+        "`make compare` answers it."
+    )
+    return Section(
+        "What routing bought", text, table=[{"routing": name, **row} for name, row in found.items()]
+    )
 
 
 def what_was_run(run: Run, task: MoETask) -> Section:

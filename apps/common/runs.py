@@ -1,6 +1,5 @@
 """Run folders `runs/<app>/<config>/<n>/` and the checkpoints inside them."""
 
-import fcntl
 import os
 import pickle
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
+from apps.common.files import held_folder
 
 
 def runs_root() -> Path:
@@ -80,8 +80,10 @@ def new_run(app: str, config: str) -> Path:
             number += 1
 
 
-def find_run(app: str, run: Path | None = None, config: str | None = None) -> Run:
+def find_run(app: str, run: Path | None = None, config: str | None = None, trained: bool = True) -> Run:
     """Return the run at `run`, or the newest run of `app` (of its configuration `config`, if given).
+
+    Where `trained`, runs without a checkpoint, as one that has just begun, come last.
 
     Raises `UserError` where there is none.
     """
@@ -97,26 +99,19 @@ def find_run(app: str, run: Path | None = None, config: str | None = None) -> Ru
         where = parent / config if config else parent
         command = f"make train APP={app}" + (f" CONFIG={config}" if config else "")
         raise UserError(f"{where} holds no run yet: train one first with `{command}`.")
-    newest = max(files, key=lambda file: (file.stat().st_mtime_ns, int(file.parent.name)))
-    return Run(newest.parent, app)
+    runs = [Run(file.parent, app) for file in files]
+    return max(runs, key=lambda run: (trained and run.has_checkpoint, *_age(run)))
+
+
+def _age(run: Run) -> tuple[int, int]:
+    return run.config_file.stat().st_mtime_ns, int(run.path.name)
 
 
 @contextmanager
 def held(run: Run) -> Iterator[None]:
-    """Keep a run's folder for this process; the system lets go of it however the process ends.
-
-    Raises `UserError` while another process trains it.
-    """
-    folder = os.open(run.path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Keep a run's folder for this process. Raises `UserError` while another process trains it."""
+    with held_folder(run.path, f"{run.path} is being trained by another process: wait for it, or stop it."):
         yield
-    except BlockingIOError as error:
-        raise UserError(
-            f"{run.path} is being trained by another process: wait for it, or stop it."
-        ) from error
-    finally:
-        os.close(folder)
 
 
 def load_checkpoint(path: Path, app: str) -> dict[str, Any]:

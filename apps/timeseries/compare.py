@@ -1,5 +1,6 @@
 """The arms of the comparison: the routed forecaster, its controls, and what the field would pick instead."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,8 +23,12 @@ from apps.timeseries.data import Data
 from apps.timeseries.dlinear import DLinear
 from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.model import Forecaster, TimeMoE
+from apps.timeseries.simulate import simulate
 from apps.timeseries.task import LossOn, Task
 from apps.timeseries.windows import Windows
+
+SIMULATED = "simulated"
+"""The name under which the embedded series are compared."""
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """context (B, L), context_mask (B, L), horizon -> (B, H)."""
@@ -38,8 +43,8 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
         found[kind] = Trained(budget, network, "suffix", {"kind": kind})
     found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear", "loss": "squares"})
     found["ridge"] = Linear(budget)
-    found["seasonal_naive"] = Untrained(budget, _seasonal)
-    found["repeat_last"] = Untrained(budget, _last)
+    found["seasonal_naive"] = Untrained(budget, lambda data: partial(seasonal_naive, season=data.season))
+    found["repeat_last"] = Untrained(budget, lambda data: repeat_last)
     return found
 
 
@@ -53,6 +58,13 @@ def _time_moe(
 
 def _dlinear(budget: Mapping[str, Any], trial: Trial) -> Forecaster:
     return DLinear(budget["context"], max(budget["horizons"]))
+
+
+def data_sha256(name: str) -> str | None:
+    """The hash of the simulated series; other names are the catalogue's."""
+    if name != SIMULATED:
+        return None
+    return hashlib.sha256(simulate().values.tobytes()).hexdigest()
 
 
 class Trained(Arm):
@@ -137,18 +149,6 @@ class Untrained(Arm):
         return Measured(self.rule(module_for(data, budget, seed)), data, budget, float("nan"), cost)
 
 
-def _seasonal(data: Data) -> Rule:
-    return partial(_call_seasonal, season=data.season)
-
-
-def _call_seasonal(context: Tensor, mask: Tensor, horizon: int, season: int) -> Tensor:
-    return seasonal_naive(context, mask, horizon, season)
-
-
-def _last(data: Data) -> Rule:
-    return repeat_last
-
-
 class Measured(Fitted):
     """A forecaster after training; the test windows are read by ``test`` alone."""
 
@@ -206,7 +206,7 @@ def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
 def module_for(name: str, budget: Mapping[str, Any], seed: int, horizon: int | None = None) -> Data:
     """The data module of one set; the horizon is the longest of the budget unless given."""
     module = Data(
-        name=name,
+        name=None if name == SIMULATED else name,
         context=budget["context"],
         horizon=horizon or max(budget["horizons"]),
         batch_size=budget["batch_size"],

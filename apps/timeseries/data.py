@@ -135,7 +135,7 @@ class Data(LightningDataModule):
 
     @property
     def season(self) -> int:
-        """Rows in the natural cycle of the clock, 24 for hours."""
+        """Rows in the natural cycle of the first table's clock, 24 for hours."""
         return season(self.frequency)
 
     def windows(self, part: Part) -> Windows:
@@ -156,7 +156,7 @@ class Data(LightningDataModule):
     def naive_error(self) -> Tensor:
         """Return the seasonal naive error of each series on its scaled training rows, (C,), for MASE."""
         errors = [
-            naive_error(torch.from_numpy(table.values[: borders.train]), self.season)
+            naive_error(torch.from_numpy(table.values[: borders.train]), season(table.frequency))
             for table, borders in zip(self.tables, self.borders, strict=True)
         ]
         return (torch.cat(errors) / self.scaler.std).float()

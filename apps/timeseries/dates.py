@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +30,7 @@ def parse_times(times: pd.Series, path: Path, of: str = "") -> pd.Index:
     numbers = pd.api.types.is_numeric_dtype(times.dtype)
     if numbers and times.between(19000101, 21001231).all():  # days written as 20240131
         times, numbers = times.astype(np.int64).astype(str), False
-    parsed = times.where(times % 1 == 0).astype("Int64") if numbers else _as_dates(times)
+    parsed = times.where(times % 1 == 0).astype("Int64") if numbers else _as_dates(times, path)
     unread = parsed.isna().to_numpy()
     if unread.any():
         raise UserError(
@@ -59,6 +61,8 @@ def infer_step(index: pd.Index, frequency: str | None, path: Path, of: str = "")
         return _whole_step(index, frequency, path, of)
     if frequency is not None:
         return _named_step(index, frequency, path, of)
+    if len(index) < 2:
+        raise UserError(f"{path}: one row{of} shows no step: add rows, or name the step with `frequency`.")
     for step in _candidates(index):
         if _share_found(index, step) >= GUESS_FOUND:
             return step
@@ -90,14 +94,35 @@ def _entry(column: pd.Series, wrong: np.ndarray) -> str:
     return f"{'(blank)' if pd.isna(value) else repr(str(value))} in row {row_of(column, wrong)}"
 
 
-def _as_dates(times: pd.Series) -> pd.Series:
-    """Read ISO dates or one other format throughout; mixed offsets (summer time) become UTC."""
-    for how in ({"format": "ISO8601"}, {}, {"format": "ISO8601", "utc": True}):
+def _as_dates(times: pd.Series, path: Path) -> pd.Series:
+    """Read ISO dates or one other format throughout; mixed offsets (summer time) become UTC.
+
+    Raises UserError where the order of day and month cannot be told.
+    """
+    iso = _read_dates(times, format="ISO8601")
+    if iso is not None:
+        return iso
+    readings = [_read_dates(times), _read_dates(times, dayfirst=True)]
+    found = [dates for dates in readings if dates is not None]
+    rising = [dates for dates in found if dates.is_monotonic_increasing] or found
+    if len(rising) == 2 and not rising[0].equals(rising[1]):
+        raise UserError(
+            f"{path}: column '{times.name}' may be read day or month first: write dates like 2024-01-31."
+        )
+    found = rising or [
+        dates for dates in [_read_dates(times, format="ISO8601", utc=True)] if dates is not None
+    ]
+    return found[0] if found else pd.to_datetime(times, errors="coerce", utc=True)
+
+
+def _read_dates(times: pd.Series, **how: Any) -> pd.Series | None:
+    """The dates, read in one way throughout; None where they are not so written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Parsing dates in|Could not infer format")
         try:
             return pd.to_datetime(times, **how)
         except ValueError:
-            continue
-    return pd.to_datetime(times, errors="coerce", utc=True)
+            return None
 
 
 def _whole_step(index: pd.Index, frequency: str | None, path: Path, of: str) -> int:
@@ -115,6 +140,8 @@ def _whole_step(index: pd.Index, frequency: str | None, path: Path, of: str) -> 
 def _named_step(index: pd.DatetimeIndex, frequency: str, path: Path, of: str) -> BaseOffset:
     try:
         step = to_offset(_weekly(index) if frequency == "W" else frequency)
+        if step.n < 1:
+            raise ValueError("a step leads forward")
     except ValueError as error:
         raise UserError(
             f"{path}: frequency '{frequency}' is not known: use a pandas offset like 15min, h, D, B, W or MS."
@@ -129,8 +156,6 @@ def _named_step(index: pd.DatetimeIndex, frequency: str, path: Path, of: str) ->
 
 def _candidates(index: pd.DatetimeIndex) -> list[BaseOffset]:
     """Steps worth trying: what fits without gaps, then calendar steps, then the commonest difference."""
-    if len(index) < 2:
-        return []
     common = index.to_series().diff().mode().iloc[0]
     names = [pd.infer_freq(index)] if len(index) > 2 else []
     names += CALENDAR_STEPS if common >= DAY else ()

@@ -60,13 +60,15 @@ def evaluate(
 
 def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
-    load_checkpoint(run.best, APP)
+    state = load_checkpoint(run.best, APP)["Data"]
     options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
     if path is not None:
         options |= {"path": path, "name": None}
     if horizon is not None:
         options["horizon"] = horizon
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
+    data = Data(**options)
+    data.load_state_dict(state)
+    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
 
 
 def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +25,8 @@ def read_frame(path: Path, header: bool = True) -> pd.DataFrame:
 
     Raises UserError where the file is missing, empty, truncated, or of another format.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it.")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file: check the path.")
     if not path.name.lower().endswith(SUFFIXES):
@@ -32,6 +37,14 @@ def read_frame(path: Path, header: bool = True) -> pd.DataFrame:
         raise UserError(f"{path}: the gzip file is truncated or damaged: copy it again.") from error
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: the file is empty: write a header and a row for each time step.") from error
+    except pd.errors.ParserWarning as error:
+        raise UserError(
+            f"{path}: rows have more cells than the header: name each column, write decimals with a point."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: the text is not UTF-8 (byte {error.start}): save it again as UTF-8."
+        ) from error
     except (ValueError, OSError) as error:  # includes parser, encoding and parquet errors
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{path}: cannot be read as a table ({reason}): save it again as CSV.") from error
@@ -45,14 +58,19 @@ def _read_text(path: Path, header: bool) -> pd.DataFrame:
     with gzip.open(path, "rt") if path.suffix.lower() == ".gz" else path.open() as lines:
         first = lines.readline()
     delimiter = max(",;\t", key=first.count)
-    return pd.read_csv(
-        path,
-        sep=delimiter,
-        header=0 if header else None,
-        index_col=False,
-        skipinitialspace=True,
-        low_memory=False,
-    )
+    names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
+    if header and (twice := [name for name, times in Counter(names).items() if times > 1 and name]):
+        raise UserError(f"{path}: two columns are called '{twice[0].strip()}': give each a name of its own.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop what the header does not name
+        return pd.read_csv(
+            path,
+            sep=delimiter,
+            header=0 if header else None,
+            index_col=False,
+            skipinitialspace=True,
+            low_memory=False,
+        )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from collegium import Context, check_causal
+from collegium import Context, check_causal, check_needs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,6 +64,7 @@ class TimeMoE(Forecaster):
         self.norm = nn.RMSNorm(dim)
         self.heads = nn.ModuleList(nn.Linear(dim, horizon, bias=False) for horizon in self.horizons)
         check_causal(self)
+        check_needs(self, ("mask", "position"))
 
     def forward(self, values: Tensor, observed: Tensor, last: bool = False) -> list[Tensor]:
         """Forecast from every token, in the scale of the input.

@@ -47,6 +47,8 @@ def predict(
     """
     if out.suffix != ".csv":
         raise UserError(f"{out}: forecasts are written as CSV, so give a name that ends in .csv.")
+    if out.resolve() == input.resolve():
+        raise UserError(f"{out} is the input: name another file for the forecasts.")
     if horizon is not None and horizon < 1:
         raise UserError(f"horizon is {horizon}: forecast at least 1 step.")
     found = find_run(APP, run)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from apps.common.plots import heat_map
+from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
@@ -49,7 +49,10 @@ def _examples(forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> 
             _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
             axes.set_title(data.names[channel], fontsize=9)
     figure.axes[0].legend(fontsize=8)
-    text = "Context, truth and forecast of one window a series, in the units of the data."
+    text = (
+        "Context, truth and forecast of one window a series, in the units of the data, over the steps after "
+        "the last known value; of the context, as much as twice the forecast is shown."
+    )
     return Section("Forecasts", text, [figure])
 
 
@@ -67,6 +70,7 @@ def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data:
     axes.plot(steps, units(batch["target"][0], batch["target_mask"][0]), color="black", lw=1, label="truth")
     axes.plot(steps, units(forecast), color="tab:red", lw=1.3, label="forecast")
     axes.axvline(0.5, color="0.8", lw=0.8, zorder=0)
+    axes.set_xlabel(f"steps of {data.frequency or 'one row'} after the last known", fontsize=8)
     axes.tick_params(labelsize=8)
 
 
@@ -95,31 +99,25 @@ def _experts(
     labels = {"series": (channel, list(data.names))}
     if int(hour.min()) >= 0:
         labels["hour of day"] = (hour, [str(h) for h in range(24)])
-    figure = Figure(figsize=(9, 2.4 * len(routings)), layout="constrained")
-    grid = figure.subplots(len(routings), len(labels), squeeze=False)
-    table = []
-    for line, (name, calls) in zip(grid, routings.items(), strict=True):
-        row: dict[str, object] = {"layer": name}
-        for axes, (what, (label, names)) in zip(line, labels.items(), strict=True):
-            row[f"tells {what}"] = round(inspection.mutual_information(calls[0], label), 3)
-            _heat_map(axes, calls[0], label, names)
-            axes.set_title(f"{name}: expert by {what}", fontsize=9)
-            axes.set_xlabel(what, fontsize=8)
-            axes.set_ylabel("expert", fontsize=8)
-        table.append(row)
+    lines, table = [], []
+    for name, calls in routings.items():
+        lines.append(
+            [
+                ExpertMap(f"{name}: expert by {what}", what, names, shares_by(calls[0], label, len(names)))
+                for what, (label, names) in labels.items()
+            ]
+        )
+        told = {
+            f"tells {what}": round(inspection.mutual_information(calls[0], label), 3)
+            for what, (label, _) in labels.items()
+        }
+        table.append({"layer": name, **told})
     text = (
-        "Share of each expert in the tokens of a series, or of an hour (that of a token's last point). The "
-        "table gives mutual information over the entropy of the label: 1 where the expert tells it, 0 where "
-        "it says nothing."
+        "Share of each expert in the tokens of a series, or of an hour (that of a token's last point), over "
+        "an even share: red is more, blue is less. The table gives mutual information over the entropy of "
+        "the label: 1 where the expert tells it, 0 where it says nothing."
     )
-    return Section("Who serves what", text, [figure], table)
-
-
-def _heat_map(axes: Axes, routing: Routing, label: Tensor, names: list[str]) -> None:
-    share = torch.zeros(routing.num_experts, len(names))
-    ones = torch.ones(len(routing.token))
-    share.index_put_((routing.expert.cpu(), label[routing.token.cpu()]), ones, accumulate=True)
-    heat_map(axes, (share / share.sum(0)).numpy(), names, "share of its tokens")  # no token: 0 / 0, white
+    return Section("Who serves what", text, [expert_maps(lines)], table)
 
 
 def token_labels(rows: Tensor, windows: Windows, patch: int) -> tuple[Tensor, Tensor]:

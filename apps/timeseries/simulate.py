@@ -36,11 +36,6 @@ def simulate(rows: int = 6000, per_group: int = 3, seed: int = 0, missing: float
     return Table(values, pd.date_range("2020-01-01", periods=rows, freq="h"), tuple(series), "h")
 
 
-def group_of(name: str) -> str:
-    """Return the group of a simulated series by its name."""
-    return name.rsplit("_", 1)[0]
-
-
 def demand(rng: np.random.Generator, rows: int) -> Floats:
     """Daily and weekly seasons times a wandering level; the daily amplitude drifts."""
     hour = np.arange(rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,20 @@ def _long(
     numbers = _numbers(frame[[value_column]], path)
     groups = {str(name): rows.index for name, rows in frame.groupby(id_column, sort=False)}
     names = list(groups) if wanted is None else _known(wanted, list(groups), path, "series")
-    tables = []
-    for name in names:
+    tables: dict[str, Table] = {}
+    for name in sorted(names, key=lambda name: len(groups[name]) == 1):
         rows = groups[name]
         times = None if date is None else frame.loc[rows, date]
         values = numbers.loc[rows].set_axis([name], axis=1)
-        tables.append(_table(path, times, values, frequency, f" of series '{name}'"))
-    return tables
+        step = frequency if len(rows) > 1 else frequency or _commonest_step(tables.values())
+        tables[name] = _table(path, times, values, step, f" of series '{name}'")
+    return [tables[name] for name in names]
+
+
+def _commonest_step(tables: Iterable[Table]) -> str | None:
+    """What a series of one row, which shows no step, takes over from the others."""
+    steps = Counter(table.frequency for table in tables if table.frequency is not None)
+    return steps.most_common(1)[0][0] if steps else None
 
 
 def _table(
@@ -159,7 +167,8 @@ def _numbers(columns: pd.DataFrame, path: Path) -> pd.DataFrame:
         long_file = ", or, in a long file, name `id_column` and `value_column`" if words_alone else ""
         raise UserError(
             f"{path}: column '{name}' holds '{columns[name].iloc[int(rows.argmax())]}' in row "
-            f"{row_of(columns[name], rows)}, which is not a finite number: correct it, leave the cell blank, "
+            f"{row_of(columns[name], rows)}, which is not a finite number: correct it (a decimal point, no "
+            "thousands separators), leave the cell blank, "
             f"leave the column out with `columns`{long_file}."
         )
     return numbers

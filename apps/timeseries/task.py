@@ -1,18 +1,20 @@
 """Training a forecaster: losses, metrics, optimiser."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from apps.common.errors import UserError
 from apps.common.task import MoETask
-from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.metrics import mae, mse
 from apps.timeseries.model import Forecaster, TimeMoE, window_scale
 from apps.timeseries.windows import Batch
 
+METRICS = {"mse": mse, "mae": mae}
 LossOn = Literal["suffix", "every", "last", "forecast"]
 
 
@@ -53,6 +55,8 @@ class Task(MoETask):
         self.loss_on = loss_on
         self.delta = delta
         self.validation_horizons = list(validation_horizons or [])
+        names = [f"{metric}_{horizon}" for metric in METRICS for horizon in self._horizons]
+        self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in names})
         self.horizon: int | None = None
 
     def setup(self, stage: str) -> None:
@@ -103,24 +107,44 @@ class Task(MoETask):
         return 0 if self.loss_on == "every" else tokens - 1
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Errors of whole forecasts."""
-        error = self._log_errors("val", batch)
-        self.log("val/loss", error, batch_size=len(batch["target"]))
+        """Errors of whole forecasts; windows without an observed target have no share."""
+        for horizon in self._horizons:
+            steps = batch["target"].shape[1] if isinstance(horizon, str) else horizon
+            forecast = self.network.forecast(batch["context"], batch["context_mask"], steps)
+            target, mask = batch["target"][:, :steps], batch["target_mask"][:, :steps]
+            for name, metric in METRICS.items():
+                self._error(name, horizon).update(metric(forecast, target, mask))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over horizons."""
+        error = self._log_errors("val")
+        self.log("val/loss", error)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The same on test windows."""
-        self._log_errors("test", batch)
+        self.validation_step(batch, batch_idx)
 
-    def _log_errors(self, stage: str, batch: Batch) -> Tensor:
-        found = []
-        for horizon in self.validation_horizons or [batch["target"].shape[1]]:
-            forecast = self.network.forecast(batch["context"], batch["context_mask"], horizon)
-            target, mask = batch["target"][:, :horizon], batch["target_mask"][:, :horizon]
-            found.append(torch.stack([average(metric(forecast, target, mask)) for metric in (mse, mae)]))
-        errors = torch.stack(found).mean(0)
-        for metric, error in zip(("mse", "mae"), errors, strict=True):
-            self.log(f"{stage}/{metric}", error, batch_size=len(batch["target"]), prog_bar=metric == "mse")
-        return errors[0]
+    def on_test_epoch_end(self) -> None:
+        """Log the mean over horizons."""
+        self._log_errors("test")
+
+    @property
+    def _horizons(self) -> Sequence[int | str]:
+        return self.validation_horizons or ["all"]
+
+    def _error(self, name: str, horizon: int | str) -> MeanMetric:
+        return cast(MeanMetric, self.errors[f"{name}_{horizon}"])
+
+    def _log_errors(self, stage: str) -> Tensor:
+        """Log each metric, and return the first one; horizons at which nothing was observed have no share."""
+        means = {}
+        for name in METRICS:
+            parts = [self._error(name, horizon) for horizon in self._horizons]
+            means[name] = torch.stack([part.compute() for part in parts]).nanmean()
+            for part in parts:
+                part.reset()
+            self.log(f"{stage}/{name}", means[name], prog_bar=name == "mse")
+        return means["mse"]
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Forecasts (B, H) on the scale of the batch; H is ``self.horizon``, or else that of the target."""

@@ -8,7 +8,7 @@ torch.Size([2, 5, 16])
 
 from collegium import balance, experts, inspection, routers
 from collegium.context import Context
-from collegium.layer import MoE, check_causal, record
+from collegium.layer import MoE, check_causal, check_needs, record
 from collegium.routing import Routing
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ __all__ = [
     "Routing",
     "balance",
     "check_causal",
+    "check_needs",
     "experts",
     "inspection",
     "record",

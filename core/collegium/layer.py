@@ -1,6 +1,6 @@
 """The MoE layer: a router and its experts, a drop-in for a feed-forward block."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, overload
 
@@ -162,6 +162,27 @@ def moe_layers(model: nn.Module) -> dict[str, MoE]:
         for name, layer in model.named_modules()
         if isinstance(layer, MoE)
     }
+
+
+def check_needs(model: nn.Module, given: Iterable[str]) -> None:
+    """Refuse routers and experts that need a Context field which ``model`` never fills; models call this.
+
+    Args:
+        model: holds MoE layers.
+        given: names of the Context fields with which the model calls them.
+
+    Raises:
+        ValueError: naming the layer, the block and the field.
+    """
+    given = set(given)
+    for name, module in model.named_modules():
+        for field in () if isinstance(module, MoE) else getattr(module, "needs", ()):
+            if field not in given:
+                known = ", ".join(sorted(given)) or "none"
+                raise ValueError(
+                    f"{name or 'the model'}: {type(module).__name__} needs context.{field}, which this model "
+                    f"does not give (it gives {known}): choose another"
+                )
 
 
 def check_causal(model: nn.Module) -> None:

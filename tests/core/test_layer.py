@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from collegium import Context, MoE, Routing, balance, check_causal, experts, record, routers
+from collegium import Context, MoE, Routing, balance, check_causal, check_needs, experts, record, routers
 from collegium.layer import moe_layers
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -193,6 +193,16 @@ def test_a_layer_in_two_places_is_one_layer() -> None:
     with record(nn.Sequential(moe, moe)) as routings:
         moe(torch.randn(3, D))
     assert [len(calls) for calls in routings.values()] == [1]
+
+
+def test_check_needs_names_the_layer_the_block_and_the_field() -> None:
+    hashed = MoE(routers.Hash(D, E, key="domain"), experts.Copy(E))
+    net = nn.ModuleDict({"first": layer(), "second": hashed})
+    check_needs(net, ["domain"])
+    with pytest.raises(ValueError, match=r"second\.router: Hash needs context\.domain.*gives mask, task"):
+        check_needs(net, ["task", "mask"])
+    with pytest.raises(ValueError, match="gives none"):
+        check_needs(hashed, [])
 
 
 def test_check_causal_names_the_layer_and_its_router() -> None:

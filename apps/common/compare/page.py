@@ -28,6 +28,8 @@ def render(results: Results, picture: str | None, slices: bool = True) -> str:
     parts = [QUICK] if results["profile"] == "quick" else []
     for view in View.each(results):
         parts += [f"**{view.data}**", main_table(view)]
+        if units := view.units(view.slices[0]):
+            parts.append(f"The intervals of {view.data} rest on {units} test units.")
         if slices and (tables := slice_tables(view)):
             parts += [f"{view.data} by slice, means over seeds:", *tables]
     if picture is not None:

@@ -33,8 +33,13 @@ def slice_tables(view: View) -> list[str]:
     for metric in metrics:
         where = [slice_ for slice_ in parts if metric in view.metrics(slice_)]
         body = [[arm, *(_short(view, arm, slice_, metric) for slice_ in where)] for arm in view.arms]
-        tables.append(_table([metric, *where], body))
+        tables.append(_table([metric, *(_with_units(view, slice_) for slice_ in where)], body))
     return tables
+
+
+def _with_units(view: View, slice_: str) -> str:
+    units = view.units(slice_)
+    return f"{slice_} ({units} test units)" if units else slice_
 
 
 def _value(view: View, arm: str, slice_: str, metric: str) -> str:

@@ -58,6 +58,10 @@ class View:
         wanted = (arm, slice_, metric)
         return next((i for i in self.intervals if (i["arm"], i["slice"], i["metric"]) == wanted), None)
 
+    def units(self, slice_: str) -> int:
+        """Return on how many test units the intervals of a slice rest; 0 where on the seeds alone."""
+        return max((i["units"] for i in self.intervals if i["slice"] == slice_), default=0)
+
     def higher_is_better(self, slice_: str, metric: str) -> bool:
         """Return which way a metric is read."""
         place = (slice_, metric)

@@ -9,7 +9,7 @@ import yaml
 
 from apps.common.console import print_rows
 from apps.common.files import write_text
-from apps.common.report import write_report
+from apps.common.report import Section, write_report
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.common.template.data import Data
 from apps.common.template.metrics import hits, log_loss
@@ -33,7 +33,9 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
     print_rows(rows, f"{found.path}, {split} rows")
     out = found.path / "evaluation" / split
     write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows}, indent=2))
-    write_report(out / "report.html", f"{APP}: {split} rows", sections(task, data, split))
+    table = Section("Metrics", table=rows)
+    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
+    write_report(out / "report.html", title, [table, *sections(task, data, split)], f"{split} rows")
     print(f"Report: {out / 'report.html'}")
 
 

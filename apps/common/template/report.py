@@ -7,6 +7,7 @@ from collegium import Routing, inspection, record
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.common.template.data import Data
 from apps.common.template.task import Task
@@ -25,8 +26,9 @@ def sections(task: Task, data: Data, split: Literal["validation", "test"] = "val
 
 
 def _confusion(label: Tensor, predicted: Tensor, classes: list[str]) -> Section:
-    pairs = torch.stack([label, predicted])
-    share = _shares(pairs, len(classes), len(classes))
+    table = torch.zeros(len(classes), len(classes))
+    table.index_put_((label, predicted), torch.ones(len(label)), accumulate=True)
+    share = table / table.sum(1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(4, 3.2), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(axes.imshow(share, vmin=0, vmax=1, cmap="Blues"))
@@ -37,23 +39,17 @@ def _confusion(label: Tensor, predicted: Tensor, classes: list[str]) -> Section:
 
 
 def _experts(routings: dict[str, Routing], label: Tensor, classes: list[str]) -> Section:
-    figure = Figure(figsize=(4 * len(routings), 3), layout="constrained")
-    table = []
-    grid = figure.subplots(1, len(routings), squeeze=False).flat
-    for axes, (name, routing) in zip(grid, routings.items(), strict=True):
-        pairs = torch.stack([label[routing.token], routing.expert])
-        axes.imshow(_shares(pairs, len(classes), routing.num_experts), vmin=0, cmap="viridis", aspect="auto")
-        axes.set(title=name, xlabel="expert")
-        axes.set_yticks(range(len(classes)), classes)
-        table.append({"layer": name, "tells class": round(inspection.mutual_information(routing, label), 3)})
+    panels = [
+        ExpertMap(f"{name}: expert by class", "class", classes, shares_by(routing, label, len(classes)))
+        for name, routing in routings.items()
+    ]
+    table = [
+        {"layer": name, "tells class": round(inspection.mutual_information(routing, label), 3)}
+        for name, routing in routings.items()
+    ]
     text = (
-        "Share of each expert in the rows of a class. The table gives mutual information over the entropy of "
-        "the class: 1 when the expert tells it, 0 when it says nothing."
+        "Share of each expert in the rows of a class, over an even share: red is more, blue is less. The "
+        "table gives mutual information over the entropy of the class: 1 when the expert tells it, 0 when it "
+        "says nothing."
     )
-    return Section("Who serves what", text, [figure], table)
-
-
-def _shares(pairs: Tensor, rows: int, columns: int) -> Tensor:
-    """(rows, columns) counts of the pairs (2, N), each row divided by its sum."""
-    table = torch.zeros(rows, columns).index_put_(tuple(pairs), torch.ones(pairs.shape[1]), accumulate=True)
-    return table / table.sum(1, keepdim=True).clamp(min=1)
+    return Section("Who serves what", text, [expert_maps([[panel] for panel in panels])], table)

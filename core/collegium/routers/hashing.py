@@ -31,6 +31,7 @@ class Hash(Router):
         if key not in ("label", "task", "domain", "position", "segment"):
             raise ValueError(f"Hash: key={key!r} is not a discrete field of Context")
         self.key = key
+        self.k = 1
         self.seed = seed
         self.needs = (key,)
 

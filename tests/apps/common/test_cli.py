@@ -172,8 +172,13 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "class": (
         lambda c: c["model"]["network"].update(class_path="toys.moons.model.Nett"),
-        "class_path 'toys.moons.model.Nett': module 'toys.moons.model' has no attribute 'Nett'.",
+        "model.network: toys.moons.model has no 'Nett': choose another one.",
     ),
+    "router class": (
+        lambda c: c["model"]["network"]["init_args"]["router"].update(class_path="collegium.routers.TopZ"),
+        "router: collegium.routers has no 'TopZ': choose TopP, TopK.",
+    ),
+    "list": (lambda c: c["data"].update(columns="a"), "data.columns is 'a': give a list such as [a,b]"),
     "missing": (lambda c: c["model"].pop("network"), "model.network is missing: give it a value."),
     "value": (
         lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(k=9),

@@ -48,10 +48,9 @@ def test_an_app_that_imports_another_is_refused(checkout: Path) -> None:
     assert contract.app_imports(checkout / "apps/bar") != {}
 
 
-def test_foreign_packages_are_found(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("import os, torch.nn\nfrom numpy.linalg import norm\n")
-    assert contract.foreign_imports(tmp_path, {"torch"}) == {"a.py": {"numpy"}}
-    assert contract.foreign_imports(tmp_path, {"torch", "numpy"}) == {}
+def test_imports_inside_functions_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import os, torch.nn\n\ndef late():\n    from numpy.linalg import norm\n")
+    assert contract.imports(tmp_path / "a.py") == {"os", "torch.nn", "numpy.linalg", "numpy.linalg.norm"}
 
 
 def test_every_router_of_a_config_is_exchanged(tmp_path: Path) -> None:

@@ -109,3 +109,12 @@ def test_a_block_is_built_from_yaml() -> None:
 
 def wants_a_factory(feed_forward: Callable[[int], nn.Module]) -> None:
     """Take what an app's model takes."""
+
+
+def test_no_dense_block_equals_the_active_compute_of_a_router_without_k() -> None:
+    varying = mixture(router=routers.TopP)
+    with pytest.raises(ValueError, match="dense_active: TopP has no fixed number of experts"):
+        Control("dense_active", varying)(8)
+    assert inspection.parameters(Control("dense_total", varying)(8))[1] > 0
+    one = 3 * 8 * 24
+    assert inspection.parameters(Control("dense_active", mixture(router=routers.Hash))(8))[1] == one

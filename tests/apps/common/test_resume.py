@@ -47,6 +47,8 @@ SCENARIOS = {
         "--model.network.init_args.router.init_args.bias=true",
         "--trainer.callbacks+=apps.common.callbacks.BiasBalancing",
         "--trainer.callbacks.rate=0.05",
+        "--trainer.accumulate_grad_batches=3",
+        "--last_checkpoint.every_n_steps=1",
     ],
 }
 

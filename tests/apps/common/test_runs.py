@@ -84,6 +84,19 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(content["state_dict"]["w"], torch.ones(50))
 
 
+def test_the_newest_run_is_one_with_a_checkpoint_unless_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    done, begun = new_run("foo", "a"), new_run("foo", "a")
+    for path in (done, begun):
+        (path / "config.yaml").touch()
+    (done / "checkpoints").mkdir()
+    saved(done / "checkpoints" / "last.ckpt")
+    assert find_run("foo").path == done
+    assert find_run("foo", trained=False).path == begun
+
+
 def test_a_missing_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.ckpt does not exist: give the path"):
         load_checkpoint(tmp_path / "a.ckpt", "foo")

@@ -119,6 +119,18 @@ def test_predict_needs_the_checkpoint_alone(run: Path, table: pd.DataFrame, tmp_
     assert np.isfinite(forecast.drop(columns="date").to_numpy()).all()
 
 
+def test_predict_does_not_overwrite_its_input(
+    run: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.csv"
+    table.iloc[:100].to_csv(file, index=False)
+    before = file.read_bytes()
+    arguments = ["--input", str(file), "--out", str(tmp_path / "." / "mine.csv"), "--run", str(run)]
+    assert main(["timeseries", "predict", *arguments]) == 2
+    assert "mine.csv is the input: name another file" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_predict_reads_and_writes_long_files(run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     long = table.iloc[:200].melt("date", var_name="store", value_name="sales").dropna()
     long.to_csv(tmp_path / "long.csv", index=False)

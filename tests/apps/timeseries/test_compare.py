@@ -1,5 +1,7 @@
 """The arms: one budget for all, figures that agree with a plain calculation."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
 from apps.timeseries import compare
 from apps.timeseries.data import Data
+from apps.timeseries.simulate import simulate
 
 BUDGET = {
     "context": 48,
@@ -105,3 +108,10 @@ def test_a_set_may_change_the_budget() -> None:
     budget = {**BUDGET, "sets": {"illness": {"context": 24}}}
     assert compare.budget_for("illness", budget)["context"] == 24
     assert compare.budget_for("ETTh1", budget)["context"] == 48
+
+
+def test_the_simulated_set_is_told_by_its_content() -> None:
+    told = compare.data_sha256("simulated")
+    assert told == hashlib.sha256(simulate().values.tobytes()).hexdigest()
+    assert told != hashlib.sha256(simulate(seed=1).values.tobytes()).hexdigest()
+    assert compare.data_sha256("ETTh1") is None

@@ -7,11 +7,15 @@ import torch
 from apps.timeseries.baselines import Ridge, repeat_last
 from apps.timeseries.metrics import average, mse
 from apps.timeseries.scaler import Scaler
-from apps.timeseries.simulate import RULES, autoregression, group_of, simulate, switching
+from apps.timeseries.simulate import RULES, autoregression, simulate, switching
 from apps.timeseries.splits import Part, ratio_borders
 from apps.timeseries.windows import Windows, as_line
 
 CONTEXT, HORIZON = 168, 24
+
+
+def group_of(name: str) -> str:
+    return name.rsplit("_", 1)[0]
 
 
 def test_the_same_seed_gives_the_same_series_and_another_one_others():

@@ -182,7 +182,7 @@ BAD = {
     "no value column": ("date\n2024-01-01\n2024-01-02\n", {}, "no column of values"),
     "irregular dates": ("date,a\n" + ONE + TWO + "2024-03-09,3\n2025-07-01,3\n", {}, "no regular step"),
     "irregular numbers": ("time,a\n0,1\n1,2\n100,3\n", {}, "no regular step"),
-    "one row": ("date,a\n" + ONE, {}, "no regular step"),
+    "one row": ("date,a\n" + ONE, {}, "one row shows no step"),
     "unknown frequency": (GOOD, {"frequency": "fortnight"}, "frequency 'fortnight' is not known"),
     "frequency beside the dates": (GOOD, {"frequency": "MS"}, "do not lie on frequency 'MS'"),
     "frequency far too short": (GOOD, {"frequency": "s"}, "or fill hardly any of it"),
@@ -234,5 +234,70 @@ def test_broken_parquet(csv):
 def test_binary_text(tmp_path: Path):
     path = tmp_path / "my.csv"
     path.write_bytes(b"\xff\xfe\x00date,a\n")
-    with pytest.raises(UserError, match=r"my\.csv: cannot be read as a table"):
+    with pytest.raises(UserError, match=r"my\.csv: the text is not UTF-8 \(byte 0\)"):
         read_tables(path)
+
+
+def test_decimal_commas_are_refused_rather_than_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "commas.csv"
+    file.write_text("date,a\n2020-01-01,0,5\n2020-01-02,1,5\n")
+    with pytest.raises(UserError, match=r"commas\.csv: rows have more cells than the header"):
+        read_tables(file)
+
+
+def test_a_series_of_one_row_takes_the_step_of_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text("date,id,value\n2020-01-05,new,1\n2020-01-01,old,1\n2020-01-02,old,2\n2020-01-03,old,3\n")
+    new, old = read_tables(file, id_column="id", value_column="value")
+    assert (new.names, old.names) == (("new",), ("old",))
+    assert (new.frequency, old.frequency) == ("D", "D")
+    assert len(new.values) == 1
+
+
+@pytest.mark.parametrize("frequency", ["0h", "0D", "-1D"])
+def test_a_step_that_leads_nowhere_is_refused(tmp_path: Path, frequency: str) -> None:
+    file = tmp_path / "days.csv"
+    file.write_text("date,a\n2020-01-01,0\n2020-01-02,1\n")
+    with pytest.raises(UserError, match=f"frequency '{frequency}' is not known"):
+        read_tables(file, frequency=frequency)
+
+
+def test_day_and_month_are_told_apart_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "days.csv"
+
+    def write(dates: list[str]) -> None:
+        file.write_text("date,a\n" + "".join(f"{date},{row}\n" for row, date in enumerate(dates)))
+
+    write([f"{day:02}/03/2020" for day in range(1, 13)])
+    with pytest.raises(UserError, match=r"days\.csv: column 'date' may be read day or month first"):
+        read_tables(file)
+    write([f"{day:02}/03/2020" for day in range(1, 20)])  # there is no 13th month
+    assert read_tables(file)[0].index[1] == pd.Timestamp("2020-03-02")
+    write([f"03/{day:02}/2020" for day in range(1, 20)])
+    assert read_tables(file)[0].index[1] == pd.Timestamp("2020-03-02")
+    write(["30/03/2020", "31/03/2020", "01/04/2020"])
+    assert read_tables(file)[0].index[2] == pd.Timestamp("2020-04-01")
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text("date,a, a\n2020-01-01,0,1\n2020-01-02,1,2\n")
+    with pytest.raises(UserError, match=r"two columns are called 'a': give each a name of its own"):
+        read_tables(file)
+
+
+def test_text_that_is_not_utf8_and_folders_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "latin.csv"
+    file.write_bytes("date,Höhe\n2020-01-01,0\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"the text is not UTF-8 \(byte \d+\): save it again as UTF-8"):
+        read_tables(file)
+    with pytest.raises(UserError, match="is a folder: name a file in it"):
+        read_tables(tmp_path)
+
+
+def test_one_row_shows_no_step(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("date,a\n2020-01-01,0\n")
+    with pytest.raises(UserError, match="one row shows no step"):
+        read_tables(file)
+    assert read_tables(file, frequency="D")[0].frequency == "D"

@@ -128,8 +128,29 @@ def test_validation_averages_over_its_horizons() -> None:
     logged: dict[str, float] = {}
     task.log = lambda name, value, **_: logged.__setitem__(name, float(value))  # type: ignore[assignment,method-assign]
     task.validation_step(data, 0)
+    task.on_validation_epoch_end()
     errors = []
     for horizon in (4, 8):
         forecast = task.network.forecast(data["context"], data["context_mask"], horizon)
         errors.append((forecast - data["target"][:, :horizon]).square().mean().item())
     assert logged["val/loss"] == logged["val/mse"] == pytest.approx(sum(errors) / 2, rel=1e-5)
+
+
+def test_a_batch_without_observed_targets_has_no_share_in_validation() -> None:
+    task, data = Task(network(), validation_horizons=[4, 8], balance={}).eval(), batch()
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **_: logged.__setitem__(name, float(value))  # type: ignore[assignment,method-assign]
+    task.validation_step(data, 0)
+    task.on_validation_epoch_end()
+    whole = logged["val/mse"]
+    gap = data["target_mask"].clone()
+    gap[:, :4] = False
+    for mask in (torch.zeros_like(gap), data["target_mask"]):
+        task.validation_step({**data, "target_mask": mask}, 0)
+    task.on_validation_epoch_end()
+    assert logged["val/mse"] == pytest.approx(whole, rel=1e-6)
+    task.validation_step({**data, "target_mask": gap}, 0)  # nothing is observed at the shorter horizon
+    task.on_validation_epoch_end()
+    forecast = task.network.forecast(data["context"], data["context_mask"], 8)
+    later = (forecast - data["target"])[:, 4:].square().mean().detach()
+    assert logged["val/mse"] == pytest.approx(float(later), rel=1e-5)

@@ -98,7 +98,7 @@ def test_a_loss_is_said_like_a_win():
 
 def test_slices_stand_beside_each_other():
     table = _lines(_results())[6:]
-    assert table[0] == "| loss | 96 | 192 |"
+    assert table[0] == "| loss | 96 (40 test units) | 192 (40 test units) |"
     assert table[3] == "| dense_active | 0.4100 (routed better) | 0.4100 (routed better) |"
     assert len(table) == 6
 

@@ -25,7 +25,13 @@ class Points(Dataset[tuple[Tensor, Tensor]]):
 
 class Data(LightningDataModule):
     def __init__(
-        self, rows: int = 60, batch_size: int = 8, seed: int = 0, workers: int = 0, broken: bool = False
+        self,
+        rows: int = 60,
+        batch_size: int = 8,
+        seed: int = 0,
+        workers: int = 0,
+        broken: bool = False,
+        columns: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.rows, self.batch_size, self.seed, self.workers = rows, batch_size, seed, workers
