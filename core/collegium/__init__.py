@@ -6,7 +6,7 @@
 torch.Size([2, 5, 16])
 """
 
-from collegium import balance, experts, inspection, routers
+from collegium import balance, experts, gates, inspection, routers
 from collegium.context import Context
 from collegium.layer import MoE, check_causal, check_needs, record
 from collegium.routing import Routing
@@ -21,6 +21,7 @@ __all__ = [
     "check_causal",
     "check_needs",
     "experts",
+    "gates",
     "inspection",
     "record",
     "routers",

@@ -1,6 +1,7 @@
 """What a router or an expert may know of a token beside its vector."""
 
 from dataclasses import dataclass, fields
+from math import prod
 
 import torch
 from torch import Size, Tensor
@@ -16,6 +17,8 @@ class Context:
         task, domain, label: int64 ids for conditioned routers.
         position: int64, place in a sequence.
         time: float, a diffusion step or a timestamp.
+        affinity: float, with one more dim as long as the last leading one: how much each token has to do with
+            each token of its own sequence, such as attention averaged over heads.
         shape: leading dims of the layer's input; filled in by the layer.
 
     Raises:
@@ -29,6 +32,7 @@ class Context:
     label: Tensor | None = None
     position: Tensor | None = None
     time: Tensor | None = None
+    affinity: Tensor | None = None
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -51,7 +55,7 @@ class Context:
                     f"context.{field.name} has shape {tuple(value.shape)}, but the layer's input "
                     f"has leading dims {tuple(leading)}"
                 )
-            flat[field.name] = value.reshape(-1, *value.shape[len(leading) :])
+            flat[field.name] = value.reshape(prod(leading), *value.shape[len(leading) :])
         return Context(**flat, shape=tuple(leading))
 
     def require(self, names: tuple[str, ...], who: str) -> None:

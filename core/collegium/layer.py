@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal, overload
 
 from torch import Tensor, nn
 
 from collegium.context import Context
-from collegium.dispatch import combine_rows, gather_rows, run_dense
+from collegium.dispatch import combine_rows, gather_rows, run_dense, run_slots
 from collegium.experts import Experts
 from collegium.routers import Router
 from collegium.routing import Routing
+from collegium.slots import SlotRouting, as_routing
 
 WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module")
 """Names by which DDP, torch.compile and the checkpoint wrapper hold the module that they wrap."""
 
 Combiner = Callable[[Tensor, Routing, Tensor], Tensor]
+AnyRouting = Routing | SlotRouting
 
 
 class WeightedSum(nn.Module):
@@ -24,6 +27,17 @@ class WeightedSum(nn.Module):
     def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:
         """Rows (A, \\*out) to tokens (T, \\*out)."""
         return combine_rows(y, routing)
+
+
+class Stack(nn.Module):
+    """Every expert's output beside the others, unweighted, for models that fuse or judge them afterwards.
+
+    Needs a router that sends every token to every expert, such as ``AllExperts``.
+    """
+
+    def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:
+        """Rows (A, \\*out) to (T, E, \\*out)."""
+        return routing.stack(y)
 
 
 class MoE(nn.Module):
@@ -39,11 +53,13 @@ class MoE(nn.Module):
 
     Shapes:
         x (..., \\*item) -> (..., \\*out), any leading dims: all that comes before the item is a token. The
-        router sees items flattened to (T, D). ``context`` has the same leading dims.
+        router sees items flattened to (T, D). ``context`` has the same leading dims. A router of G gates
+        gives (..., G, \\*out), and ``shared`` is added to each.
 
     Raises:
         ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner; at a
-            call, a context that the router or the experts need is absent or has other leading dims.
+            call, a context that the router or the experts need is absent or has other leading dims, or a
+            router of slots meets a combiner or experts that know single tokens.
 
     >>> import torch
     >>> from collegium import experts, routers
@@ -82,7 +98,7 @@ class MoE(nn.Module):
         self,
         x: Tensor,
         context: Context | None = ...,
-        previous: Routing | None = ...,
+        previous: AnyRouting | None = ...,
         *,
         return_routing: Literal[False] = ...,
     ) -> Tensor: ...
@@ -92,32 +108,45 @@ class MoE(nn.Module):
         self,
         x: Tensor,
         context: Context | None = ...,
-        previous: Routing | None = ...,
+        previous: AnyRouting | None = ...,
         *,
         return_routing: Literal[True],
-    ) -> tuple[Tensor, Routing]: ...
+    ) -> tuple[Tensor, AnyRouting]: ...
 
     def forward(
         self,
         x: Tensor,
         context: Context | None = None,
-        previous: Routing | None = None,
+        previous: AnyRouting | None = None,
         *,
         return_routing: bool = False,
-    ) -> Tensor | tuple[Tensor, Routing]:
+    ) -> Tensor | tuple[Tensor, AnyRouting]:
         """Run the layer; ``previous`` is the routing of the layer before, for routers that look back."""
         leading = x.shape[: x.ndim - self.experts.item_ndim]
         tokens = x.reshape(-1, *x.shape[len(leading) :])
         flat = (context or Context()).flatten(leading)
         flat.require(self.experts.needs, type(self.experts).__name__)
-        routing: Routing = self.router(tokens.flatten(1), flat, previous)
+        routing: AnyRouting = replace(self.router(tokens.flatten(1), flat, previous), context=flat)
         for sink in self._sinks:
-            sink.append(routing)
-        y = self._run(tokens, routing, flat)
+            sink.append(as_routing(routing))
+        y = (
+            self._mix(tokens, routing)
+            if isinstance(routing, SlotRouting)
+            else self._run(tokens, routing, flat)
+        )
         if self.shared is not None:
-            y = y + self.shared(tokens)
+            gated = isinstance(routing, Routing) and routing.weight.ndim > 1
+            y = y + (self.shared(tokens)[:, None] if gated else self.shared(tokens))
         y = y.view(*leading, *y.shape[1:])
         return (y, routing) if return_routing else y
+
+    def _mix(self, tokens: Tensor, routing: SlotRouting) -> Tensor:
+        if self.experts.needs or not isinstance(self.combiner, WeightedSum):
+            raise ValueError(
+                f"{type(self.router).__name__} mixes tokens into slots, so experts cannot have a token's "
+                "context nor a combiner its rows: use another router"
+            )
+        return run_slots(tokens, routing, self.experts)
 
     def _run(self, tokens: Tensor, routing: Routing, context: Context) -> Tensor:
         side = {name: getattr(context, name) for name in self.experts.needs}
@@ -133,8 +162,8 @@ class MoE(nn.Module):
 def record(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
     """Collect every routing of every call of every MoE layer of ``model``, as name -> list.
 
-    Names are those of ``moe_layers``. Nothing is kept on the model afterwards. Under activation checkpointing
-    use the non-reentrant form and run backward outside.
+    Names are those of ``moe_layers``; slots are collected as assignments. Nothing is kept on the model
+    afterwards. Under activation checkpointing use the non-reentrant form and run backward outside.
 
     >>> import torch
     >>> from collegium import balance, experts, routers

@@ -1,6 +1,6 @@
 """Routing: the one value that travels from a router to the experts.
 
-Legend: T tokens, E experts, K experts a token, A assignments (token, expert) sorted by expert.
+Legend: T tokens, E experts, K experts a token, G gates, A assignments (token, expert) sorted by expert.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from collegium.context import Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +19,18 @@ class Routing:
     Args:
         token: (A,) int64, the token of each assignment.
         expert: (A,) int64, ascending.
-        weight: (A,) the share of that expert in the token's output.
+        weight: (A,) the share of that expert in the token's output; (A, G) where G gates (tasks) read the
+            same experts, each for an output of its own.
         counts: (E,) rows that each expert runs, or one int where all run equally many.
         demand: (E,) tokens that chose each expert, before any drop.
         num_tokens, num_experts: T and E.
-        logits, probs: (T, E) raw scores and the distribution they became.
+        logits, probs: (T, E) raw scores and the distribution they became, (T, G, E) for G gates; null
+            experts, which are never run, as extra last columns.
         mask: (T,) bool, False for tokens that take no part.
         position: (T, K) row of the j-th assignment of each token; present when every token has K.
         state: (T, R) what a recurrent router hands to the next layer.
         extras: tensors that one family of routers alone needs.
+        context: what the layer knew of the tokens beside their vectors; filled in by the layer.
     """
 
     token: Tensor
@@ -41,6 +46,7 @@ class Routing:
     position: Tensor | None = None
     state: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Context | None = None
 
     @classmethod
     def from_topk(
@@ -90,8 +96,12 @@ class Routing:
         mask: Tensor | None = None,
         logits: Tensor | None = None,
         probs: Tensor | None = None,
+        extras: Mapping[str, Tensor] | None = None,
     ) -> "Routing":
-        """Any number of experts for each token, by a bool table. Masked tokens get none."""
+        """Any number of experts for each token, by a bool table. Masked tokens get none.
+
+        Weights are (T, E), or (T, E, G) for G gates.
+        """
         T, E = selected_TE.shape
         if mask is not None:
             selected_TE = selected_TE & mask[:, None]
@@ -108,6 +118,7 @@ class Routing:
             logits=logits,
             probs=probs,
             mask=mask,
+            extras=extras or {},
         )
 
     @classmethod
@@ -119,8 +130,8 @@ class Routing:
         logits: Tensor | None = None,
         probs: Tensor | None = None,
     ) -> "Routing":
-        """Every token to every expert, with the weights of the table."""
-        T, E = weight_TE.shape
+        """Every token to every expert, with the weights of the table: (T, E), or (T, E, G) for G gates."""
+        T, E = weight_TE.shape[:2]
         tokens = torch.arange(T, device=weight_TE.device)
         position: Tensor | None = None
         if mask is None:
@@ -132,7 +143,7 @@ class Routing:
         return cls(
             token=tokens.repeat(E),
             expert=torch.arange(E, device=weight_TE.device).repeat_interleave(rows),
-            weight=weight_TE.T.reshape(-1),
+            weight=weight_TE.transpose(0, 1).flatten(0, 1),
             counts=rows,
             demand=torch.full((E,), rows, device=weight_TE.device),
             num_tokens=T,
@@ -143,23 +154,34 @@ class Routing:
             position=position,
         )
 
-    def with_capacity(self, capacity: int) -> "Routing":
+    def with_capacity(self, capacity: int | Tensor) -> "Routing":
         """At most ``capacity`` rows an expert; the assignments of least weight are dropped.
 
         Batch-prioritised (Riquelme et al. 2021, section 4.1; Switch-NeRF): who is dropped is decided by
         the weight, not by the place in the batch. Ties go to the earlier token. ``demand`` stays.
+
+        Args:
+            capacity: the same for all experts, or (E,) one each.
+
+        Raises:
+            ValueError: the routing is that of several gates.
         """
+        if self.weight.ndim > 1:
+            raise ValueError(
+                "with_capacity needs one weight an assignment, not one for each of several gates"
+            )
         by_weight = self.weight.detach().sort(descending=True, stable=True).indices
         order = by_weight[self.expert[by_weight].sort(stable=True).indices]
         rows = self.row_counts()
         rank = torch.arange(order.shape[0], device=order.device) - (rows.cumsum(0) - rows)[self.expert]
-        kept = order[rank < capacity].sort().values
+        limit = capacity[self.expert] if isinstance(capacity, Tensor) else capacity
+        kept = order[rank < limit].sort().values
         return replace(
             self,
             token=self.token[kept],
             expert=self.expert[kept],
             weight=self.weight[kept],
-            counts=rows.clamp(max=capacity),
+            counts=rows.clamp(max=capacity) if isinstance(capacity, int) else rows.minimum(capacity),
             position=None,
         )
 
@@ -174,10 +196,17 @@ class Routing:
         return count(self.token, self.num_tokens)
 
     def dense_weight(self) -> Tensor:
-        """(T, E) the weights as a table, zero where a token does not go."""
-        table = self.weight.new_zeros(self.num_tokens * self.num_experts)
+        """(T, E), or (T, E, G) for G gates: the weights as a table, zero where a token does not go."""
+        gates = self.weight.shape[1:]
+        table = self.weight.new_zeros(self.num_tokens * self.num_experts, *gates)
         place = self.token * self.num_experts + self.expert
-        return table.index_add(0, place, self.weight).view(self.num_tokens, self.num_experts)
+        return table.index_add(0, place, self.weight).view(self.num_tokens, self.num_experts, *gates)
+
+    def selected(self) -> Tensor:
+        """(T, E) bool, whether a token goes to an expert."""
+        table = torch.zeros(self.num_tokens * self.num_experts, dtype=torch.bool, device=self.token.device)
+        table[self.token * self.num_experts + self.expert] = True
+        return table.view(self.num_tokens, self.num_experts)
 
     def stack(self, y: Tensor) -> Tensor:
         """Expert outputs (A, \\*out) as (T, E, \\*out).

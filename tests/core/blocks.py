@@ -3,13 +3,14 @@
 A new block is tested by being exported; variants that matter beside the defaults are listed here.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
 import torch
-from collegium import Context, experts, routers
+from collegium import Context, experts, gates, routers
 from collegium.experts import Experts
 from collegium.routers import Router
 from collegium.testing import exported, random_context
@@ -17,21 +18,94 @@ from hypothesis import settings
 from torch import nn
 
 RouterFactory = Callable[[int, int], Router]
+NARROW = ("EqualPerGroup", "FixedPlusRouted", "GroupLimited", "ProductKey", "SoftSlots")
+"""Routers that do not take every number of experts, or make no assignments."""
 ExpertsFactory = Callable[[int, int], Experts]
 
+
+def halves(num_experts: int) -> int:
+    """Two groups where the experts can be halved, else one."""
+    return 1 if num_experts % 2 else 2
+
+
+def limited(dim: int, num_experts: int, **options: Any) -> Router:
+    """One of two groups of experts, where there are two."""
+    return routers.GroupLimited(dim, num_experts, k=1, groups=halves(num_experts), **options)
+
+
+def equal(dim: int, num_experts: int) -> Router:
+    """One expert in each of two groups, where there are two."""
+    groups = halves(num_experts)
+    return routers.EqualPerGroup(dim, num_experts, k=groups, groups=groups)
+
+
+def plus_routed(dim: int, num_experts: int, router: RouterFactory = routers.Hash) -> Router:
+    """A fixed expert beside a choice."""
+    return routers.FixedPlusRouted(dim, num_experts, router=router)
+
+
+def product_key(dim: int, num_experts: int) -> Router:
+    """Product keys over the greatest square of experts, the others fixed."""
+    keys = partial(routers.ProductKey, heads=2)
+    rest = num_experts - math.isqrt(max(num_experts, 0)) ** 2
+    return routers.FixedPlusRouted(dim, num_experts, rest, keys) if rest else keys(dim, num_experts)
+
+
+def masked_gates(dim: int, num_experts: int) -> Router:
+    """Two gates, the first of which does not see the last expert."""
+    visible = [[True] * (num_experts - 1) + [num_experts < 2], [True] * num_experts]
+    return routers.MultiGate(dim, num_experts, gates=2, visible=visible)
+
+
+def annealed(dim: int, num_experts: int, progress: float = 1.0) -> Router:
+    """A dense-to-sparse router some way on."""
+    router = routers.DenseToSparse(dim, num_experts)
+    router.anneal(progress)
+    return router
+
+
 ROUTERS: dict[str, RouterFactory] = {
-    **exported(routers, Router),
+    **{name: found for name, found in exported(routers, Router).items() if name not in NARROW},
     "TopK k=1": partial(routers.TopK, k=1),
     "TopK renormalized": partial(routers.TopK, renormalize=True),
     "TopK noise": partial(routers.TopK, noise=0.5),
     "TopK bias": partial(routers.TopK, bias=True),
     "TopK capacity": partial(routers.TopK, capacity_factor=0.8),
+    "TopK sigmoid": partial(routers.TopK, score="sigmoid", renormalize=True),
+    "TopK cosine": partial(routers.TopK, gate=partial(gates.Cosine, temperature=0.5)),
+    "TopK centroid": partial(routers.TopK, gate=gates.Centroid),
+    "TopK by task": partial(routers.TopK, gate=gates.Conditioned),
+    "TopK gate a domain": partial(routers.TopK, gate=partial(gates.Conditioned, by="domain", own_gate=True)),
+    "TopK by label": partial(routers.TopK, gate=partial(gates.Conditioned, by="label", use_token=False)),
+    "TopK by time": partial(routers.TopK, gate=partial(gates.Conditioned, by="time")),
+    "TopK residual": partial(routers.TopK, gate=gates.Residual),
+    "TopK similar": partial(routers.TopK, gate=gates.Similar),
+    "TopK similar, looking ahead": partial(routers.TopK, gate=partial(gates.Similar, look_ahead=True)),
+    "TopK attended": partial(routers.TopK, gate=gates.Attended),
+    "NoisyTopK k=1": partial(routers.NoisyTopK, k=1, bias=True),
+    "GroupLimited": limited,
+    "GroupLimited bias": partial(limited, bias=True, score="sigmoid"),
+    "EqualPerGroup": equal,
     "Switch free": partial(routers.Switch, capacity_factor=None, jitter=0.1, bias=True),
     "TopP narrow": partial(routers.TopP, p=0.01),
     "TopP whole": partial(routers.TopP, p=1.0),
+    "TopP nulls": partial(routers.TopP, p=0.6, nulls=2),
     "ExpertChoice k=1": partial(routers.ExpertChoice, k=1),
     "Hash domain": partial(routers.Hash, key="domain", seed=3),
+    "Lookup": partial(routers.Lookup, by="position"),
     "Random k=2": partial(routers.Random, k=2),
+    "Sinkhorn k=1": partial(routers.Sinkhorn, k=1, score="sigmoid"),
+    "DSelectK k=1": partial(routers.DSelectK, k=1),
+    "Comet k=1, search": partial(routers.Comet, k=1, search=0.5),
+    "DenseToSparse halfway": partial(annealed, progress=0.5),
+    "DenseToSparse done": annealed,
+    "FixedPlusRouted": partial(plus_routed, router=partial(routers.TopK, k=1)),
+    "FixedPlusRouted Hash": plus_routed,
+    "FixedPlusRouted TopP": partial(plus_routed, router=routers.TopP),
+    "Recurrent TopP": partial(routers.Recurrent, state_dim=3, router=routers.TopP),
+    "ProductKey": product_key,
+    "MultiGate masked": masked_gates,
+    "WholeSegment TopP": partial(routers.WholeSegment, router=routers.TopP),
 }
 
 
@@ -58,6 +132,8 @@ def build(cls: type[Experts], dim: int, num_experts: int) -> Experts:
         "hidden": lambda: 6,
         "modules": lambda: [small_network(dim) for _ in range(num_experts)],
         "blocks": lambda: groups(dim, num_experts),
+        "block": lambda: experts.MLP(dim, num_experts, hidden=6),
+        "read": lambda: [expert % 3 for expert in range(num_experts)],
     }
     wanted = [p.name for p in signature(cls).parameters.values() if p.default is Parameter.empty]
     wanted += (

@@ -27,6 +27,8 @@ def one_expert(block: Experts, e: int, x: Tensor) -> Tensor:
                     return one_expert(part, e, x)
                 e -= part.num_experts
             raise IndexError(e)
+        case experts.RowExperts():
+            return one_expert(block.block, e, x[block.rows[e]])
         case experts.Zero():
             return torch.zeros_like(x)
         case experts.Copy():
@@ -45,5 +47,6 @@ def plain_moe(x: Tensor, routing: Routing, block: Experts, out: tuple[int, ...])
     y = [x.new_zeros(out) for _ in range(len(x))]
     assignments = zip(routing.token.tolist(), routing.expert.tolist(), routing.weight, strict=True)
     for token, expert, weight in assignments:
-        y[token] = y[token] + weight * one_expert(block, expert, x[token])
+        row = one_expert(block, expert, x[token])
+        y[token] = y[token] + weight[(..., *[None] * row.ndim)] * row
     return torch.stack(y) if y else x.new_zeros(0, *out)

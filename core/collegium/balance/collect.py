@@ -32,12 +32,12 @@ def each(routings: Routings) -> list[Routing]:
 
 
 def probs_of(routing: Routing) -> Tensor:
-    """(n, E) probabilities of the tokens that take part."""
+    """(n, E) probabilities of the tokens that take part; for G gates (n * G, E)."""
     return _real(routing, "probs")
 
 
 def logits_of(routing: Routing) -> Tensor:
-    """(n, E) logits of the tokens that take part."""
+    """(n, E) logits of the tokens that take part; for G gates (n * G, E)."""
     return _real(routing, "logits")
 
 
@@ -47,4 +47,5 @@ def _real(routing: Routing, what: str) -> Tensor:
         raise ValueError(
             f"this router has no {what}, so the balance term has nothing to act on: leave it out"
         )
-    return value if routing.mask is None else value[routing.mask]
+    real = value if routing.mask is None else value[routing.mask]
+    return real if real.ndim == 2 else real.flatten(0, 1)

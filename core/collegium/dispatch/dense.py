@@ -7,9 +7,13 @@ from collegium.routing import Routing
 
 
 def run_dense(x: Tensor, routing: Routing, experts: nn.Module, side: dict[str, Tensor]) -> Tensor:
-    """Tokens (T, \\*item) to (T, \\*out), weighting every expert's output by the (T, E) table of weights."""
+    """Tokens (T, \\*item) to (T, \\*out), weighting every expert's output by the table of weights.
+
+    (T, G, \\*out) for G gates.
+    """
     T, E = routing.num_tokens, routing.num_experts
     everywhere = {name: value.repeat(E, *[1] * (value.ndim - 1)) for name, value in side.items()}
     y = experts(x.repeat(E, *[1] * (x.ndim - 1)), T, **everywhere)
     weight = routing.dense_weight().to(y.dtype)
-    return torch.einsum("te,et...->t...", weight, y.reshape(E, T, *y.shape[1:]))
+    equation = "te,et...->t..." if weight.ndim == 2 else "teg,et...->tg..."
+    return torch.einsum(equation, weight, y.reshape(E, T, *y.shape[1:]))

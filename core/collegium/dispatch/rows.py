@@ -22,9 +22,16 @@ def gather_rows(x: Tensor, routing: Routing) -> Tensor:
 
 
 def combine_rows(y: Tensor, routing: Routing) -> Tensor:
-    """Rows (A, \\*out) to tokens (T, \\*out): the sum of each token's rows by ``routing.weight``."""
+    """Rows (A, \\*out) to tokens (T, \\*out): the sum of each token's rows by ``routing.weight``.
+
+    (T, G, \\*out) for G gates.
+    """
     flat = y.reshape(y.shape[0], math.prod(y.shape[1:]))
     weight = routing.weight.to(y.dtype)
+    if weight.ndim > 1:
+        table = flat.new_zeros(routing.num_tokens, weight.shape[1], flat.shape[1])
+        gated = table.index_add(0, routing.token, flat[:, None] * weight[:, :, None])
+        return gated.view(*gated.shape[:2], *y.shape[1:])
     out: Tensor = _Combine.apply(flat, weight, routing.token, routing.position, routing.num_tokens)
     return out.view(routing.num_tokens, *y.shape[1:])
 

@@ -1,11 +1,49 @@
 """Who goes where: every router is a module ``tokens (T, D), context, previous -> Routing``."""
 
-from collegium.routers.base import Gate, Router
+from collegium.routers.annealed import DenseToSparse
+from collegium.routers.balanced import Base, Sinkhorn
+from collegium.routers.base import GatedRouter, Router
+from collegium.routers.comet import Comet
 from collegium.routers.dense import AllExperts
 from collegium.routers.expert_choice import ExpertChoice
+from collegium.routers.fixed import FixedPlusRouted, Lookup
+from collegium.routers.groups import EqualPerGroup, GroupLimited
 from collegium.routers.hashing import Hash
-from collegium.routers.random import Random
-from collegium.routers.topk import Switch, TopK
+from collegium.routers.multigate import MultiGate
+from collegium.routers.product_key import ProductKey
+from collegium.routers.random import Random, RandomPartition
+from collegium.routers.recurrent import Recurrent, share_cells
+from collegium.routers.smooth import DSelectK
+from collegium.routers.soft import SoftSlots
+from collegium.routers.topk import NoisyTopK, Switch, TopK
 from collegium.routers.topp import TopP
+from collegium.routers.whole import WholeSegment
 
-__all__ = ["AllExperts", "ExpertChoice", "Gate", "Hash", "Random", "Router", "Switch", "TopK", "TopP"]
+__all__ = [
+    "AllExperts",
+    "Base",
+    "Comet",
+    "DSelectK",
+    "DenseToSparse",
+    "EqualPerGroup",
+    "ExpertChoice",
+    "FixedPlusRouted",
+    "GatedRouter",
+    "GroupLimited",
+    "Hash",
+    "Lookup",
+    "MultiGate",
+    "NoisyTopK",
+    "ProductKey",
+    "Random",
+    "RandomPartition",
+    "Recurrent",
+    "Router",
+    "Sinkhorn",
+    "SoftSlots",
+    "Switch",
+    "TopK",
+    "TopP",
+    "WholeSegment",
+    "share_cells",
+]

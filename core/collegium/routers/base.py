@@ -1,13 +1,15 @@
 """What every router shares."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from collegium.context import Context
+from collegium.gates import Gate, Linear
 from collegium.routing import Routing
+from collegium.slots import SlotRouting
 
 
 class Router(nn.Module, ABC):
@@ -21,7 +23,7 @@ class Router(nn.Module, ABC):
         num_experts: E.
 
     Attributes:
-        causal: a token's experts depend on that token alone, never on others of the batch.
+        causal: a token's experts depend on no later token of its sequence and on no other sequence.
         needs: names of the Context fields without which the router cannot decide.
 
     Shapes:
@@ -41,37 +43,48 @@ class Router(nn.Module, ABC):
         self.num_experts = num_experts
         self.causal = True
 
-    def forward(self, x: Tensor, context: Context | None = None, previous: Routing | None = None) -> Routing:
-        """Route tokens x (T, D)."""
+    def forward(
+        self, x: Tensor, context: Context | None = None, previous: Routing | SlotRouting | None = None
+    ) -> Routing | SlotRouting:
+        """Route tokens x (T, D); ``previous`` is the routing of the layer before."""
         context = context or Context()
         context.require(self.needs, type(self).__name__)
+        earlier = previous if isinstance(previous, Routing) else None
         with torch.autocast(x.device.type, enabled=False):
-            return self.route(x.to(torch.promote_types(x.dtype, torch.float32)), context, previous)
+            return self.route(x.to(torch.promote_types(x.dtype, torch.float32)), context, earlier)
 
     @abstractmethod
-    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing | SlotRouting:
         """The decision itself; ``context`` holds all that ``needs`` names."""
+
+    def anneal(self, progress: float) -> None:
+        """Take up the share of training that is over, 0 to 1; for routers with a schedule."""
 
     def extra_repr(self) -> str:
         """Sizes, for print(model)."""
         return f"dim={self.dim}, num_experts={self.num_experts}"
 
 
-class Gate(nn.Module):
-    """One linear score an expert, W x.
+class GatedRouter(Router):
+    """A router that chooses by the scores of a gate.
 
     Args:
         dim, num_experts: D and E.
+        gate: (D, scores a token) -> gate.
+        scores: how many scores a token gets; E by default.
     """
 
-    def __init__(self, dim: int, num_experts: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_experts, dim))
-        nn.init.uniform_(self.weight, -(dim**-0.5), dim**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (T, D) to logits (T, E)."""
-        return F.linear(x, self.weight.to(x.dtype))
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        gate: Callable[[int, int], Gate] = Linear,
+        scores: int | None = None,
+    ) -> None:
+        super().__init__(dim, num_experts)
+        self.gate = gate(dim, num_experts if scores is None else scores)
+        self.needs = self.gate.needs
+        self.causal = self.gate.causal
 
 
 def softmax(logits_TE: Tensor) -> Tensor:

@@ -39,3 +39,36 @@ class Random(Router):
         index = torch.rand_like(uniform).topk(self.k, dim=1).indices
         weight = x.new_full(index.shape, 1 / self.k)
         return Routing.from_topk(index, weight, self.num_experts, mask=context.mask, probs=uniform)
+
+
+class RandomPartition(Router):
+    """In training a random partition of the tokens into equal parts, in evaluation the average.
+
+    For experts that are averaged into one block after training (Huang et al. 2023, "Experts weights
+    averaging"). Drawing is by torch's global generator; part sizes differ by one at most. Costs one expert a
+    token, and all in evaluation.
+
+    Args:
+        dim, num_experts: D and E (D is not looked at).
+
+    >>> RandomPartition(16, 4)(torch.randn(20, 16)).counts.tolist()
+    [5, 5, 5, 5]
+    """
+
+    def __init__(self, dim: int, num_experts: int) -> None:
+        super().__init__(dim, num_experts)
+        self.k = 1
+        self.causal = False
+
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        """Deal the tokens out, or average over all."""
+        uniform = x.new_full((len(x), self.num_experts), 1 / self.num_experts)
+        if not self.training:
+            return Routing.dense(uniform, mask=context.mask, probs=uniform)
+        order = torch.rand(len(x), device=x.device)
+        if context.mask is not None:
+            order = order.masked_fill(~context.mask, torch.inf)  # dealt out last
+        place = order.argsort().argsort()
+        index = place[:, None] % self.num_experts
+        weight = x.new_ones(index.shape)
+        return Routing.from_topk(index, weight, self.num_experts, mask=context.mask, probs=uniform)

@@ -1,21 +1,27 @@
-"""Top-k routing: the k experts with the highest probability."""
+"""Top-k routing: the k experts with the highest score."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from collegium.context import Context
-from collegium.routers.base import Gate, Router, check_share, softmax
+from collegium.gates import Gate, Linear
+from collegium.routers.base import GatedRouter, check_share, softmax
 from collegium.routing import Routing
 
+Score = Literal["softmax", "sigmoid"]
 
-class TopK(Router):
-    r"""The k most probable experts of each token (Shazeer et al. 2017; Time-MoE, eq. 5-8).
 
-    p = softmax(W x); token t goes to the k largest p_e, weighted by p_e itself. The softmax comes before the
-    cut, so the router gets gradient at k = 1 as well.
+class TopK(GatedRouter):
+    r"""The k experts of highest score (Shazeer et al. 2017; Time-MoE, eq. 5-8).
+
+    p = softmax(z); token t goes to the k largest p_e, weighted by p_e itself. The softmax comes before the
+    cut, so the router gets gradient at k = 1 as well. Costs the gate's multiply-adds and k experts a token.
 
     Args:
         dim, num_experts: D and E.
@@ -27,9 +33,13 @@ class TopK(Router):
             choice, never the weights. Stepped by ``balance.BiasBalance``.
         capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Then who is
             dropped depends on the batch: the router is not causal.
+        score: "softmax", or "sigmoid" of each logit alone (DeepSeek-V3); then ``probs``, which balance terms
+            read, are the sigmoids over their sum.
+        gate: (D, E) -> where the logits come from.
 
     Raises:
-        ValueError: k outside 1 to E, renormalisation at k = 1, a negative noise or a capacity of nothing.
+        ValueError: k outside 1 to E, renormalisation at k = 1, a negative noise, a capacity of nothing, an
+            unknown score.
 
     >>> routing = TopK(16, 8, k=2)(torch.randn(10, 16))
     >>> routing.experts_per_token().tolist()
@@ -47,39 +57,58 @@ class TopK(Router):
         noise: float = 0.0,
         bias: bool = False,
         capacity_factor: float | None = None,
+        score: Score = "softmax",
+        gate: Callable[[int, int], Gate] = Linear,
     ) -> None:
-        super().__init__(dim, num_experts)
+        super().__init__(dim, num_experts, gate)
         check_share(type(self).__name__, k, num_experts)
         if renormalize and k == 1:
             raise ValueError("renormalize at k=1 makes every weight 1: the router would never learn")
         if noise < 0 or (capacity_factor is not None and capacity_factor <= 0):
             raise ValueError("noise must not be negative, capacity_factor must be positive")
+        if score not in get_args(Score):
+            raise ValueError(f"unknown score {score!r}: choose 'softmax' or 'sigmoid'")
         self.k = k
         self.renormalize = renormalize
         self.noise = noise
         self.capacity_factor = capacity_factor
-        self.causal = capacity_factor is None
-        self.gate = Gate(dim, num_experts)
+        self.score = score
+        self.causal = self.causal and capacity_factor is None
         self.register_buffer("bias", torch.zeros(num_experts) if bias else None)
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
-        """Choose by probability, weigh by probability."""
-        clean = self.gate(x)
-        noisy = self.noise > 0 and self.training
-        logits = clean + self.noise * torch.randn_like(clean) if noisy else clean
-        probs = softmax(logits)
-        scores = probs.detach() if self.bias is None else probs.detach() + self.bias
-        index = largest(scores, self.k)
-        weight = probs.gather(1, index)
+        """Choose by score, weigh by score."""
+        clean = self.gate(x, context, previous)
+        std = self.noise_std(x)
+        logits = clean if std is None else clean + std * torch.randn_like(clean)
+        scores, probs = self._scores(logits)
+        wish = scores.detach() if self.bias is None else scores.detach() + self.bias
+        index = self.select(wish, context)
+        weight = scores.gather(1, index)
         if self.renormalize:
             weight = weight / weight.sum(1, keepdim=True)
         routing = Routing.from_topk(
             index, weight, self.num_experts, mask=context.mask, logits=logits, probs=probs
         )
-        if noisy and self.k < self.num_experts:
-            load = chance_of_selection(clean, logits, self.k, self.noise)
+        if std is not None and self.k < self.num_experts:
+            load = chance_of_selection(clean, logits, self.k, std)
             routing = replace(routing, extras={"load": load})
         return routing if self.capacity_factor is None else self._limit(routing, context)
+
+    def select(self, wish_TE: Tensor, context: Context) -> Tensor:
+        """(T, K) the experts of each token, by how much it wishes for each: score plus bias."""
+        return largest(wish_TE, self.k)
+
+    def noise_std(self, x: Tensor) -> Tensor | None:
+        """Deviation of the noise on the logits, a scalar or (T, E); None for no noise."""
+        return x.new_tensor(self.noise) if self.noise and self.training else None
+
+    def _scores(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        if self.score == "softmax":
+            probs = softmax(logits)
+            return probs, probs
+        scores = logits.sigmoid()
+        return scores, scores / scores.sum(1, keepdim=True)
 
     def _limit(self, routing: Routing, context: Context) -> Routing:
         tokens = routing.num_tokens if context.mask is None else int(context.mask.sum())
@@ -92,6 +121,40 @@ class TopK(Router):
         return f"{super().extra_repr()}, k={self.k}"
 
 
+class NoisyTopK(TopK):
+    """Top-k with noise of a size that the router learns (Shazeer et al. 2017, eq. 3-5).
+
+    z~ = z + n * (softplus(V x) + 0.01) with n ~ N(0, 1), in training alone; evaluation is deterministic. Pair
+    it with ``balance.importance_cv`` and ``balance.load_cv``, which see a smooth load. Costs twice the gate.
+
+    Args:
+        dim, num_experts, k, renormalize, bias, gate: see TopK.
+
+    Raises:
+        ValueError: see TopK.
+
+    >>> routing = NoisyTopK(16, 8, k=2)(torch.randn(10, 16))
+    >>> routing.extras["load"].shape  # the chance of each expert to be chosen
+    torch.Size([10, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        k: int = 2,
+        renormalize: bool = False,
+        bias: bool = False,
+        gate: Callable[[int, int], Gate] = Linear,
+    ) -> None:
+        super().__init__(dim, num_experts, k, renormalize, bias=bias, gate=gate)
+        self.spread = nn.Parameter(torch.zeros(num_experts, dim))
+
+    def noise_std(self, x: Tensor) -> Tensor | None:
+        """(T, E) softplus(V x) + 0.01 in training."""
+        return F.softplus(F.linear(x, self.spread.to(x.dtype))) + 0.01 if self.training else None
+
+
 class Switch(TopK):
     """One expert a token, with capacity and multiplicative input jitter (Fedus et al. 2022, section 2).
 
@@ -99,7 +162,7 @@ class Switch(TopK):
         dim, num_experts: D and E.
         capacity_factor: see TopK; None for no limit (and a causal router).
         jitter: in training the router sees x * U(1 - jitter, 1 + jitter).
-        bias: see TopK.
+        bias, gate: see TopK.
 
     Raises:
         ValueError: a jitter outside [0, 1), or a capacity of nothing.
@@ -116,8 +179,9 @@ class Switch(TopK):
         capacity_factor: float | None = 1.25,
         jitter: float = 0.0,
         bias: bool = False,
+        gate: Callable[[int, int], Gate] = Linear,
     ) -> None:
-        super().__init__(dim, num_experts, k=1, bias=bias, capacity_factor=capacity_factor)
+        super().__init__(dim, num_experts, k=1, bias=bias, capacity_factor=capacity_factor, gate=gate)
         if not 0 <= jitter < 1:
             raise ValueError("jitter must lie in [0, 1)")
         self.jitter = jitter
@@ -144,7 +208,7 @@ def largest(scores_TE: Tensor, k: int) -> Tensor:
     return torch.cat([first, second], 1)
 
 
-def chance_of_selection(clean_TE: Tensor, noisy_TE: Tensor, k: int, std: float) -> Tensor:
+def chance_of_selection(clean_TE: Tensor, noisy_TE: Tensor, k: int, std: Tensor) -> Tensor:
     """(T, E) probability that expert e stays among the top k if its own noise is drawn again.
 
     P = Phi((clean_e - threshold_e) / std), the threshold being the k-th largest noisy score of the other

@@ -40,12 +40,26 @@ def random_context(needs: Sequence[str], shape: tuple[int, ...]) -> Context:
     }
     if "mask" in fields:
         fields["mask"] = fields["mask"] < 0.7
+    if "affinity" in fields:
+        fields["affinity"] = torch.rand(*shape, shape[-1])
     return Context(**fields)
 
 
 def take(context: Context, index: Tensor) -> Context:
-    """The same fields of some tokens only."""
+    """The same fields of some tokens of one sequence only."""
     fields: dict[str, Any] = {k: v[index] for k, v in vars(context).items() if isinstance(v, Tensor)}
+    if context.affinity is not None:
+        fields["affinity"] = fields["affinity"][:, index]
+    return Context(**fields)
+
+
+def crop(context: Context, sequences: Tensor, length: int) -> Context:
+    """The same fields of the first tokens of some sequences."""
+    fields: dict[str, Any] = {
+        k: v[sequences, :length] for k, v in vars(context).items() if isinstance(v, Tensor)
+    }
+    if context.affinity is not None:
+        fields["affinity"] = fields["affinity"][..., :length]
     return Context(**fields)
 
 

@@ -26,7 +26,7 @@ GATE = D * E
         (AllExperts(D, E), GATE + E * ONE),
         (TopP(D, E), GATE + E * ONE),  # has no k: counts with all, unless told what it ran
         (Random(D, E, k=2), 2 * ONE),
-        (Hash(D, E), E * ONE),
+        (Hash(D, E), ONE),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Router) else "",
 )

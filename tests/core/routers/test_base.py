@@ -1,14 +1,22 @@
 """Every router passes the public checks; the gate keeps its precision."""
 
+from functools import partial
+
 import pytest
 import torch
 from collegium import Context, Routing, routers
-from collegium.routers import Gate, Router
+from collegium.gates import Linear
+from collegium.routers import Router
 from collegium.routers.base import softmax
-from collegium.testing import check_router
+from collegium.testing import check_router, random_context
 from torch import Tensor
 
 from tests.core.blocks import ROUTERS, RouterFactory, doubles
+
+
+def test_soft_slots_pass_check_router() -> None:
+    check_router(routers.SoftSlots)
+    check_router(partial(routers.SoftSlots, slots=3), num_experts=2, seed=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -19,8 +27,8 @@ def test_every_router_passes_check_router(factory: RouterFactory, seed: int) -> 
 
 @pytest.mark.parametrize("factory", ROUTERS.values(), ids=ROUTERS)
 def test_without_drops_every_wish_is_a_row(factory: RouterFactory) -> None:
-    router, context = factory(6, 4), Context(label=torch.arange(20), domain=torch.arange(20))
-    routing = router(torch.randn(20, 6), context)
+    router = factory(6, 4)
+    routing = router(torch.randn(20, 6), random_context(router.needs, (20,)))
     if getattr(router, "capacity_factor", None) is None:
         assert torch.equal(routing.row_counts(), routing.demand)
     else:
@@ -55,8 +63,8 @@ def test_a_router_of_ones_own_is_kept_in_float32_too() -> None:
 
 
 def test_the_gate_is_a_matrix() -> None:
-    gate, x = Gate(6, 4), torch.randn(5, 6)
-    torch.testing.assert_close(gate(x), x @ gate.weight.T)
+    gate, x = Linear(6, 4), torch.randn(5, 6)
+    torch.testing.assert_close(gate(x, Context(), None), x @ gate.weight.T)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5, 40), (0, 3), (1, 1)])

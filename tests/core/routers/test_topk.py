@@ -93,7 +93,7 @@ def test_the_bias_moves_the_choice_and_never_the_weights() -> None:
 
 def test_noise_is_drawn_in_training_alone() -> None:
     router, x = TopK(4, 4, k=2, noise=0.7), torch.randn(5000, 4)
-    clean = router.gate(x)
+    clean = router.gate(x, Context(), None)
     spread = router.train()(x).logits - clean
     assert abs(spread.mean()) < 0.02
     assert abs(spread.std() - 0.7) < 0.02
@@ -106,7 +106,7 @@ def test_chance_of_selection_is_what_drawing_again_gives(k: int) -> None:
     torch.manual_seed(k)
     clean, std, draws = torch.randn(3, 4), 0.6, 40_000
     noisy = clean + std * torch.randn(3, 4)
-    found = chance_of_selection(clean, noisy, k, std)
+    found = chance_of_selection(clean, noisy, k, torch.tensor(std))
     for e in range(4):
         again = noisy.repeat(draws, 1, 1)
         again[:, :, e] = clean[:, e] + std * torch.randn(draws, 3)
