@@ -1,5 +1,6 @@
 """Callbacks of every training: seeds, balancing by bias, and what the routers did."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from collegium import Routing, inspection, record
 from collegium.balance import BiasBalance
+from collegium.layer import moe_layers
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
@@ -53,20 +55,47 @@ class EpochLines(Callback):
         print(", ".join([head, *told, seconds]), flush=True)
 
 
+class Annealing(Callback):
+    """Moves the schedules of routers that have one, such as DenseToSparse, as training goes on.
+
+    Args:
+        until: the share of training at which the schedules end; what is left trains as the model will be
+            used.
+    """
+
+    def __init__(self, until: float = 0.8) -> None:
+        if not 0 < until <= 1:
+            raise ValueError(f"Annealing: until={until} must lie in (0, 1]")
+        self.until = until
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Tell each router how much of its schedule is over."""
+        share = min(1.0, progress(trainer) / self.until)
+        for layer in moe_layers(module).values():
+            layer.router.anneal(share)
+
+
+def progress(trainer: Trainer) -> float:
+    """Return the share of a training's optimiser steps that is over; 0 where their number is not known."""
+    steps = float(trainer.estimated_stepping_batches)
+    return 0.0 if math.isinf(steps) else min(1.0, trainer.global_step / max(steps, 1))
+
+
 class BiasBalancing(Callback):
     """Balances by a bias on the routers' choice instead of by a loss (see `collegium.balance.BiasBalance`).
 
     Args:
         rate: the step of the bias, once an optimiser step.
+        rest: the last share of training in which biases rest.
     """
 
-    def __init__(self, rate: float = 1e-3) -> None:
-        self.rate = rate
+    def __init__(self, rate: float = 1e-3, rest: float = 0.0) -> None:
+        self.rate, self.rest = rate, rest
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Find the routers. Raises `UserError` where one has no bias to move."""
         try:
-            self._balance = BiasBalance(module, self.rate)
+            self._balance = BiasBalance(module, self.rate, self.rest)
         except ValueError as error:
             raise UserError(f"BiasBalancing cannot be used here: {error}.") from error
         self._recorder = Recorder()
@@ -83,7 +112,7 @@ class BiasBalancing(Callback):
         """Count the loads, and move the biases if the optimiser has stepped."""
         self._balance.observe(self._recorder.stop())
         if trainer.global_step > self._step:
-            self._balance.step()
+            self._balance.step(progress(trainer))
         self._step = trainer.global_step
 
 

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
-from apps.common.callbacks import EpochLines, RoutingMonitor, SeedEachStep
+from apps.common.callbacks import Annealing, EpochLines, RoutingMonitor, SeedEachStep
 from apps.common.checkpoints import BestCheckpoint, LastCheckpoint, Stamp
 from apps.common.discovery import app_module
 from apps.common.errors import UserError
@@ -125,7 +125,7 @@ class AppCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), RoutingMonitor(), Stamp(self.app, self.config_name)]
+        return [SeedEachStep(seed), Annealing(), RoutingMonitor(), Stamp(self.app, self.config_name)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from collegium import Context, MoE, experts, inspection, routers
+from collegium.layer import AnyRouting
 from torch import Tensor, nn
 
 Kind = Literal["routed", "dense_active", "dense_total", "random_router"]
@@ -21,6 +22,9 @@ class MixtureFFN(MoE):
         activation: "gelu", "relu", "silu" or "swiglu".
         shared_hidden: width of an expert that every token visits; none by default.
         shared_gate: scale the shared expert by a sigmoid of the token (Time-MoE, eq. 6-8).
+
+    Raises:
+        ValueError: a router that gives a token several outputs.
     """
 
     def __init__(
@@ -37,7 +41,13 @@ class MixtureFFN(MoE):
         if shared_hidden is not None:
             shared = experts.Shared(DenseFFN(dim, shared_hidden, activation), dim, gate=shared_gate)
         block = experts.MLP(dim, num_experts, dim if hidden is None else hidden, activation)
-        super().__init__(router(dim, num_experts), block, shared)
+        choice = router(dim, num_experts)
+        if choice.outputs > 1:
+            raise ValueError(
+                f"{type(choice).__name__} gives a token {choice.outputs} outputs, and a feed-forward block has one: "
+                "choose a router of one gate"
+            )
+        super().__init__(choice, block, shared)
         self.dim, self.activation = dim, activation
 
 
@@ -59,6 +69,23 @@ class DenseFFN(nn.Module):
         tokens = x.reshape(-1, x.shape[-1])
         y: Tensor = self.expert(tokens, len(tokens))
         return y.view(x.shape)
+
+
+def feed_forward(
+    block: nn.Module, x: Tensor, context: Context | None = None, previous: AnyRouting | None = None
+) -> tuple[Tensor, AnyRouting | None]:
+    """Run a block, routed or dense, and return (its output, the routing that the next layer looks back to).
+
+    Args:
+        block: (..., D) -> (..., D).
+        x: (..., D).
+        context: what is known of the tokens.
+        previous: what the block before returned here.
+    """
+    if not isinstance(block, MoE):
+        return block(x, context), previous
+    y, routing = block(x, context, previous, return_routing=True)
+    return y, routing
 
 
 class Control:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from collegium import Routing
-from collegium.layer import moe_layers
+from collegium.layer import AnyRouting, moe_layers
 from torch import nn
 
 
@@ -16,11 +16,13 @@ def shuffled_routing(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Hand every token the experts and weights of another token, drawn anew at each call.
 
     The load of each expert and the distribution of weights stay as they are: what is lost is what the routers
-    know of the tokens. Masked tokens take no part.
+    know of the tokens. Masked tokens take no part, nor do routers of slots.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def exchange(router: nn.Module, args: Any, routing: Routing) -> Routing:
+    def exchange(router: nn.Module, args: Any, routing: AnyRouting) -> AnyRouting:
+        if not isinstance(routing, Routing):
+            return routing
         real = (
             torch.arange(routing.num_tokens) if routing.mask is None else routing.mask.nonzero()[:, 0].cpu()
         )

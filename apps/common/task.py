@@ -2,13 +2,15 @@
 
 import math
 import warnings
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
-from typing import Any
+from inspect import isclass, signature
+from typing import Any, NamedTuple
 
 import torch
+from collegium import Routing, record
 from collegium import balance as balance_module
-from collegium import record
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -22,9 +24,10 @@ class MoETask(LightningModule):
 
     Args:
         network: the model; its MoE layers are found by the routings they give.
-        balance: function -> weight; load_balance: 0.01 by default. A name is looked up in
-            `collegium.balance`, a dotted path is imported. Each function maps the recorded routings (layer
-            name -> list) to a scalar.
+        balance: term -> weight, or {weight: ..., and the term's arguments}; load_balance: 0.01 by default. A
+            name is looked up in `collegium.balance`, a dotted path is imported. Each term is a function of
+            the recorded routings (layer name -> list) to a scalar, or a class whose instances are: these are
+            kept, and told to `step()` once an optimiser step.
         learning_rate: the peak rate.
         weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
         warmup_steps: optimiser steps of the linear warm-up.
@@ -37,7 +40,7 @@ class MoETask(LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        balance: dict[str, float] | None = None,
+        balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 0,
@@ -50,13 +53,15 @@ class MoETask(LightningModule):
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
             del self.hparams[name]  # built in Python, not from a file: only plain values go into a checkpoint
         self.network = network
-        self.balance = {"load_balance": 0.01} if balance is None else dict(balance)
+        self.balance = [
+            BalanceTerm.of(name, value)
+            for name, value in ({"load_balance": 0.01} if balance is None else balance).items()
+        ]
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.final_fraction = final_fraction
-        for name in self.balance:
-            _balance_function(name)
+        self._stepped = 0
 
     def forward_with_balance(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
         """Run the network and return (its output, the weighted sum of the balance terms, a scalar).
@@ -68,12 +73,20 @@ class MoETask(LightningModule):
         penalty = torch.zeros((), device=self.device)
         if not any(routings.values()):
             return output, penalty
-        for name, weight in self.balance.items():
-            term = _balance_function(name)(routings)
-            penalty = penalty + weight * term
+        for term in self.balance:
+            value = term.function(routings)
+            penalty = penalty + term.weight * value
             if self._trainer is not None and self.trainer.training:
-                self.log(f"balance/{name.rpartition('.')[2]}", term.detach())
+                self.log(f"balance/{term.name}", value.detach())
         return output, penalty
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Tell terms that count when an optimiser step has come."""
+        if self.global_step > self._stepped:
+            for term in self.balance:
+                if hasattr(term.function, "step"):
+                    term.function.step()
+        self._stepped = self.global_step
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with the schedule, one step an optimiser step."""
@@ -99,16 +112,36 @@ class MoETask(LightningModule):
         return self.trainer.estimated_stepping_batches
 
 
-@cache
-def _balance_function(name: str) -> Any:
-    module, _, function = name.rpartition(".")
-    try:
-        return getattr(import_module(module) if module else balance_module, function)
-    except (ImportError, AttributeError):
-        raise ValueError(
-            f"model.balance names {name!r}, which does not exist: use a function of collegium.balance "
-            "such as load_balance or z_loss, or a full import path"
-        ) from None
+class BalanceTerm(NamedTuple):
+    """One term of the penalty."""
+
+    name: str
+    weight: float
+    function: Callable[[Mapping[str, list[Routing]]], Tensor]
+
+    @classmethod
+    def of(cls, name: str, value: float | Mapping[str, Any]) -> "BalanceTerm":
+        """Find a term by its name. Raises ValueError where there is none, or its arguments do not fit."""
+        options = dict(value) if isinstance(value, Mapping) else {"weight": value}
+        module, _, function = name.rpartition(".")
+        try:
+            found = getattr(import_module(module) if module else balance_module, function)
+        except (ImportError, AttributeError):
+            raise ValueError(
+                f"model.balance names {name!r}, which does not exist: use a term of collegium.balance "
+                "such as load_balance or z_loss, or a full import path"
+            ) from None
+        if "weight" not in options:
+            raise ValueError(f"model.balance gives {name} no weight: add `weight`")
+        weight = options.pop("weight")
+        known = list(signature(found).parameters)[0 if isclass(found) else 1 :]
+        if unknown := set(options) - set(known):
+            raise ValueError(
+                f"model.balance gives {name} {sorted(unknown)[0]!r}, which it does not take: "
+                f"it takes {', '.join(known) or 'nothing'}"
+            )
+        term: Any = found(**options) if isclass(found) else partial(found, **options)
+        return cls(function, weight, term)
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from collegium import Context, check_causal, check_needs
+from collegium.layer import AnyRouting
+from collegium.routers import share_cells
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from apps.common.controls import MixtureFFN
+from apps.common.controls import MixtureFFN, feed_forward
 
 
 class Forecaster(nn.Module, ABC):
@@ -64,7 +66,8 @@ class TimeMoE(Forecaster):
         self.norm = nn.RMSNorm(dim)
         self.heads = nn.ModuleList(nn.Linear(dim, horizon, bias=False) for horizon in self.horizons)
         check_causal(self)
-        check_needs(self, ("mask", "position"))
+        check_needs(self, ("mask", "position", "affinity"))
+        share_cells(self)
 
     def forward(self, values: Tensor, observed: Tensor, last: bool = False) -> list[Tensor]:
         """Forecast from every token, in the scale of the input.
@@ -83,8 +86,9 @@ class TimeMoE(Forecaster):
         real = observed.any(-1)
         mask = None if bool(real.all()) else real
         x = self.embed(values, observed)
+        routing = None
         for block in self.blocks:
-            x = block(x, mask)
+            x, routing = block(x, mask, routing)
         x = self.norm(x[:, -1:] if last else x)
         return [head(x) for head in self.heads]
 
@@ -131,15 +135,21 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(dim)
         self.feed_forward = feed_forward
         self.dropout = nn.Dropout(dropout)
+        self.routes_by_attention = any("affinity" in getattr(m, "needs", ()) for m in feed_forward.modules())
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, D) to (B, N, D); mask (B, N) is False at tokens without a single observed point."""
-        attended: Tensor = self.dropout(self.attention(self.attention_norm(x), mask))
-        x = x + attended
+    def forward(
+        self, x: Tensor, mask: Tensor | None, previous: AnyRouting | None = None
+    ) -> tuple[Tensor, AnyRouting | None]:
+        """(B, N, D) to (B, N, D), and the block's routing; ``previous`` is that of the block before.
+
+        mask (B, N) is False at tokens without a single observed point.
+        """
+        attended, affinity = self.attention(self.attention_norm(x), mask, self.routes_by_attention)
+        x = x + self.dropout(attended)
         position = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-        context = Context(mask=mask, position=position)
-        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x), context))
-        return x + update
+        context = Context(mask=mask, position=position, affinity=affinity)
+        update, routing = feed_forward(self.feed_forward, self.feed_forward_norm(x), context, previous)
+        return x + self.dropout(update), routing
 
 
 class Attention(nn.Module):
@@ -155,20 +165,24 @@ class Attention(nn.Module):
         half = dim // heads // 2
         self.register_buffer("frequency", theta ** (-torch.arange(half) / half), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, D) to (B, N, D); masked tokens are not attended to."""
+    def forward(self, x: Tensor, mask: Tensor | None, weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) to (B, N, D), and if wanted the weights averaged over heads (B, N, N).
+
+        Masked tokens are not attended to.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self._rotate(q), self._rotate(k)
+        N = x.shape[1]
+        seen = torch.ones(N, N, dtype=torch.bool, device=x.device).tril()
+        if mask is not None:
+            # a masked token attends to itself, as a softmax over nothing is NaN
+            seen = (seen & mask[:, None, None, :]) | torch.eye(N, dtype=torch.bool, device=x.device)
         if mask is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            N = x.shape[1]
-            seen = torch.ones(N, N, dtype=torch.bool, device=x.device).tril() & mask[:, None, None, :]
-            # a masked token attends to itself, as a softmax over nothing is NaN
-            seen = seen | torch.eye(N, dtype=torch.bool, device=x.device)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         mixed: Tensor = self.out(y.transpose(1, 2).flatten(2))
-        return mixed
+        return mixed, _mean_weights(q, k, seen) if weights else None
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Turn pairs of columns of (B, heads, N, d) by angles that grow with position (Su et al. 2021)."""
@@ -176,6 +190,13 @@ class Attention(nn.Module):
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         a, b = x.chunk(2, -1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def _mean_weights(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
+    """(B, N, N) attention weights of queries and keys (B, heads, N, d), averaged over heads."""
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    mean: Tensor = scores.masked_fill(~seen, -torch.inf).softmax(-1).mean(1)
+    return mean
 
 
 def window_scale(context: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

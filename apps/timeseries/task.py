@@ -1,7 +1,7 @@
 """Training a forecaster: losses, metrics, optimiser."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class Task(MoETask):
         loss_on: LossOn = "suffix",
         validation_horizons: Sequence[int] | None = None,
         delta: float = 2.0,
-        balance: dict[str, float] | None = None,
+        balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 0,

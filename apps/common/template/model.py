@@ -5,9 +5,11 @@ Legend: B rows, F features, D width, C classes.
 
 from collections.abc import Callable
 
+from collegium import check_needs
+from collegium.routers import share_cells
 from torch import Tensor, nn
 
-from apps.common.controls import MixtureFFN
+from apps.common.controls import MixtureFFN, feed_forward
 
 
 class Classifier(nn.Module):
@@ -19,6 +21,9 @@ class Classifier(nn.Module):
         dim: D.
         depth: feed-forward blocks.
         feed_forward: D -> one block; called once a block, so that each has its own router.
+
+    Raises:
+        ValueError: a router that needs to know more of a row than its features.
     """
 
     def __init__(
@@ -36,11 +41,14 @@ class Classifier(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(dim) for _ in range(depth))
         self.blocks = nn.ModuleList(feed_forward(dim) for _ in range(depth))
         self.leave = nn.Linear(dim, classes)
+        check_needs(self, ())
+        share_cells(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (B, F) to logits (B, C)."""
-        x = self.enter(x)
+        x, routing = self.enter(x), None
         for norm, block in zip(self.norms, self.blocks, strict=True):
-            x = x + block(norm(x))
+            update, routing = feed_forward(block, norm(x), previous=routing)
+            x = x + update
         logits: Tensor = self.leave(x)
         return logits

@@ -1,5 +1,7 @@
 """Training a classifier: loss and logged metrics."""
 
+from typing import Any
+
 from torch import Tensor
 
 from apps.common.errors import UserError
@@ -21,7 +23,7 @@ class Task(MoETask):
     def __init__(
         self,
         network: Classifier,
-        balance: dict[str, float] | None = None,
+        balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 0,

@@ -18,6 +18,7 @@ class BiasBalance:
     Args:
         model: holds the MoE layers.
         rate: size of one step; 1e-3 in the paper. Larger oscillates.
+        rest: the last share of training in which biases rest, 0.03 in DeepSeek-V3 (section 4.2).
 
     Raises:
         ValueError: a router of the model has no bias, or there is no MoE layer at all.
@@ -34,8 +35,8 @@ class BiasBalance:
     True
     """
 
-    def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:
-        self.rate = rate
+    def __init__(self, model: nn.Module, rate: float = 1e-3, rest: float = 0.0) -> None:
+        self.rate, self.rest = rate, rest
         self._counts = GlobalCounts()
         self._routers: dict[str, Router] = {name: layer.router for name, layer in moe_layers(model).items()}
         for name, router in self._routers.items():
@@ -61,9 +62,14 @@ class BiasBalance:
         self._counts.observe(routings)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Move each bias one step towards equal load, and forget the loads."""
+    def step(self, progress: float = 0.0) -> None:
+        """Move each bias one step towards equal load, and forget the loads.
+
+        Args:
+            progress: the share of training that is over.
+        """
+        rate = 0.0 if self.rest and progress >= 1 - self.rest else self.rate
         for name, demand in self._counts.observed.items():
             bias: Tensor = self._routers[name].bias  # type: ignore[assignment]
-            bias += self.rate * torch.sign(demand.double().mean() - demand).to(bias)
+            bias += rate * torch.sign(demand.double().mean() - demand).to(bias)
         self._counts.step()

@@ -14,7 +14,8 @@ from collegium.routing import Routing
 def load_balance(routings: Routings, counts: GlobalCounts | None = None) -> Tensor:
     """E * sum_e f_e P_e: 1 at uniform routing, E at collapse (Fedus et al. 2022, eq. 4-6; Time-MoE, eq. 10).
 
-    f_e is the fraction of assignments that chose e (no gradient), P_e the mean probability of e.
+    f_e is the fraction of assignments that chose e (no gradient), P_e the mean probability of e. Null experts
+    have no part in it: P is brought to sum one over the others.
 
     Args:
         routings: what was recorded.
@@ -23,12 +24,17 @@ def load_balance(routings: Routings, counts: GlobalCounts | None = None) -> Tens
     """
     losses = []
     for name, routing in named(routings):
-        demand = routing.demand if counts is None else counts.demand(name, routing)
-        probs = probs_of(routing)
-        fraction = demand.to(probs.dtype) / demand.sum().clamp(min=1)
-        mean = probs.sum(0) / max(probs.shape[0], 1)
+        fraction, mean = shares(routing, None if counts is None else counts.demand(name, routing))
         losses.append(routing.num_experts * (fraction * mean).sum())
     return torch.stack(losses).mean()
+
+
+def shares(routing: Routing, demand: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(E,) f_e, the fraction of assignments that chose e, and (E,) P_e, its mean probability."""
+    mean = probs_of(routing)[:, : routing.num_experts].sum(0)
+    demand = (routing.demand if demand is None else demand).to(mean.dtype)
+    least = torch.finfo(mean.dtype).tiny
+    return demand / demand.sum().clamp(min=1), mean / mean.sum().clamp(min=least)
 
 
 def z_loss(routings: Routings) -> Tensor:
@@ -38,12 +44,12 @@ def z_loss(routings: Routings) -> Tensor:
 
 def entropy(routings: Routings) -> Tensor:
     """Mean over tokens of the entropy of their probabilities, in nats (Huang et al. 2024, eq. 6)."""
-    return torch.stack([_mean(_nats(probs_of(r))) for r in each(routings)]).mean()
+    return torch.stack([_mean(nats(probs_of(r))) for r in each(routings)]).mean()
 
 
 def importance_cv(routings: Routings) -> Tensor:
     """CV^2 of importance, the summed weights of each expert (Shazeer et al. 2017, eq. 6-7)."""
-    return torch.stack([_cv_squared(_importance(r)) for r in each(routings)]).mean()
+    return torch.stack([cv_squared(importance(r)) for r in each(routings)]).mean()
 
 
 def load_cv(routings: Routings) -> Tensor:
@@ -51,25 +57,30 @@ def load_cv(routings: Routings) -> Tensor:
 
     A noisy router supplies a smooth load while it trains; for others the load is a count, without gradient.
     """
-    return torch.stack([_cv_squared(_load(r)) for r in each(routings)]).mean()
+    return torch.stack([cv_squared(smooth_load(r)) for r in each(routings)]).mean()
 
 
-def _importance(routing: Routing) -> Tensor:
-    return routing.weight.new_zeros(routing.num_experts).index_add(0, routing.expert, routing.weight)
+def importance(routing: Routing) -> Tensor:
+    """(E,) the summed weights of each expert, over gates too."""
+    weight = routing.weight.flatten(1).sum(1) if routing.weight.ndim > 1 else routing.weight
+    return weight.new_zeros(routing.num_experts).index_add(0, routing.expert, weight)
 
 
-def _load(routing: Routing) -> Tensor:
+def smooth_load(routing: Routing) -> Tensor:
+    """(E,) the expected tokens of each expert where a noisy router knows them, else their number."""
     smooth = routing.extras.get("load")
     if smooth is None:
         return routing.demand.to(routing.weight.dtype)
     return (smooth if routing.mask is None else smooth[routing.mask]).sum(0)
 
 
-def _cv_squared(x: Tensor) -> Tensor:
+def cv_squared(x: Tensor) -> Tensor:
+    """Variance over squared mean, a scalar."""
     return x.var(correction=0) / (x.mean().square() + 1e-10)
 
 
-def _nats(probs: Tensor) -> Tensor:
+def nats(probs: Tensor) -> Tensor:
+    """(...) entropy of distributions (..., E)."""
     # the gradient of p log p is infinite at p = 0, which a sure router's softmax reaches
     return -(probs * probs.clamp(min=torch.finfo(probs.dtype).tiny).log()).sum(-1)
 

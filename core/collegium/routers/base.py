@@ -25,6 +25,7 @@ class Router(nn.Module, ABC):
     Attributes:
         causal: a token's experts depend on no later token of its sequence and on no other sequence.
         needs: names of the Context fields without which the router cannot decide.
+        outputs: how many outputs a token gets, one for each gate.
 
     Shapes:
         tokens (T, D) -> Routing over T tokens and E experts.
@@ -34,6 +35,7 @@ class Router(nn.Module, ABC):
     """
 
     needs: tuple[str, ...] = ()
+    outputs: int = 1
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ class MultiGate(Router):
                 raise ValueError(
                     f"MultiGate: {what} {int((~seen).nonzero()[0])} has nothing to do in `visible`"
                 )
+        self.outputs = gates
         self.rows = None if rows is None else list(rows)
         self.height = 1 if self.rows is None else max(self.rows) + 1
         if self.rows is not None and (len(self.rows) != gates or min(self.rows) < 0 or dim % self.height):

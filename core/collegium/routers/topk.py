@@ -1,7 +1,7 @@
 """Top-k routing: the k experts with the highest score."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -33,6 +33,8 @@ class TopK(GatedRouter):
             choice, never the weights. Stepped by ``balance.BiasBalance``.
         capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Then who is
             dropped depends on the batch: the router is not causal.
+        capacity_weights: with a capacity factor, E numbers by which the experts share the capacity; equal by
+            default. MoE++ (eq. 8) gives tau to the experts that compute and 1 to those that cost nothing.
         score: "softmax", or "sigmoid" of each logit alone (DeepSeek-V3); then ``probs``, which balance terms
             read, are the sigmoids over their sum.
         gate: (D, E) -> where the logits come from.
@@ -59,6 +61,7 @@ class TopK(GatedRouter):
         capacity_factor: float | None = None,
         score: Score = "softmax",
         gate: Callable[[int, int], Gate] = Linear,
+        capacity_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(dim, num_experts, gate)
         check_share(type(self).__name__, k, num_experts)
@@ -68,7 +71,11 @@ class TopK(GatedRouter):
             raise ValueError("noise must not be negative, capacity_factor must be positive")
         if score not in get_args(Score):
             raise ValueError(f"unknown score {score!r}: choose 'softmax' or 'sigmoid'")
+        weights = [1.0] * num_experts if capacity_weights is None else list(capacity_weights)
+        if len(weights) != num_experts or min(weights) <= 0:
+            raise ValueError(f"capacity_weights must be {num_experts} positive numbers")
         self.k = k
+        self.capacity_weights = weights
         self.renormalize = renormalize
         self.noise = noise
         self.capacity_factor = capacity_factor
@@ -112,9 +119,9 @@ class TopK(GatedRouter):
 
     def _limit(self, routing: Routing, context: Context) -> Routing:
         tokens = routing.num_tokens if context.mask is None else int(context.mask.sum())
-        return routing.with_capacity(
-            math.ceil((self.capacity_factor or 0.0) * self.k * tokens / self.num_experts)
-        )
+        rows = (self.capacity_factor or 0.0) * self.k * tokens
+        limits = [math.ceil(rows * weight / sum(self.capacity_weights)) for weight in self.capacity_weights]
+        return routing.with_capacity(torch.tensor(limits, device=routing.token.device))
 
     def extra_repr(self) -> str:
         """Sizes and k."""

@@ -21,7 +21,7 @@ class Task(MoETask):
     def __init__(
         self,
         network: Net,
-        balance: dict[str, float] | None = None,
+        balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 0.05,
         warmup_steps: int = 3,
         plateau: Literal["", "step", "epoch"] = "",
