@@ -124,9 +124,11 @@ class MoE(nn.Module):
         """Run the layer; ``previous`` is the routing of the layer before, for routers that look back."""
         leading = x.shape[: x.ndim - self.experts.item_ndim]
         tokens = x.reshape(-1, *x.shape[len(leading) :])
-        flat = (context or Context()).flatten(leading)
+        flat = Context(shape=tuple(leading)) if context is None else context.flatten(leading)
         flat.require(self.experts.needs, type(self.experts).__name__)
-        routing: AnyRouting = replace(self.router(tokens.flatten(1), flat, previous), context=flat)
+        routing: AnyRouting = self.router(tokens.flatten(1), flat, previous)
+        if self._sinks or return_routing:
+            routing = replace(routing, context=flat)
         for sink in self._sinks:
             sink.append(as_routing(routing))
         y = (

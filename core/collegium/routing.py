@@ -63,17 +63,18 @@ class Routing:
         """K experts for every token, by index. Masked tokens get none."""
         T, K = index_TK.shape
         expert, order = index_TK.reshape(-1).int().sort(stable=True)
+        token = order if K == 1 else order // K
         position: Tensor | None = None
         if mask is None:
             rows = torch.arange(T * K, device=order.device)
             position = torch.empty_like(order).scatter_(0, order, rows).view(T, K)
         else:
-            kept = mask[order // K]
-            order, expert = order[kept], expert[kept]
+            kept = mask[token]
+            order, token, expert = order[kept], token[kept], expert[kept]
         expert = expert.long()
         counts = count(expert, num_experts)
         return cls(
-            token=order // K,
+            token=token,
             expert=expert,
             weight=weight_TK.reshape(-1).index_select(0, order),
             counts=counts,
@@ -220,7 +221,10 @@ class Routing:
 
 
 def count(index: Tensor, size: int) -> Tensor:
-    """(size,) int64 occurrences; unlike bincount it has a static shape."""
+    """(size,) int64 occurrences."""
+    if not torch.compiler.is_compiling():
+        return torch.bincount(index, minlength=size)
+    # bincount has no static shape
     return torch.zeros(size, dtype=torch.int64, device=index.device).scatter_add_(
         0, index, torch.ones_like(index)
     )

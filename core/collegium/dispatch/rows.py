@@ -17,6 +17,8 @@ from collegium.routing import Routing
 
 def gather_rows(x: Tensor, routing: Routing) -> Tensor:
     """Tokens (T, \\*item) to rows (A, \\*item), sorted by expert."""
+    if not torch.is_grad_enabled():
+        return x.index_select(0, routing.token)
     rows: Tensor = _Gather.apply(x, routing.token, routing.position)
     return rows
 
@@ -32,11 +34,21 @@ def combine_rows(y: Tensor, routing: Routing) -> Tensor:
         table = flat.new_zeros(routing.num_tokens, weight.shape[1], flat.shape[1])
         gated = table.index_add(0, routing.token, flat[:, None] * weight[:, :, None])
         return gated.view(*gated.shape[:2], *y.shape[1:])
-    out: Tensor = _Combine.apply(flat, weight, routing.token, routing.position, routing.num_tokens)
+    parts = flat, weight, routing.token, routing.position, routing.num_tokens
+    out: Tensor = _Combine.apply(*parts) if torch.is_grad_enabled() else _combine(*parts)
     return out.view(routing.num_tokens, *y.shape[1:])
 
 
+def _combine(y: Tensor, weight: Tensor, token: Tensor, position: Tensor | None, tokens: int) -> Tensor:
+    if position is None:
+        return y.new_zeros(tokens, y.shape[1]).index_add_(0, token, y * weight[:, None])
+    return _add_up(y, position, weight)
+
+
 def _add_up(rows: Tensor, position_TK: Tensor, weight: Tensor | None = None) -> Tensor:
+    if position_TK.shape[1] == 1:
+        one = position_TK[:, 0]
+        return rows.index_select(0, one) if weight is None else (rows * weight[:, None]).index_select(0, one)
     flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
     share_TK = None if weight is None else weight[position_TK]
     total = F.embedding_bag(position_TK, flat, mode="sum", per_sample_weights=share_TK)
@@ -78,9 +90,7 @@ class _Combine(torch.autograd.Function):
         ctx: Any, y: Tensor, weight: Tensor, token: Tensor, position: Tensor | None, tokens: int
     ) -> Tensor:
         ctx.save_for_backward(y, weight, token, position)
-        if position is None:
-            return y.new_zeros(tokens, y.shape[1]).index_add_(0, token, y * weight[:, None])
-        return _add_up(y, position, weight)
+        return _combine(y, weight, token, position, tokens)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
