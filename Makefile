@@ -20,6 +20,9 @@ ready := .venv/.ready
 apps := $(patsubst apps/%/data.py,%,$(wildcard apps/*/data.py))
 option = $(if $($(2)),--$(1) '$($(2))')
 
+# Gradients of many experts are large tensors: on large pages they do not spend their time in page faults.
+export THP_MEM_ALLOC_ENABLE ?= 1
+
 .NOTPARALLEL:
 .PHONY: help setup list train evaluate predict compare data new-app test lint bench docs lock clean \
         named-app named-input named-name
