@@ -44,7 +44,7 @@ class MixtureFFN(MoE):
         choice = router(dim, num_experts)
         if choice.outputs > 1:
             raise ValueError(
-                f"{type(choice).__name__} gives a token {choice.outputs} outputs, a feed-forward block has one: "
+                f"{type(choice).__name__} gives a token {choice.outputs} outputs, and this block has one: "
                 "choose a router of one gate"
             )
         super().__init__(choice, block, shared)

@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 import torch
 from collegium import Context, MoE, experts, record, routers
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from apps.common.callbacks import BiasBalancing, Recorder, RoutingMonitor, SeedEachStep, Usage
+from apps.common.callbacks import Annealing, BiasBalancing, Recorder, RoutingMonitor, SeedEachStep, Usage
 from apps.common.errors import UserError
 from apps.common.task import MoETask
 
@@ -115,3 +115,23 @@ def test_a_recorder_leaves_nothing_on_the_model() -> None:
     recorder.start(network)  # as after a batch that failed
     network(torch.randn(2, 4))
     assert len(recorder.stop()[""]) == 1
+
+
+def test_schedules_end_before_training_does() -> None:
+    class Watch(Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+            self.seen.append(float(module.network.router.progress))
+
+    layer, watch = MoE(routers.DenseToSparse(4, 3), experts.MLP(4, 3, hidden=4)), Watch()
+    loader = DataLoader(TensorDataset(torch.randn(40, 4)), batch_size=4)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    callbacks = [Annealing(until=0.5), watch]
+    Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, callbacks=callbacks, **quiet).fit(
+        Regression(layer), loader
+    )
+    assert watch.seen == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1])
+    with pytest.raises(ValueError, match="until=0"):
+        Annealing(until=0)

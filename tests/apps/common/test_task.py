@@ -125,3 +125,42 @@ def test_a_checkpoint_of_a_configured_task_rebuilds_it(fit: Any) -> None:
     assert task.network.mixture.experts.num_experts == 5
     saved = torch.load(path, weights_only=True)["state_dict"]
     torch.testing.assert_close(dict(task.state_dict()), dict(saved), rtol=0, atol=0)
+
+
+def test_a_term_takes_arguments_beside_its_weight() -> None:
+    options = {"heterogeneous": {"weight": 0.5, "cheap": 1, "tau": 0.5}}
+    task, x = Task(mixture(), balance=options), torch.randn(6, 4)
+    _, penalty = task.forward_with_balance(x)
+    with record(task.network) as routings:
+        task.network(x)
+    torch.testing.assert_close(penalty, 0.5 * balance.heterogeneous(routings, cheap=1, tau=0.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"latency_cv": {"latency": [1, 2, 3]}}, "gives latency_cv no weight"),
+        ({"latency_cv": {"weight": 1.0, "latencies": [1, 2, 3]}}, "which it does not take: it takes latency"),
+        ({"z_loss": {"weight": 1.0, "x": 1}}, "it takes nothing"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Task(mixture(), balance=options)
+
+
+def test_a_term_that_counts_is_told_of_each_optimiser_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(mixture(), balance={"GlobalLoadBalance": 0.1})
+    (term,) = task.balance
+    micro_batches: list[int] = []
+    monkeypatch.setattr(term.function, "step", lambda: micro_batches.append(len(demands)))
+    demands: list[float] = []
+    call = term.function.counts.observe
+    monkeypatch.setattr(term.function.counts, "observe", lambda r: (demands.append(1.0), call(r)))
+    loader = DataLoader(TensorDataset(torch.randn(24, 4)), batch_size=4)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", enable_model_summary=False, accumulate_grad_batches=2, **quiet
+    )
+    trainer.fit(task, loader)
+    assert micro_batches == [2, 4]  # of six, the last step has no batch after it

@@ -128,3 +128,13 @@ def test_routings_of_another_model_are_refused() -> None:
     controller = balance.BiasBalance(torch.nn.Sequential(skewed_layer()))
     with pytest.raises(ValueError, match="the model has no MoE layer ''"):
         controller.observe(skewed_layer().router(torch.randn(3, E)))
+
+
+def test_biases_rest_at_the_end_of_training() -> None:
+    layer = skewed_layer()
+    controller = balance.BiasBalance(layer, rate=0.01, rest=0.03)
+    for progress, moves in ((0.5, True), (0.969, True), (0.97, False), (1.0, False)):
+        before = layer.router.bias.clone()
+        controller.observe(layer.router(torch.randn(50, E) + torch.arange(E)))
+        controller.step(progress)
+        assert torch.equal(layer.router.bias, before) != moves

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from collegium import Context, MoE, Routing, balance, experts, record
-from collegium.routers import AllExperts, ExpertChoice, Hash, Random, TopK, TopP
+from collegium.routers import AllExperts, ExpertChoice, Hash, MultiGate, Random, SoftSlots, TopK, TopP
 from torch import Tensor
 
 
@@ -164,3 +164,25 @@ def test_a_router_without_scores_is_told() -> None:
         with pytest.raises(ValueError, match="this router has no logits"):
             balance.z_loss(routing)
         assert balance.load_balance(routing) >= 1 - 1e-6
+
+
+def test_null_experts_have_no_part_in_load_balance() -> None:
+    torch.manual_seed(0)
+    routing = TopP(4, 3, p=0.9, nulls=2)(torch.randn(50, 4))
+    real = routing.probs[:, :3].sum(0)
+    fraction = routing.demand / routing.demand.sum()
+    wanted = 3 * (fraction * real / real.sum()).sum()
+    torch.testing.assert_close(balance.load_balance(routing), wanted)
+
+
+def test_terms_read_slots_and_several_gates() -> None:
+    x = torch.randn(10, 4)
+    for router in (SoftSlots(4, 3, slots=2), MultiGate(4, 3, gates=2)):
+        layer = MoE(router, experts.Copy(3))
+        with record(layer) as routings:
+            layer(x)
+        assert float(balance.load_balance(routings).detach()) == pytest.approx(
+            1, abs=1e-5
+        )  # all run everywhere
+        assert balance.entropy(routings).requires_grad
+        assert balance.importance_cv(routings).requires_grad
