@@ -23,9 +23,11 @@ from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.grid import FULL, QUICK, Point
-from benchmarks.layers import CannotRunError, input_shape
+from benchmarks.layers import CannotRunError, dense, input_shape
 from benchmarks.memory import peak_megabytes
 from benchmarks.page import RESULTS, refresh, tables
+from benchmarks.routers import POINTS as ROUTER_POINTS
+from benchmarks.routers import ROUTERS, TOPK, Layer, experts_a_token
 from benchmarks.timing import MODES, Contestant, race, warm_allocator
 
 BAR = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -46,11 +48,15 @@ def main(quick: bool = False, rounds: int = 10) -> None:
     rows: list[Row] = []
     left_out: dict[str, dict[str, str]] = {}
     with Progress(*BAR) as progress:
-        task = progress.add_task("", total=sum(_turns(point, rounds) for point in points))
+        turns = sum(_turns(point, rounds) for point in (*points, *([] if quick else ROUTER_POINTS)))
+        task = progress.add_task("", total=turns)
         for point in points:
             progress.update(task, description=f"{point.name:>20}")
             layers, left_out[point.name] = _build(point)
             rows += _measure(point, layers, _turns(point, rounds), lambda: progress.advance(task))
+        for point in [] if quick else ROUTER_POINTS:
+            progress.update(task, description=f"routers {point.name:>12}")
+            rows += _measure_routers(point, _turns(point, rounds), lambda: progress.advance(task))
     results = _results(rows, {"rounds": rounds, "left_out": left_out})
     if quick:
         Console().print(Markdown(tables(results)))
@@ -91,12 +97,34 @@ def _measure(point: Point, layers: dict[str, nn.Module], rounds: int, tick: Call
     return rows
 
 
+def _measure_routers(point: Point, rounds: int, tick: Callable[[], None]) -> list[Row]:
+    """The layer with every router, as a ratio to that with top-k, and how many experts a token runs."""
+    warm_allocator()
+    shape = input_shape(dense(point), point)
+    layers = {name: Layer(name, point) for name in ROUTERS}
+    contestants = {name: Contestant(layer, shape) for name, layer in layers.items()}
+    seconds = race({"dense": Contestant(dense(point), shape), **contestants}, rounds, tick)
+    rows = []
+    for name, layer in layers.items():
+        total = sum(parameter.numel() for parameter in layer.parameters())
+        found = {f"ratio_{mode}": seconds[mode][name] / seconds[mode][TOPK] for mode in MODES}
+        found["experts_a_token"] = experts_a_token(layer, contestants[name].x)
+        rows += [_row(point, name, metric, value, total, None, "routers") for metric, value in found.items()]
+    return rows
+
+
 def _row(
-    point: Point, arm: str, metric: str, value: float, total_params: int, megabytes: float | None
+    point: Point,
+    arm: str,
+    metric: str,
+    value: float,
+    total_params: int,
+    megabytes: float | None,
+    slice_: str = "all",
 ) -> Row:
     return Row(
         data=point.name,
-        slice="all",
+        slice=slice_,
         arm=arm,
         seed=0,
         metric=metric,

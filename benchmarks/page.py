@@ -10,6 +10,7 @@ from apps.common.discovery import project_root
 from apps.common.files import write_text
 from benchmarks.contestants import CONTESTANTS, PEERS
 from benchmarks.grid import Point
+from benchmarks.routers import ROUTERS
 from benchmarks.timing import MODES
 
 RESULTS = project_root() / "docs" / "results" / "moe_layer.json"
@@ -23,6 +24,10 @@ CLASSES: dict[str, Callable[[Point], bool]] = {
     "under 64": lambda point: point.rows < 64,
     "all": lambda point: True,
 }
+ROUTERS_READ = (
+    "The layer with every router, in training mode and untrained, as a ratio to the layer with top-k (forward / "
+    "forward + backward), and how many experts run a token:"
+)
 Ratios = dict[str, tuple[float, float]]
 """Name of a contestant to its ratios, forward and forward + backward."""
 
@@ -48,13 +53,17 @@ def tables(results: Results) -> str:
     parts = [_summary(points), _every_point(points, results)]
     if memory := _memory(results):
         parts += ["Peak memory of one forward + backward, weights and gradients included, in MiB:", memory]
+    if table := _routers(results):
+        parts += [ROUTERS_READ, table]
     return "\n\n".join([*parts, _left_out(results), _origin(results)])
 
 
 def by_point(results: Results) -> dict[Point, Ratios]:
     """The ratios of every point, with the best of the peers as "best peer"."""
     found: dict[tuple[str, str, str], float] = {
-        (row["data"], row["arm"], row["metric"]): row["value"] for row in results["rows"]
+        (row["data"], row["arm"], row["metric"]): row["value"]
+        for row in results["rows"]
+        if row["slice"] == "all"
     }
     points: dict[Point, Ratios] = {}
     for data, arm, _ in found:
@@ -120,6 +129,22 @@ def _memory(results: Results) -> str:
         for data in dict.fromkeys(data for data, _ in found)
     ]
     return _table(["point", *map(_title, arms)], rows) if rows else ""
+
+
+def _routers(results: Results) -> str:
+    """The layer with every router: its ratios to top-k, and why where they are large or small."""
+    found = {
+        (row["data"], row["arm"], row["metric"]): row["value"]
+        for row in results["rows"]
+        if row["slice"] == "routers"
+    }
+    points = list(dict.fromkeys(data for data, _, _ in found))
+    rows = []
+    for name in dict.fromkeys(arm for _, arm, _ in found):
+        ratios = [tuple(found[data, name, f"ratio_{mode}"] for mode in MODES) for data in points]
+        cells = [_pair((forward, both)) for forward, both in ratios]
+        rows.append([name, f"{found[points[0], name, 'experts_a_token']:.1f}", *cells, ROUTERS[name].reason])
+    return _table(["router", "experts a token", *points, "why"], rows) if rows else ""
 
 
 def _left_out(results: Results) -> str:
