@@ -13,8 +13,8 @@ import torch
 from collegium import Context, experts, gates, routers
 from collegium.experts import Experts
 from collegium.routers import Router
-from collegium.testing import exported, random_context
 from collegium.routing import Routing
+from collegium.testing import exported, random_context
 from hypothesis import settings
 from torch import Tensor, nn
 from torch.func import functional_call

@@ -39,5 +39,5 @@ def test_a_gate_says_its_sizes() -> None:
 @pytest.mark.parametrize("sizes", [(0, 4), (3, 0), (-1, 4)])
 @pytest.mark.parametrize("name", GATES)
 def test_sizes_below_one_are_refused(name: str, sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="wants dim and num_experts of at least 1$"):
+    with pytest.raises(ValueError, match=r"wants dim and num_experts of at least 1$"):
         GATES[name](*sizes)

@@ -61,5 +61,5 @@ def test_gradients_are_those_of_differences(metric: str) -> None:
 
 
 def test_another_metric_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown metric 'cosine': choose 'neg_l2' or 'l2_as_released'$"):
+    with pytest.raises(ValueError, match=r"unknown metric 'cosine': choose 'neg_l2' or 'l2_as_released'$"):
         Centroid(2, 4, "cosine")  # type: ignore[arg-type]

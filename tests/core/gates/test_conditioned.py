@@ -27,7 +27,7 @@ def test_ids_have_a_bias_each(by: Any, use_token: bool) -> None:
     gate, x = Conditioned(D, E, by, VALUES, use_token=use_token).double(), torch.randn(6, D).double()
     wanted = [
         [
-            (product(gate.weight[0], token, e) if use_token else 0.0) + float(gate.bias[value, e])
+            (product(gate.weight[0], token, e) if use_token else 0.0) + gate.bias[value, e].item()
             for e in range(E)
         ]
         for token, value in zip(x.tolist(), IDS.tolist(), strict=True)
@@ -56,7 +56,7 @@ def test_time_is_told_by_sines_and_cosines() -> None:
         wanted.append(
             [
                 product(gate.weight[0], token, e)
-                + sum(w * float(gate.bias[i, e]) for i, w in enumerate(waves))
+                + sum(w * gate.bias[i, e].item() for i, w in enumerate(waves))
                 for e in range(E)
             ]
         )
