@@ -107,11 +107,11 @@ COLD = (1.0, 0.01)
 
 
 def gumbel_sinkhorn(logits: Tensor, temperature: float, noise: float = 0.01, rounds: int = 20) -> Tensor:
-    """(..., n, n) doubly stochastic: exp((logits + noise) / temperature), rows and columns scaled in turn
-    (Mena et al. 2018, section 3)."""
+    """(..., n, n) doubly stochastic: exp((logits + noise) / temperature), columns and rows scaled in turn
+    (Mena et al. 2018, section 3). Rows come last: they sum to one however few the rounds."""
     uniform = torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)
     plan = (logits - noise * (-uniform.log()).log()) / temperature
     for _ in range(rounds):
-        plan = plan - plan.logsumexp(-1, keepdim=True)
         plan = plan - plan.logsumexp(-2, keepdim=True)
+        plan = plan - plan.logsumexp(-1, keepdim=True)
     return plan.exp()
