@@ -68,8 +68,8 @@ class Comet(Router):
         """Mix the trees."""
         leaf = self._leaves(x, context)
         scores = self.scores(x, context, None).unflatten(1, (self.trees, -1))
-        # P exp(a) over its sum is the softmax of a + log P, without the logarithm of zero; leaves out of reach
-        # have no say in what is subtracted, or those in reach could all underflow
+        # P exp(a) over its sum is the softmax of a + log P, without the logarithm of zero; what is
+        # subtracted comes from leaves in reach alone, which could all underflow otherwise
         scores = scores.masked_fill(leaf <= 0, -torch.inf)
         raised = leaf * (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
         raised = raised / raised.sum((1, 2), keepdim=True)
