@@ -66,7 +66,7 @@ class MultiGate(Router):
                     f"MultiGate: {what} {int((~seen).nonzero()[0])} has nothing to do in `visible`"
                 )
         self.rows = None if rows is None else list(rows)
-        self.height = 1 if self.rows is None else max(self.rows) + 1
+        self.height = 1 if self.rows is None else max(self.rows, default=0) + 1
         if self.rows is not None and (len(self.rows) != gates or min(self.rows) < 0 or dim % self.height):
             raise ValueError(f"MultiGate: rows must name one of the item's rows for each of {gates} gates")
         self.gates = nn.ModuleList(gate(dim // self.height, num_experts) for _ in range(gates))
