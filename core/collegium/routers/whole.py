@@ -1,6 +1,7 @@
 """One decision for a whole sequence or sample."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,7 +43,10 @@ class WholeSegment(Router):
         total = (segments.lay_out(x) * real).sum(1)
         mean = total / real.sum(1).clamp(min=1)
         first = segments.index.gather(1, segments.real.int().argmax(1, keepdim=True))[:, 0]
-        decided = self.router(mean, _of_tokens(context, first), None)
+        known = _of_tokens(context, first)
+        if context.mask is not None:
+            known = replace(known, mask=segments.real.any(1))  # a segment of masked tokens competes for nothing
+        decided = self.router(mean, known, None)
         if not isinstance(decided, Routing):
             raise ValueError(
                 f"WholeSegment needs a router that assigns tokens, not {type(self.router).__name__}"
