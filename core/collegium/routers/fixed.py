@@ -117,9 +117,9 @@ class FixedPlusRouted(Router):
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Put the fixed experts before the choice."""
-        if previous is not None and previous.logits is not None:
-            if previous.logits.shape[1:] == (self.num_experts,):  # fixed experts have no scores to go by
-                previous = replace(previous, logits=previous.logits[:, self.fixed :])
+        scores = None if previous is None else previous.logits
+        if previous is not None and scores is not None and scores.shape[1:] == (self.num_experts,):
+            previous = replace(previous, logits=scores[:, self.fixed :])  # fixed experts have no scores
         chosen = self.router(x, context, previous)
         if not isinstance(chosen, Routing):
             raise ValueError(

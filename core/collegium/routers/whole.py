@@ -45,7 +45,7 @@ class WholeSegment(Router):
         first = segments.index.gather(1, segments.real.int().argmax(1, keepdim=True))[:, 0]
         known = _of_tokens(context, first)
         if context.mask is not None:
-            known = replace(known, mask=segments.real.any(1))  # a segment of masked tokens competes for nothing
+            known = replace(known, mask=segments.real.any(1))  # those of masked tokens alone take no part
         decided = self.router(mean, known, None)
         if not isinstance(decided, Routing):
             raise ValueError(
