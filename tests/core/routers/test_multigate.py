@@ -151,7 +151,9 @@ def test_other_than_one_row_a_gate_is_refused(rows: list[int]) -> None:
         MultiGate(12, E, 2, rows=rows)
 
 
-@pytest.mark.parametrize(("rows", "height"), [([0, 2], None), ([0, 1], 3), ([0, 1], 1), (None, 3), (None, 2), (None, 0)])
+@pytest.mark.parametrize(
+    ("rows", "height"), [([0, 2], None), ([0, 1], 3), ([0, 1], 1), (None, 3), (None, 2), (None, 0)]
+)
 def test_rows_that_do_not_divide_the_item_are_refused(rows: list[int] | None, height: int | None) -> None:
     with pytest.raises(ValueError, match=r"an item of width 4 does not have \d rows to read$"):
         MultiGate(4, E, 2, rows=rows, height=height)
