@@ -1,7 +1,7 @@
 """One decision for a whole sequence or sample."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -70,6 +70,10 @@ class WholeSegment(Router):
 
 def _of_tokens(context: Context, index: Tensor) -> Context:
     """What is known of some tokens, which now are tokens of their own."""
-    known = {name: value for name, value in vars(context).items() if isinstance(value, Tensor)}
-    picked = {name: value[index] for name, value in known.items() if name not in ("mask", "segment")}
+    known = {field.name: getattr(context, field.name) for field in fields(context)}
+    picked = {
+        name: value[index]
+        for name, value in known.items()
+        if isinstance(value, Tensor) and name not in ("mask", "segment")
+    }
     return Context(**picked, shape=(len(index),))
