@@ -13,9 +13,11 @@ import torch
 from collegium import Context, experts, gates, routers
 from collegium.experts import Experts
 from collegium.routers import Router
+from collegium.routing import Routing
 from collegium.testing import exported, random_context
 from hypothesis import settings
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 
 RouterFactory = Callable[[int, int], Router]
 NARROW = ("EqualPerGroup", "FixedPlusRouted", "GroupLimited", "ProductKey", "SoftSlots")
@@ -179,3 +181,27 @@ def examples(number: int) -> settings:
 def doubles(*shape: int) -> torch.Tensor:
     """Random float64 that takes gradient."""
     return torch.randn(*shape, dtype=torch.float64).requires_grad_()
+
+
+def gradients_hold(
+    module: nn.Module,
+    x: Tensor,
+    context: Context | None = None,
+    previous: Routing | None = None,
+    read: Callable[[Any], Any] = lambda routing: routing.dense_weight(),
+    seed: int | None = None,
+) -> bool:
+    """Gradients of what is read of a module's value, in x and in all that is learned, against differences.
+
+    With a seed, every call draws the same noise.
+    """
+    learned = {name: p.detach().requires_grad_() for name, p in module.named_parameters() if p.requires_grad}
+
+    def value(x: Tensor, *parameters: Tensor) -> Any:
+        if seed is not None:
+            torch.manual_seed(seed)
+        state = dict(zip(learned, parameters, strict=True))
+        return read(functional_call(module, state, (x, context, previous)))
+
+    inputs = (x.detach().requires_grad_(), *learned.values())
+    return torch.autograd.gradcheck(value, inputs)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from collegium import Context, MoE, balance, experts, record, routers
+from collegium import Context, MoE, balance, experts, gates, record, routers
 from torch import Tensor, nn
 
 from tests.core.blocks import RouterFactory
@@ -19,6 +19,32 @@ STATIC: dict[str, RouterFactory] = {
     "Hash": routers.Hash,
     "Random": routers.Random,
     "AllExperts": routers.AllExperts,
+    "NoisyTopK": routers.NoisyTopK,
+    "TopK sigmoid": partial(routers.TopK, score="sigmoid", renormalize=True),
+    "TopK capacity": partial(routers.TopK, capacity_factor=0.8),
+    "TopK cosine": partial(routers.TopK, gate=gates.Cosine),
+    "TopK centroid": partial(routers.TopK, gate=gates.Centroid),
+    "TopK by label": partial(routers.TopK, gate=partial(gates.Conditioned, by="label", values=9)),
+    "TopK own gate": partial(routers.TopK, gate=partial(gates.Conditioned, values=9, own_gate=True)),
+    "TopK by time": partial(routers.TopK, gate=partial(gates.Conditioned, by="time")),
+    "TopK residual": partial(routers.TopK, gate=gates.Residual),
+    "TopK similar": partial(routers.TopK, gate=gates.Similar),
+    "TopK attended": partial(routers.TopK, gate=gates.Attended),
+    "TopP": routers.TopP,
+    "GroupLimited": partial(routers.GroupLimited, bias=True),
+    "EqualPerGroup": routers.EqualPerGroup,
+    "RandomPartition": routers.RandomPartition,
+    "DSelectK": routers.DSelectK,
+    "Comet": routers.Comet,
+    "Recurrent": routers.Recurrent,
+    "ProductKey": routers.ProductKey,
+    "MultiGate": routers.MultiGate,
+    "WholeSegment": routers.WholeSegment,
+    "WholeSegment Hash": partial(routers.WholeSegment, router=routers.Hash),
+    "Lookup": routers.Lookup,
+    "FixedPlusRouted": routers.FixedPlusRouted,
+    "FixedPlusRouted TopP": partial(routers.FixedPlusRouted, router=routers.TopP),
+    "SoftSlots": routers.SoftSlots,
 }
 
 
@@ -31,7 +57,8 @@ class Net(nn.Module):
         self.moe = MoE(router, experts.ExpertGroups(blocks), dispatch="dense")
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        return self.moe(x, Context(label=label))
+        affinity = (x @ x.transpose(1, 2)).softmax(-1)
+        return self.moe(x, Context(label=label, task=label, time=label.float(), affinity=affinity))
 
 
 def batch(size: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +95,10 @@ def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -
             torch.testing.assert_close(value, wanted)
 
 
-@pytest.mark.parametrize("name", ["TopK", "TopK k=3", "Switch", "Hash", "AllExperts"])
+EXPORTED = ("TopK", "TopK k=3", "Switch", "Hash", "AllExperts", "TopP", "MultiGate", "SoftSlots")
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_export_takes_any_batch_size(name: str) -> None:
     net = Net(STATIC[name](D, E)).eval()
     size = {0: torch.export.Dim.DYNAMIC}

@@ -44,5 +44,7 @@ class Centroid(Gate):
 
     def forward(self, x: Tensor, context: Context, previous: Routing | None) -> Tensor:
         """Distances, negative unless as released."""
-        distance = torch.cdist(x, self.centroids.to(x.dtype))
+        centroids = self.centroids.to(x.dtype)
+        origin = centroids.mean(0)  # cdist subtracts squared norms: far from zero nothing would be left
+        distance = torch.cdist(x - origin, centroids - origin)
         return -distance if self.metric == "neg_l2" else distance

@@ -25,7 +25,7 @@ class Conditioned(Gate):
         values: how many tasks, domains or classes there are.
         own_gate: each value has a gate W_c of its own instead of a bias (M3ViT's multi-gate); for ids only.
         use_token: False leaves the vector out, so that the condition alone decides.
-        period: the longest period of the time's sines and cosines.
+        period: the longest period of the time's sines and cosines, over 2 pi.
 
     Raises:
         ValueError: an unknown field, no values, or options that exclude one another; at a call, an id outside
@@ -86,7 +86,7 @@ class Conditioned(Gate):
 
     def _waves(self, time: Tensor) -> Tensor:
         """(T, 2 * WAVES) sines and cosines, of periods from 2 pi to ``period`` times that."""
-        steps = torch.arange(WAVES, device=time.device, dtype=time.dtype) / WAVES
+        steps = torch.arange(WAVES, device=time.device, dtype=time.dtype) / (WAVES - 1)
         angle = time[:, None] * self.period**-steps
         return torch.cat([angle.sin(), angle.cos()], 1)
 

@@ -98,9 +98,10 @@ def sinkhorn(logits_TE: Tensor, tolerance: float = 1e-2, most_rounds: int = 100)
     if not T:
         return logits_TE
     plan = (logits_TE - logits_TE.amax(1, keepdim=True)).exp()
+    plan = plan.clamp(min=torch.finfo(plan.dtype).tiny)  # an expert that nobody wants has a share to scale up
     for _ in range(most_rounds):
-        plan = plan * (T / E / plan.sum(0).clamp(min=torch.finfo(plan.dtype).tiny))
-        plan = plan / plan.sum(1, keepdim=True).clamp(min=torch.finfo(plan.dtype).tiny)
+        plan = plan * (T / E / plan.sum(0))
+        plan = plan / plan.sum(1, keepdim=True)
         if float((plan.sum(0) * E / T - 1).abs().max()) <= tolerance:
             break
     return plan

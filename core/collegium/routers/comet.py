@@ -68,7 +68,9 @@ class Comet(Router):
         """Mix the trees."""
         leaf = self._leaves(x, context)
         scores = self.scores(x, context, None).unflatten(1, (self.trees, -1))
-        # P exp(a) over its sum is the softmax of a + log P, without the logarithm of zero
+        # P exp(a) over its sum is the softmax of a + log P, without the logarithm of zero; what is
+        # subtracted comes from leaves in reach alone, which could all underflow otherwise
+        scores = scores.masked_fill(leaf <= 0, -torch.inf)
         raised = leaf * (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
         raised = raised / raised.sum((1, 2), keepdim=True)
         if self.permutation is not None:
@@ -92,12 +94,12 @@ class Comet(Router):
         """(k, leaves, leaves) which leaf is which expert: soft while the search goes on."""
         assert self.permutation is not None
         logits = self.permutation.to(dtype)
-        share = float(self.progress) / self.search
+        share = round(float(self.progress) / self.search, 6)  # progress is rounded to float32
         if self.training and share < 1:
             return gumbel_sinkhorn(logits, COLD[0] * (COLD[1] / COLD[0]) ** share)
         chosen = torch.stack([balanced_assignment(tree, precision=1e-6) for tree in logits.detach()])
         hard = torch.zeros_like(logits).scatter(2, chosen[:, :, None], 1.0)
-        return hard + (logits - logits.detach())  # in the graph: distributed training waits for the parameter
+        return hard + 0 * logits  # in the graph: distributed training waits for the parameter
 
 
 COLD = (1.0, 0.01)
@@ -105,11 +107,11 @@ COLD = (1.0, 0.01)
 
 
 def gumbel_sinkhorn(logits: Tensor, temperature: float, noise: float = 0.01, rounds: int = 20) -> Tensor:
-    """(..., n, n) doubly stochastic: exp((logits + noise) / temperature), rows and columns scaled in turn
-    (Mena et al. 2018, section 3)."""
+    """(..., n, n) doubly stochastic: exp((logits + noise) / temperature), columns and rows scaled in turn
+    (Mena et al. 2018, section 3). Rows come last: they sum to one however few the rounds."""
     uniform = torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)
     plan = (logits - noise * (-uniform.log()).log()) / temperature
     for _ in range(rounds):
-        plan = plan - plan.logsumexp(-1, keepdim=True)
         plan = plan - plan.logsumexp(-2, keepdim=True)
+        plan = plan - plan.logsumexp(-1, keepdim=True)
     return plan.exp()

@@ -49,7 +49,7 @@ class Lookup(Router):
         if by not in KEYS:
             raise ValueError(f"Lookup: by={by!r} is not one of {', '.join(KEYS)}")
         self.open_ended = table is None
-        lines = [list(line) for line in table or [[expert] for expert in range(num_experts)]]
+        lines = [list(line) for line in (_one_each(num_experts) if table is None else table)]
         if not lines or any(not line or not set(line) <= set(range(num_experts)) for line in lines):
             raise ValueError(f"Lookup: each line of the table must name experts from 0 to {num_experts - 1}")
         self.by = by
@@ -71,6 +71,10 @@ class Lookup(Router):
             )
         share = self.shares.to(x.dtype)[value]
         return Routing.from_selection(share > 0, share, mask=context.mask, probs=share)
+
+
+def _one_each(num_experts: int) -> list[list[int]]:
+    return [[expert] for expert in range(num_experts)]
 
 
 class FixedPlusRouted(Router):
@@ -113,6 +117,9 @@ class FixedPlusRouted(Router):
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Put the fixed experts before the choice."""
+        scores = None if previous is None else previous.logits
+        if previous is not None and scores is not None and scores.shape[1:] == (self.num_experts,):
+            previous = replace(previous, logits=scores[:, self.fixed :])  # fixed experts have no scores
         chosen = self.router(x, context, previous)
         if not isinstance(chosen, Routing):
             raise ValueError(

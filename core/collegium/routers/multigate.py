@@ -30,10 +30,12 @@ class MultiGate(Router):
         visible: G lists of E truth values; all by default.
         rows: G numbers, the row of the item that each gate reads; the whole item by default.
         gate: (D, E) -> one gate.
+        height: how many rows an item has; up to the last one that a gate reads, by default. At the top of PLE
+            the common row is read by experts alone.
 
     Raises:
         ValueError: a mask of another shape, a gate without experts, an expert that nobody sees, rows that do
-            not divide the item.
+            not divide the item, or not one of them for each gate.
 
     >>> from collegium import MoE, experts
     >>> tasks = MultiGate(16, 4, gates=2, visible=[[True, True, True, False], [False, True, True, True]])
@@ -51,6 +53,7 @@ class MultiGate(Router):
         visible: Sequence[Sequence[bool]] | None = None,
         rows: Sequence[int] | None = None,
         gate: Callable[[int, int], Gate] = Linear,
+        height: int | None = None,
     ) -> None:
         super().__init__(dim, num_experts)
         if gates < 1:
@@ -67,9 +70,12 @@ class MultiGate(Router):
                 )
         self.outputs = gates
         self.rows = None if rows is None else list(rows)
-        self.height = 1 if self.rows is None else max(self.rows) + 1
-        if self.rows is not None and (len(self.rows) != gates or min(self.rows) < 0 or dim % self.height):
+        if self.rows is not None and (len(self.rows) != gates or min(self.rows) < 0):
             raise ValueError(f"MultiGate: rows must name one of the item's rows for each of {gates} gates")
+        last = max(self.rows or [0])
+        self.height = last + 1 if height is None else height
+        if self.height <= last or dim % self.height or (rows is None and self.height > 1):
+            raise ValueError(f"MultiGate: an item of width {dim} does not have {self.height} rows to read")
         self.gates = nn.ModuleList(gate(dim // self.height, num_experts) for _ in range(gates))
         self.needs = tuple(dict.fromkeys(name for each in self._each() for name in each.needs))
         self.causal = all(each.causal for each in self._each())

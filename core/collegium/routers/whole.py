@@ -1,6 +1,7 @@
 """One decision for a whole sequence or sample."""
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -42,7 +43,10 @@ class WholeSegment(Router):
         total = (segments.lay_out(x) * real).sum(1)
         mean = total / real.sum(1).clamp(min=1)
         first = segments.index.gather(1, segments.real.int().argmax(1, keepdim=True))[:, 0]
-        decided = self.router(mean, _of_tokens(context, first), None)
+        known = _of_tokens(context, first)
+        if context.mask is not None:
+            known = replace(known, mask=segments.real.any(1))  # those of masked tokens alone take no part
+        decided = self.router(mean, known, None)
         if not isinstance(decided, Routing):
             raise ValueError(
                 f"WholeSegment needs a router that assigns tokens, not {type(self.router).__name__}"
@@ -66,6 +70,10 @@ class WholeSegment(Router):
 
 def _of_tokens(context: Context, index: Tensor) -> Context:
     """What is known of some tokens, which now are tokens of their own."""
-    known = {name: value for name, value in vars(context).items() if isinstance(value, Tensor)}
-    picked = {name: value[index] for name, value in known.items() if name not in ("mask", "segment")}
+    known = {field.name: getattr(context, field.name) for field in fields(context)}
+    picked = {
+        name: value[index]
+        for name, value in known.items()
+        if isinstance(value, Tensor) and name not in ("mask", "segment")
+    }
     return Context(**picked, shape=(len(index),))

@@ -1,16 +1,20 @@
-"""Top-k and switch: choice, weights, noise, bias, capacity."""
+"""Top-k and switch: choice, weights, noise, bias, capacity, gates."""
 
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from collegium import Context, MoE, experts
-from collegium.routers import AllExperts, Switch, TopK
+from collegium import Context, MoE, Routing, balance, experts, gates
+from collegium.routers import AllExperts, NoisyTopK, Switch, TopK
 from collegium.routers.topk import chance_of_selection, largest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
 
-from tests.core.blocks import examples
+from tests.core.blocks import doubles, examples, gradients_hold
 
 
 def with_identity_gate(router: TopK) -> TopK:
@@ -59,6 +63,7 @@ def test_at_k_1_the_router_learns_from_the_loss() -> None:
         ({"k": 1, "renormalize": True}, "would never learn"),
         ({"noise": -1.0}, "noise must not be negative"),
         ({"capacity_factor": 0.0}, "capacity_factor must be positive"),
+        ({"score": "tanh"}, "unknown score 'tanh': choose 'softmax' or 'sigmoid'"),
     ],
 )
 def test_senseless_options_are_refused(options: dict[str, float], words: str) -> None:
@@ -163,3 +168,172 @@ def test_jitter_scales_the_input_in_training_alone() -> None:
     assert torch.equal(switch.eval()(x).logits, x)
     with pytest.raises(ValueError, match="jitter"):
         Switch(4, 4, jitter=1.0)
+
+
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z))
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_sigmoid_scores_each_expert_alone(k: int, renormalize: bool) -> None:
+    router = TopK(3, 5, k, renormalize, score="sigmoid").double()
+    x = torch.randn(20, 3).double()
+    routing = router(x)
+    table = torch.zeros(20, 5).double()
+    for t, z in enumerate((x @ router.gate.weight.T).tolist()):
+        scores = [sigmoid(value) for value in z]
+        chosen = sorted(range(5), key=lambda e: -scores[e])[:k]
+        for e in chosen:
+            table[t, e] = scores[e] / (sum(scores[i] for i in chosen) if renormalize else 1)
+        wanted = torch.tensor(scores).double() / sum(scores)
+        torch.testing.assert_close(routing.probs[t], wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(routing.dense_weight(), table)
+
+
+def test_a_sigmoid_weight_does_not_hang_on_the_scores_of_others() -> None:
+    router = with_identity_gate(TopK(4, 4, k=2, score="sigmoid"))
+    raised = LOGITS + torch.tensor([[0.0, 0.5, 0.0, 0.5], [0.5, 0.5, 0.0, 0.0]])  # those not chosen
+    raised[1, :2] = LOGITS[1, :2] - 1
+    assert torch.equal(router(raised).dense_weight(), router(LOGITS).dense_weight())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"k": 1}, {"k": 2, "renormalize": True}, {"score": "sigmoid"}, {"noise": 0.5}, {"bias": True}],
+)
+def test_gradients_are_those_of_differences(options: dict[str, Any]) -> None:
+    assert gradients_hold(TopK(3, 4, **options).double(), doubles(5, 3), seed=2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_of_switch_are_those_of_differences(training: bool) -> None:
+    router = Switch(3, 4, jitter=0.2).double().train(training)
+    assert gradients_hold(router, doubles(9, 3), seed=2)
+
+
+GATES = {
+    "cosine": gates.Cosine,
+    "centroid": gates.Centroid,
+    "by label": partial(gates.Conditioned, by="label"),
+    "similar": gates.Similar,
+    "residual": gates.Residual,
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("cls", [TopK, NoisyTopK, Switch])
+def test_any_gate_gives_the_scores(name: str, cls: type[Any]) -> None:
+    router, x = cls(3, 4, gate=GATES[name]).double().eval(), torch.randn(10, 3).double()
+    context, last = Context(label=torch.arange(10) % 8), TopK(3, 4).double()(x)
+    logits = router.gate(x, context, last)
+    routing = router(x, context, last)
+    torch.testing.assert_close(routing.logits, logits)
+    torch.testing.assert_close(routing.probs, logits.softmax(1))
+    if cls is not Switch:
+        assert torch.equal(
+            routing.selected().nonzero()[:, 1].view(10, 2), logits.topk(2).indices.sort().values
+        )
+
+
+def test_what_its_gate_needs_and_cannot_promise_a_router_does_too() -> None:
+    assert TopK(3, 4, gate=GATES["by label"]).needs == ("label",)
+    assert TopK(3, 4, gate=gates.Similar).causal
+    assert not TopK(3, 4, gate=partial(gates.Similar, look_ahead=True)).causal
+
+
+def noisy(**options: Any) -> NoisyTopK:
+    """A router of float64 whose noise differs by token and expert."""
+    router = NoisyTopK(3, 5, **options).double()
+    router.spread.data.normal_()
+    return router
+
+
+def std_by_hand(router: NoisyTopK, x: Tensor) -> Tensor:
+    rows = [
+        [math.log1p(math.exp(sum(v * i for v, i in zip(line, token, strict=True)))) + 0.01 for line in V]
+        for V in [router.spread.tolist()]
+        for token in x.tolist()
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_noise_has_the_size_that_is_learned() -> None:
+    router, x = noisy(), torch.randn(20_000, 3).double()
+    noise = (router(x).logits - x @ router.gate.weight.T) / std_by_hand(router, x)
+    assert noise.mean(0).abs().max() < 0.03
+    assert (noise.std(0) - 1).abs().max() < 0.03
+    assert noise.T.corrcoef().sub(torch.eye(5)).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_noise_decides_who_is_chosen_and_how_much_it_weighs(k: int) -> None:
+    """With renormalisation this is softmax(KeepTopK(H)) of the paper."""
+    router, x = noisy(k=k, renormalize=k > 1), torch.randn(30, 3).double()
+    torch.manual_seed(5)
+    routing = router(x)
+    torch.manual_seed(5)
+    H = x @ router.gate.weight.T + torch.randn(30, 5, dtype=torch.float64) * std_by_hand(router, x)
+    kept = torch.full_like(H, -torch.inf)
+    for t in range(30):
+        for e in sorted(range(5), key=lambda e: -H[t, e].item())[:k]:
+            kept[t, e] = H[t, e]
+    wanted = kept.softmax(1) if k > 1 else kept.exp() / H.exp().sum(1, keepdim=True)
+    torch.testing.assert_close(routing.dense_weight(), wanted)
+
+
+def test_without_training_noisy_top_k_is_top_k() -> None:
+    router, plain, x = noisy().eval(), TopK(3, 5).double(), torch.randn(30, 3).double()
+    plain.load_state_dict({"gate.weight": router.gate.weight})
+    assert torch.equal(router(x).dense_weight(), plain(x).dense_weight())
+    assert "load" not in router(x).extras
+
+
+def test_the_load_is_the_chance_to_be_chosen_by_noise_drawn_again() -> None:
+    router, x, draws = noisy(), torch.randn(2, 3).double(), 40_000
+    routing = router(x)
+    clean, std = x @ router.gate.weight.T, std_by_hand(router, x)
+    for e in range(5):
+        again = routing.logits.repeat(draws, 1, 1)
+        again[:, :, e] = clean[:, e] + std[:, e] * torch.randn(draws, 2).double()
+        kept = (again.topk(2, dim=-1).indices == e).any(-1).double().mean(0)
+        torch.testing.assert_close(routing.extras["load"][:, e], kept, atol=0.012, rtol=0)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_gradients_of_noisy_top_k_are_those_of_differences(k: int) -> None:
+    def load(routing: Routing) -> Tensor:
+        return routing.extras["load"]
+
+    router, x = noisy(k=k), doubles(4, 3)
+    assert gradients_hold(router, x, seed=4)
+    assert gradients_hold(router, x, seed=4, read=load)
+
+
+def test_its_losses_even_the_loads_out() -> None:
+    """From a router that prefers one expert: what importance_cv and load_cv are for."""
+    router, x = NoisyTopK(3, 5), F.normalize(torch.randn(500, 3), dim=1) + torch.tensor([2.0, 0.0, 0.0])
+    router.gate.weight.data[0, 0] += 1.5
+    optimizer = torch.optim.Adam(router.parameters(), lr=0.03)
+
+    def uneven() -> float:
+        load = router.eval()(x).demand.double()
+        router.train()
+        return float(load.max() / load.mean())
+
+    before = uneven()
+    for _ in range(150):
+        optimizer.zero_grad()
+        routing = router(x)
+        (balance.importance_cv(routing) + balance.load_cv(routing)).backward()
+        optimizer.step()
+    assert before > 2
+    assert uneven() < 1.6
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_noisy_top_k_refuses_what_top_k_refuses(k: int) -> None:
+    with pytest.raises(ValueError, match=rf"NoisyTopK: k={k} must lie between 1 and num_experts=5$"):
+        NoisyTopK(3, 5, k=k)
+    with pytest.raises(ValueError, match=r"would never learn$"):
+        NoisyTopK(3, 5, k=1, renormalize=True)

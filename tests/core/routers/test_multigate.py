@@ -1,0 +1,159 @@
+"""MultiGate: MMoE, CGC and PLE, written out."""
+
+from functools import partial
+
+import pytest
+import torch
+from collegium import Context, MoE
+from collegium.experts import MLP, RowExperts
+from collegium.gates import Conditioned, Similar
+from collegium.routers import MultiGate
+from torch import Tensor
+
+from tests.core.blocks import doubles, gradients_hold
+from tests.core.reference import one_expert
+
+D, E, T = 3, 4, 5
+SEEN = [[True, True, False, False], [False, True, True, True]]
+
+
+def mixed_by_hand(
+    gates: list[Tensor], visible: list[list[bool]], read: list[Tensor], rows: list[Tensor]
+) -> Tensor:
+    """(G, out) for one token: each gate's softmax over the experts it sees, from what it reads."""
+    outputs = []
+    for W, seen, token in zip(gates, visible, read, strict=True):
+        raised = [torch.exp(W[e] @ token) if seen[e] else None for e in range(len(rows))]
+        total = sum(value for value in raised if value is not None)
+        outputs.append(sum(value / total * rows[e] for e, value in enumerate(raised) if value is not None))
+    return torch.stack(outputs)  # type: ignore[arg-type]
+
+
+def weights_of(router: MultiGate) -> list[Tensor]:
+    return [gate.weight for gate in router.gates]
+
+
+def block(num_experts: int = E, out: int = 2) -> MLP:
+    return MLP(D, num_experts, hidden=4, out_dim=out).double()
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+@pytest.mark.parametrize("gates", [1, 3])
+@pytest.mark.parametrize("masked", ["not at all", "with ones"])
+def test_all_ones_is_mmoe(dispatch: str, gates: int, masked: str) -> None:
+    visible = None if masked == "not at all" else [[True] * E] * gates
+    router, mlp, x = MultiGate(D, E, gates, visible).double(), block(), torch.randn(T, D).double()
+    y = MoE(router, mlp, dispatch=dispatch)(x)  # type: ignore[arg-type]
+    for t in range(T):
+        rows = [one_expert(mlp, e, x[t]) for e in range(E)]
+        wanted = [sum((W @ x[t]).softmax(0)[e] * rows[e] for e in range(E)) for W in weights_of(router)]
+        torch.testing.assert_close(y[t], torch.stack(wanted))
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+def test_a_gate_is_a_softmax_over_what_it_sees(dispatch: str) -> None:
+    router, mlp, x = MultiGate(D, E, 2, SEEN).double(), block(), torch.randn(T, D).double()
+    y = MoE(router, mlp, dispatch=dispatch)(x)  # type: ignore[arg-type]
+    for t in range(T):
+        rows = [one_expert(mlp, e, x[t]) for e in range(E)]
+        torch.testing.assert_close(y[t], mixed_by_hand(weights_of(router), SEEN, [x[t]] * 2, rows))
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+@pytest.mark.parametrize("gate", [0, 1])
+def test_an_expert_out_of_sight_gets_exactly_no_gradient(dispatch: str, gate: int) -> None:
+    layer = MoE(MultiGate(D, E, 2, SEEN), MLP(D, E, hidden=4), dispatch=dispatch)  # type: ignore[arg-type]
+    layer(torch.randn(50, D))[:, gate].square().sum().backward()
+    for e in range(E):
+        touched = [bool(p.grad[e].any()) for p in layer.experts.parameters()]
+        assert touched == [SEEN[gate][e]] * 2
+        assert bool(layer.router.gates[gate].weight.grad[e].any()) is SEEN[gate][e]
+    assert not layer.router.gates[1 - gate].weight.grad.any()
+
+
+def test_masked_tokens_get_zeros_for_each_gate() -> None:
+    layer, x = MoE(MultiGate(D, E, 2, SEEN), MLP(D, E, hidden=4)), torch.randn(T, D)
+    mask = torch.tensor([True, False, True, False, True])
+    torch.testing.assert_close(layer(x, Context(mask=mask)), layer(x) * mask[:, None, None])
+
+
+def test_two_levels_are_those_of_ple() -> None:
+    """Tasks A and B, with 2 + 1 own experts and 1 common one; three gates below, one for each task above."""
+    visible_1 = [[True, True, False, True], [False, False, True, True], [True, True, True, True]]
+    read, visible_2 = [0, 0, 1, 2], [[True, True, False, True], [False, False, True, True]]
+    lower = MoE(MultiGate(D, 4, 3, visible_1).double(), block(4, out=D))
+    rows = RowExperts(block(4, out=2), read)
+    upper = MoE(MultiGate(3 * D, 4, 2, visible_2, rows=[0, 1], height=3).double(), rows)
+    x = torch.randn(T, D).double()
+    y = upper(lower(x))
+    assert y.shape == (T, 2, 2)
+    for t in range(T):
+        below = [one_expert(lower.experts, e, x[t]) for e in range(4)]
+        task = mixed_by_hand(weights_of(lower.router), visible_1, [x[t]] * 3, below)
+        above = [one_expert(rows.block, e, task[row]) for e, row in enumerate(read)]
+        wanted = mixed_by_hand(weights_of(upper.router), visible_2, [task[0], task[1]], above)
+        torch.testing.assert_close(y[t], wanted)
+
+
+def test_tasks_without_a_common_expert_do_not_touch_one_another() -> None:
+    visible = [[True, True, False, False], [False, False, True, True]]
+    router = MultiGate(2 * D, E, 2, visible, rows=[0, 1])
+    layer, x = MoE(router, RowExperts(MLP(D, E, hidden=4), [0, 0, 1, 1])), torch.randn(T, 2, D)
+    other = x.clone()
+    other[:, 1] += 1
+    assert torch.equal(layer(x)[:, 0], layer(other)[:, 0])
+    assert not torch.allclose(layer(x)[:, 1], layer(other)[:, 1])
+
+
+@pytest.mark.parametrize("rows", [None, [1, 0]])
+def test_gradients_are_those_of_differences(rows: list[int] | None) -> None:
+    router = MultiGate(D if rows is None else 2 * D, E, 2, SEEN, rows=rows).double()
+    assert gradients_hold(router, doubles(4, router.dim))
+
+
+def test_scores_out_of_sight_are_minus_infinity_and_shares_sum_to_one() -> None:
+    routing = MultiGate(D, E, 2, SEEN)(torch.randn(T, D))
+    seen = torch.tensor(SEEN).expand(T, 2, E)
+    assert torch.equal(routing.logits.isfinite(), seen)
+    assert torch.equal(routing.probs > 0, seen)
+    torch.testing.assert_close(routing.dense_weight().sum(1), torch.ones(T, 2))
+
+
+def test_it_wants_and_promises_what_its_gates_do() -> None:
+    assert MultiGate(D, E, gate=partial(Conditioned, by="label")).needs == ("label",)
+    assert MultiGate(D, E).causal
+    assert not MultiGate(D, E, gate=partial(Similar, look_ahead=True)).causal
+
+
+def test_no_gates_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"MultiGate wants at least one gate$"):
+        MultiGate(D, E, 0)
+
+
+@pytest.mark.parametrize("visible", [[[True] * E], [[True] * E, [True] * 3], [[True] * E] * 3, []])
+def test_a_mask_of_another_shape_is_refused(visible: list[list[bool]]) -> None:
+    with pytest.raises(ValueError, match=r"visible must be 2 lists of 4 truth values$"):
+        MultiGate(D, E, 2, visible)
+
+
+@pytest.mark.parametrize(
+    ("visible", "idle"),
+    [([[True] * E, [False] * E], "gate 1"), ([[True, False, True, True]] * 2, "expert 1")],
+)
+def test_who_sees_nothing_and_whom_nobody_sees_are_refused(visible: list[list[bool]], idle: str) -> None:
+    with pytest.raises(ValueError, match=rf"MultiGate: {idle} has nothing to do in `visible`$"):
+        MultiGate(D, E, 2, visible)
+
+
+@pytest.mark.parametrize("rows", [[], [0], [0, 1, 1], [0, -1], [-1, -1]])
+def test_other_than_one_row_a_gate_is_refused(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"rows must name one of the item's rows for each of 2 gates$"):
+        MultiGate(12, E, 2, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "height"), [([0, 2], None), ([0, 1], 3), ([0, 1], 1), (None, 3), (None, 2), (None, 0)]
+)
+def test_rows_that_do_not_divide_the_item_are_refused(rows: list[int] | None, height: int | None) -> None:
+    with pytest.raises(ValueError, match=r"an item of width 4 does not have \d rows to read$"):
+        MultiGate(4, E, 2, rows=rows, height=height)
