@@ -4,7 +4,7 @@ from collegium.inspection.bootstrap import Specialisation, specialisation
 from collegium.inspection.checkpoints import Drift, drift
 from collegium.inspection.company import co_selection
 from collegium.inspection.cost import flops, parameters
-from collegium.inspection.joint import expert_by_label
+from collegium.inspection.joint import expert_by_label, served
 from collegium.inspection.locality import segment_cache_hit_rate, segment_routing_best_performance
 from collegium.inspection.usage import dead_experts, entropy, load, max_violation, mutual_information
 
@@ -23,5 +23,6 @@ __all__ = [
     "parameters",
     "segment_cache_hit_rate",
     "segment_routing_best_performance",
+    "served",
     "specialisation",
 ]

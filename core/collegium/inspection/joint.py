@@ -20,6 +20,15 @@ def mass(routing: Routing) -> Tensor:
     return weight if weight.ndim == 1 else weight.mean(1)
 
 
+def served(routing: Routing) -> Tensor:
+    """(T, E) float64 mass of each token at each expert, zero where it does not go; see ``mass``."""
+    table = torch.zeros(
+        routing.num_tokens * routing.num_experts, dtype=torch.float64, device=routing.token.device
+    )
+    place = routing.token * routing.num_experts + routing.expert
+    return table.index_add(0, place, mass(routing)).view(routing.num_tokens, routing.num_experts)
+
+
 def expert_by_label(routing: Routing, label: Tensor, labels: int | None = None) -> Tensor:
     """(E, L) float64 mass of the assignments of each label to each expert; see ``mass``.
 
