@@ -11,6 +11,8 @@ from apps.common.plots import colour_bar, panels
 def load_over_time(layers: Mapping[str, tuple[Sequence[int], np.ndarray]]) -> Figure:
     """Draw a panel for each layer: expert x step, the colour is the expert's load over even load.
 
+    A validation's column ends at its step.
+
     Args:
         layers: name -> the steps of the validations, and the share (experts, validations) of each expert.
     """
@@ -18,7 +20,7 @@ def load_over_time(layers: Mapping[str, tuple[Sequence[int], np.ndarray]]) -> Fi
     for axes, (name, (steps, shares)) in zip(grid, layers.items(), strict=True):
         experts = len(shares)
         image = axes.pcolormesh(
-            _edges(steps), np.arange(experts + 1) - 0.5, shares * experts, vmin=0, vmax=2, cmap="RdBu_r"
+            [0, *steps], np.arange(experts + 1) - 0.5, shares * experts, vmin=0, vmax=2, cmap="RdBu_r"
         )
         axes.grid(visible=False)
         axes.invert_yaxis()
@@ -26,6 +28,7 @@ def load_over_time(layers: Mapping[str, tuple[Sequence[int], np.ndarray]]) -> Fi
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_xlabel("step", fontsize=8)
         axes.set_ylabel("expert", fontsize=8)
+    figure.suptitle("Load over the training", fontsize=10)
     colour_bar(figure, image, grid, "load / even")
     return figure
 
@@ -47,6 +50,7 @@ def company(layers: Mapping[str, np.ndarray]) -> Figure:
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_xlabel("expert", fontsize=8)
         axes.set_ylabel("expert", fontsize=8)
+    figure.suptitle("Chosen together", fontsize=10)
     colour_bar(figure, image, grid, "together / by chance")
     return figure
 
@@ -70,12 +74,3 @@ def over_chance(together: np.ndarray) -> np.ndarray:
     np.fill_diagonal(chance, 0)
     possible = chance > 1e-9
     return np.where(possible, pairs / np.where(possible, chance, 1), np.nan)
-
-
-def _edges(places: Sequence[int]) -> np.ndarray:
-    """Ends of the cells around places, half-way between them."""
-    x = np.asarray(places, float)
-    if len(x) == 1:
-        return np.array([x[0] - 0.5, x[0] + 0.5])
-    middle = (x[1:] + x[:-1]) / 2
-    return np.concatenate([[2 * x[0] - middle[0]], middle, [2 * x[-1] - middle[-1]]])

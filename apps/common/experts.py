@@ -14,7 +14,7 @@ from apps.common.report import Section
 
 TEXT = """
 Share of the assignments that chose each expert, in percent, over the validation rows; below, load over the
-training. White is even load, red is more, blue is less.
+training, a column for each validation. White is even load, red is more, blue is less.
 
 Max violation tells how far the most used expert lies above even load (0 is even); entropy how undecided the
 router is (0 is sure, 1 knows nothing). An expert is dead with less than a hundredth of the even load.

@@ -71,9 +71,7 @@ def expert_load(loads: Mapping[str, Sequence[float]]) -> Figure:
     figure = Figure(figsize=(width, 1.1 + 0.34 * len(loads)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(relative, cmap="RdBu_r", vmin=0, vmax=2, aspect="auto")
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2])
-    bar.set_label("load / even", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(figure, image, [axes], "load / even", aspect=20)
     axes.set_yticks(range(len(loads)), loads, fontsize=8)
     axes.set_xticks(range(widest) if widest <= 32 else range(0, widest, 8))
     axes.tick_params(labelsize=8, length=0)
@@ -124,9 +122,11 @@ def shares_of(table: np.ndarray) -> np.ndarray:
     return np.where(total > 0, table / np.where(total > 0, total, 1), np.nan)
 
 
-def colour_bar(figure: Figure, image: ScalarMappable, axes: Sequence[Axes], label: str) -> None:
+def colour_bar(
+    figure: Figure, image: ScalarMappable, axes: Sequence[Axes], label: str, aspect: float = 40
+) -> None:
     """Tell what the colours from 0 to 2 mean."""
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2], aspect=40)
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2], aspect=aspect)
     bar.ax.set_yticklabels(["0", "1", "2 or more"])
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
