@@ -135,13 +135,17 @@ class RoutingMonitor(Callback):
             self.tables = {"step": trainer.global_step, "layers": layers}
             write_text(self.folder / "routing.json", json.dumps(self.tables))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the tables of the newest validation, so that a checkpoint has its own."""
-        return self.tables
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the tables of the newest validation."""
+        checkpoint["routing"] = self.tables
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take them up."""
-        self.tables = state_dict
+        self.tables = checkpoint.get("routing", {})
 
 
 class Recorder:

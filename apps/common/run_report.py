@@ -39,7 +39,7 @@ def write_run_report(
     rows = read_rows(run.metrics_file)
     bought = what_routing_bought(task, data) if split == "validation" else None
     own = app_module(run.app, "report").sections(task, data, split) if has_module(run.app, "report") else []
-    layers = checkpoint.get("callbacks", {}).get("RoutingMonitor", {}).get("layers", {})
+    layers = checkpoint.get("routing", {}).get("layers", {})
     common = [
         bought,
         learning_section(rows),

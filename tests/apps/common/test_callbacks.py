@@ -114,7 +114,7 @@ def test_the_monitor_keeps_its_tables_in_the_folder_and_in_the_checkpoint(tmp_pa
     found = trainer(monitor, num_sanity_val_steps=2)
     found.fit(task, rows(24), rows(20))
     found.save_checkpoint(tmp_path / "a.ckpt")
-    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)["callbacks"]["RoutingMonitor"]
+    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)["routing"]
     assert json.loads((tmp_path / "routing.json").read_text()) == kept
     assert kept["step"] == 3
     tables = kept["layers"]["mixture"]
@@ -128,10 +128,10 @@ def test_the_monitor_keeps_its_tables_in_the_folder_and_in_the_checkpoint(tmp_pa
     assert tables["labels"]["label"]["value"] == pytest.approx(inspection.mutual_information(routing, label))
 
 
-def test_the_monitor_writes_nothing_outside_of_a_training(tmp_path: Path) -> None:
+def test_the_monitor_keeps_nothing_without_a_folder() -> None:
     monitor = RoutingMonitor()
     trainer(monitor).validate(Trained(Labelled()), rows(8), verbose=False)
-    assert monitor.state_dict() == {}
+    assert monitor.tables == {}
 
 
 def test_the_monitor_keeps_nothing_of_a_sanity_check(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_the_monitor_keeps_nothing_of_a_sanity_check(tmp_path: Path) -> None:
 
     seen: list[Any] = []
     monitor = RoutingMonitor(tmp_path)
-    monitor.load_state_dict({"step": 4})
+    monitor.tables = {"step": 4}  # as after a restart
     trainer(monitor, Look(), num_sanity_val_steps=2).fit(Trained(Labelled()), rows(8), rows(8))
     assert seen == [{"step": 4}, []]
-    assert monitor.state_dict()["step"] == 1
+    assert monitor.tables["step"] == 1
 
 
 def test_a_recorder_leaves_nothing_on_the_model() -> None:
