@@ -25,7 +25,7 @@ CLASSES: dict[str, Callable[[Point], bool]] = {
     "all": lambda point: True,
 }
 ROUTERS_READ = (
-    "The layer with every router, in training mode and untrained, as a ratio to the layer with top-k (forward / "
+    "The layer with every router, in training mode, untrained, as a ratio to that with top-k (forward / "
     "forward + backward), and how many experts run a token:"
 )
 Ratios = dict[str, tuple[float, float]]

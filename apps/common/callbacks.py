@@ -1,21 +1,23 @@
 """Callbacks of every training: seeds, balancing by bias, and what the routers did."""
 
+import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import torch
-from collegium import Routing, inspection, record
+from collegium import Routing, record
 from collegium.balance import BiasBalance
 from collegium.layer import moe_layers
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from apps.common.errors import UserError
+from apps.common.files import write_text
 from apps.common.loaders import derive_seed, seed_all
+from apps.common.usage import Usage
 
 
 class SeedEachStep(Callback):
@@ -121,12 +123,25 @@ class RoutingMonitor(Callback):
 
     - `routing/<layer>/load_<e>`: the share of assignments that chose expert e.
     - `routing/<layer>/max_violation`: how far the most used expert lies above even load; 0 is even.
+    - `routing/<layer>/dead_experts`: how many have less than a hundredth of the even load.
     - `routing/<layer>/entropy`: how undecided the router is; 0 is sure, 1 knows nothing.
+
+    In a training it also keeps tables in `routing.json` and in every checkpoint: which experts are chosen
+    together, and which expert serves which task, domain or label of the routings' context, with the interval
+    of that specialisation. With several processes they hold what the first one has seen.
+
+    Args:
+        folder: of the run, for `routing.json`; None keeps no tables.
     """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.tables: dict[str, Any] = {}
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin to count."""
         self._recorder = Recorder()
+        self._batch = 0
         self._usage: dict[str, Usage] = defaultdict(Usage)
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
@@ -136,44 +151,30 @@ class RoutingMonitor(Callback):
     def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Count the batch."""
         for layer, calls in self._recorder.stop().items():
-            self._usage[layer].add(calls)
+            self._usage[layer].add(calls, self._batch)
+        self._batch += 1
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Log the figures."""
+        """Log the figures, and keep the tables."""
         for layer, usage in self._usage.items():
             for name, value in usage.figures().items():
                 module.log(f"routing/{layer or 'network'}/{name}", value, sync_dist=True)
+        if self.folder and self._usage and trainer.is_global_zero and not trainer.sanity_checking:
+            layers = {layer or "network": usage.tables() for layer, usage in self._usage.items()}
+            self.tables = {"step": trainer.global_step, "layers": layers}
+            write_text(self.folder / "routing.json", json.dumps(self.tables))
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the tables of the newest validation."""
+        checkpoint["routing"] = self.tables
 
-class Usage:
-    """How the experts of one layer were used, summed over calls."""
-
-    def __init__(self) -> None:
-        self.demand: Tensor | None = None
-        self.entropy = 0.0
-        self.tokens = 0
-
-    def add(self, calls: Sequence[Routing]) -> None:
-        """Count the routings of one layer."""
-        for routing in calls:
-            demand = routing.demand.double()
-            self.demand = demand if self.demand is None else self.demand + demand
-            tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
-            if tokens and routing.probs is not None:
-                self.entropy += inspection.entropy(routing) * tokens
-                self.tokens += tokens
-
-    @property
-    def load(self) -> Tensor:
-        """(E,) share of the assignments that chose each expert."""
-        demand = torch.zeros(1) if self.demand is None else self.demand
-        return demand / demand.sum().clamp(min=1)
-
-    def figures(self) -> dict[str, float]:
-        """Return the figures by name."""
-        loads = {f"load_{expert}": float(share) for expert, share in enumerate(self.load)}
-        entropy = {"entropy": self.entropy / self.tokens} if self.tokens else {}
-        return {**loads, "max_violation": inspection.max_violation(self.load), **entropy}
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take them up."""
+        self.tables = checkpoint.get("routing", {})
 
 
 class Recorder:

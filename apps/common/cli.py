@@ -108,7 +108,7 @@ class AppCLI(LightningCLI):
         lines = [EpochLines()] if logged else []
         return super().instantiate_trainer(
             logger=[metrics, Events(folder, self.step if self.resumed else 0), *_listed(own["logger"])],
-            callbacks=[opening, *lines, *_listed(own["callbacks"]), *self._callbacks()],
+            callbacks=[opening, *lines, *_listed(own["callbacks"]), *self._callbacks(folder)],
             default_root_dir=str(folder),
             **kwargs,
         )
@@ -123,9 +123,9 @@ class AppCLI(LightningCLI):
         self.in_folder = True
         return self.run.path
 
-    def _callbacks(self) -> list[Callback]:
+    def _callbacks(self, folder: Path) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
-        return [SeedEachStep(seed), Annealing(), RoutingMonitor(), Stamp(self.app, self.config_name)]
+        return [SeedEachStep(seed), Annealing(), RoutingMonitor(folder), Stamp(self.app, self.config_name)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""

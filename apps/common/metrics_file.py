@@ -1,7 +1,8 @@
 """A logger that writes metrics.csv, and goes on with it after a restart."""
 
 import csv
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from apps.common.files import replacing
+
+Row = dict[str, str]
+Curve = tuple[Sequence[float], Sequence[float]]
+"""x and y of a line."""
 
 
 class MetricsFile(Logger):
@@ -72,14 +77,14 @@ class MetricsFile(Logger):
         self._columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if value != ""))
         self._rewrite(rows)
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+    def _rewrite(self, rows: list[Row]) -> None:
         with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[Row]:
     """Return the whole rows of a metrics file, in order, as text; none where there is no file.
 
     A last line that a kill cut short is left out.
@@ -88,3 +93,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     whole = path.read_bytes().rpartition(b"\n")[0].decode()
     return list(csv.DictReader(whole.splitlines()))
+
+
+def read_curves(rows: Sequence[Row], prefix: str = "") -> dict[str, Curve]:
+    """Return name -> (steps, values) of the metrics with that prefix, or of all but the routing's."""
+    lines: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for row in rows:
+        for name, value in row.items():
+            wanted = name.startswith(prefix) if prefix else not name.startswith("routing/")
+            if value != "" and wanted and name not in ("step", "epoch"):
+                lines[name][0].append(int(row["step"]) + 1)
+                lines[name][1].append(float(value))
+    return dict(lines)

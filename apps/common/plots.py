@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from collegium import Routing
+from collegium import Routing, inspection
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
+
+from apps.common.metrics_file import Curve
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 """Okabe and Ito's palette: told apart also by colour-blind readers."""
@@ -22,10 +24,6 @@ class ExpertMap(NamedTuple):
     what: str
     names: Sequence[str]
     shares: np.ndarray
-
-
-Curve = tuple[Sequence[float], Sequence[float]]
-"""x and y of a line."""
 
 
 def panels(
@@ -73,9 +71,7 @@ def expert_load(loads: Mapping[str, Sequence[float]]) -> Figure:
     figure = Figure(figsize=(width, 1.1 + 0.34 * len(loads)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(relative, cmap="RdBu_r", vmin=0, vmax=2, aspect="auto")
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2])
-    bar.set_label("load / even", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    colour_bar(figure, image, [axes], "load / even", aspect=20)
     axes.set_yticks(range(len(loads)), loads, fontsize=8)
     axes.set_xticks(range(widest) if widest <= 32 else range(0, widest, 8))
     axes.tick_params(labelsize=8, length=0)
@@ -101,11 +97,11 @@ def expert_maps(panels: Sequence[Sequence[ExpertMap]]) -> Figure:
     figure = Figure(figsize=(9, 2.5 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), wide, squeeze=False)
     for line, row in zip(grid, panels, strict=True):
-        for axes, panel in zip(line, row, strict=True):
+        for axes, panel in zip(line, row, strict=False):
             image = _expert_map(axes, panel)
-    bar = figure.colorbar(image, ax=grid, ticks=[0, 1, 2], aspect=40)
-    bar.set_label("share / even share", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+        for axes in line[len(row) :]:
+            axes.remove()
+    colour_bar(figure, image, [axes for line in grid for axes in line if axes.figure], "share / even share")
     return figure
 
 
@@ -117,10 +113,23 @@ def shares_by(routing: Routing, label: Tensor, labels: int) -> np.ndarray:
         label: (T,) int64, below `labels`.
         labels: how many there are.
     """
-    table = torch.zeros(routing.num_experts, labels)
-    ones = torch.ones(len(routing.token))
-    table.index_put_((routing.expert.cpu(), label.cpu()[routing.token.cpu()]), ones, accumulate=True)
-    return (table / table.sum(0)).numpy()
+    return shares_of(inspection.expert_by_label(routing, label, labels).cpu().numpy())
+
+
+def shares_of(table: np.ndarray) -> np.ndarray:
+    """Shares (E, labels) of the experts in each column of a table; NaN in a column of zeros."""
+    total = table.sum(0)
+    return np.where(total > 0, table / np.where(total > 0, total, 1), np.nan)
+
+
+def colour_bar(
+    figure: Figure, image: ScalarMappable, axes: Sequence[Axes], label: str, aspect: float = 40
+) -> None:
+    """Tell what the colours from 0 to 2 mean."""
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 1, 2], aspect=aspect)
+    bar.ax.set_yticklabels(["0", "1", "2 or more"])
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _expert_map(axes: Axes, panel: ExpertMap) -> AxesImage:

@@ -13,14 +13,13 @@ from collegium.layer import moe_layers
 from lightning import LightningDataModule, Trainer
 
 from apps.common.discovery import app_module, has_module
-from apps.common.metrics_file import read_rows
-from apps.common.plots import Curve, curves, expert_load
+from apps.common.experts import experts_section
+from apps.common.metrics_file import Curve, Row, read_curves, read_rows
+from apps.common.plots import curves
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, load_checkpoint
 from apps.common.shuffle import shuffled_routing
 from apps.common.task import MoETask
-
-Row = dict[str, str]
 
 
 def write_run_report(
@@ -40,10 +39,11 @@ def write_run_report(
     rows = read_rows(run.metrics_file)
     bought = what_routing_bought(task, data) if split == "validation" else None
     own = app_module(run.app, "report").sections(task, data, split) if has_module(run.app, "report") else []
+    layers = checkpoint.get("routing", {}).get("layers", {})
     common = [
         bought,
         learning_section(rows),
-        experts_section(rows, checkpoint["global_step"]),
+        experts_section(rows, checkpoint["global_step"], layers),
         what_was_run(run, task),
     ]
     title = f"{run.app}: {run.path.parent.name}, run {run.path.name}"
@@ -94,7 +94,7 @@ def what_was_run(run: Run, task: MoETask) -> Section:
 def learning_section(rows: list[Row]) -> Section | None:
     """Draw every metric over the steps: training and validation together, balance terms in one panel."""
     groups: dict[str, dict[str, Curve]] = defaultdict(dict)
-    for name, curve in sorted(_curves(rows).items()):
+    for name, curve in sorted(read_curves(rows).items()):
         stage, _, metric = name.partition("/")
         title, line = ("balance", metric) if stage == "balance" else (metric or name, stage)
         groups[title][line] = curve
@@ -102,45 +102,6 @@ def learning_section(rows: list[Row]) -> Section | None:
         return None
     ordered = dict(sorted(groups.items(), key=lambda group: (group[0] != "loss", group[0] == "balance")))
     return Section("Learning curves", "Each metric over the optimiser steps.", [curves(ordered)])
-
-
-def experts_section(rows: list[Row], step: int) -> Section | None:
-    """Draw the load of each expert at a step, and how evenness and decision went over the training."""
-    used = [row for row in rows if int(row["step"]) < step and any(_is_load(name, row) for name in row)]
-    if not used:
-        return None
-    loads: dict[str, list[float]] = defaultdict(list)
-    for name, value in used[-1].items():
-        if _is_load(name, used[-1]):
-            loads[name.removeprefix("routing/").rpartition("/")[0]].append(float(value))
-    over_time: dict[str, dict[str, Curve]] = defaultdict(dict)
-    for name, curve in _curves(rows, "routing/").items():
-        layer, _, figure = name.removeprefix("routing/").rpartition("/")
-        if figure in ("max_violation", "entropy"):
-            over_time[figure.replace("_", " ")][layer] = curve
-    text = (
-        "Share of the assignments that chose each expert, in percent, over the validation rows. White is "
-        "even load, red is more, blue is less.\n\n"
-        "Max violation tells how far the most used expert lies above even load (0 is even); entropy how "
-        "undecided the router is (0 is sure, 1 knows nothing)."
-    )
-    return Section("Experts", text, [expert_load(loads), curves(over_time)])
-
-
-def _is_load(name: str, row: Row) -> bool:
-    return name.startswith("routing/") and "/load_" in name and row[name] != ""
-
-
-def _curves(rows: list[Row], prefix: str = "") -> dict[str, Curve]:
-    """Return name -> (steps, values) of the metrics with that prefix, or of all but the routing's."""
-    lines: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for row in rows:
-        for name, value in row.items():
-            wanted = name.startswith(prefix) if prefix else not name.startswith("routing/")
-            if value != "" and wanted and name not in ("step", "epoch"):
-                lines[name][0].append(int(row["step"]) + 1)
-                lines[name][1].append(float(value))
-    return dict(lines)
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from apps.common.experts import tells
 from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.timeseries.data import Data
@@ -94,11 +95,12 @@ def _by_step(forecasts: Tensor, rows: Tensor, windows: Windows) -> Section:
 def _experts(
     routings: dict[str, list[Routing]], rows: Tensor, windows: Windows, data: Data, patch: int
 ) -> Section:
-    """Heat maps of expert by hour and by series, a row a layer, with mutual information."""
+    """Heat maps of expert by hour and by series, a row a layer, with specialisation."""
     channel, hour = token_labels(rows, windows, patch)
     labels = {"series": (channel, list(data.names))}
     if int(hour.min()) >= 0:
         labels["hour of day"] = (hour, [str(h) for h in range(24)])
+    window = torch.arange(len(channel)) // (len(channel) // len(rows))
     lines, table = [], []
     for name, calls in routings.items():
         lines.append(
@@ -107,15 +109,15 @@ def _experts(
                 for what, (label, names) in labels.items()
             ]
         )
-        told = {
-            f"tells {what}": round(inspection.mutual_information(calls[0], label), 3)
-            for what, (label, _) in labels.items()
-        }
-        table.append({"layer": name, **told})
+        row = {"layer": name}
+        for what, (label, _) in labels.items():
+            row |= tells(what, inspection.specialisation(calls[0], label, window))
+        table.append(row)
     text = (
         "Share of each expert in the tokens of a series, or of an hour (that of a token's last point), over "
         "an even share: red is more, blue is less. The table gives mutual information over the entropy of "
-        "the label: 1 where the expert tells it, 0 where it says nothing."
+        "the label: 1 where the expert tells it, 0 where it says nothing; its 95% interval over windows; and "
+        "what it would be by chance, with the labels of another window."
     )
     return Section("Who serves what", text, [expert_maps(lines)], table)
 

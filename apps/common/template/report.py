@@ -7,6 +7,7 @@ from collegium import Routing, inspection, record
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from apps.common.experts import tells
 from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.common.template.data import Data
@@ -44,12 +45,12 @@ def _experts(routings: dict[str, Routing], label: Tensor, classes: list[str]) ->
         for name, routing in routings.items()
     ]
     table = [
-        {"layer": name, "tells class": round(inspection.mutual_information(routing, label), 3)}
+        {"layer": name, **tells("class", inspection.specialisation(routing, label))}
         for name, routing in routings.items()
     ]
     text = (
         "Share of each expert in the rows of a class, over an even share: red is more, blue is less. The "
         "table gives mutual information over the entropy of the class: 1 when the expert tells it, 0 when it "
-        "says nothing."
+        "says nothing; its 95% interval over rows; and what it would be by chance."
     )
     return Section("Who serves what", text, [expert_maps([[panel] for panel in panels])], table)

@@ -1,6 +1,28 @@
-"""What happened: load, specialisation, cost."""
+"""What happened: load, specialisation, company, drift, locality, cost."""
 
+from collegium.inspection.bootstrap import Specialisation, specialisation
+from collegium.inspection.checkpoints import Drift, drift
+from collegium.inspection.company import co_selection
 from collegium.inspection.cost import flops, parameters
-from collegium.inspection.usage import entropy, load, max_violation, mutual_information
+from collegium.inspection.joint import expert_by_label, served
+from collegium.inspection.locality import segment_cache_hit_rate, segment_routing_best_performance
+from collegium.inspection.usage import dead_experts, entropy, load, max_violation, mutual_information
 
-__all__ = ["entropy", "flops", "load", "max_violation", "mutual_information", "parameters"]
+__all__ = [
+    "Drift",
+    "Specialisation",
+    "co_selection",
+    "dead_experts",
+    "drift",
+    "entropy",
+    "expert_by_label",
+    "flops",
+    "load",
+    "max_violation",
+    "mutual_information",
+    "parameters",
+    "segment_cache_hit_rate",
+    "segment_routing_best_performance",
+    "served",
+    "specialisation",
+]

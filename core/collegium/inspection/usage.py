@@ -8,7 +8,8 @@ from torch import Tensor
 
 from collegium.balance import losses
 from collegium.balance.collect import probs_of
-from collegium.routing import Routing, count
+from collegium.inspection.joint import expert_by_label, told
+from collegium.routing import Routing
 
 
 def load(routings: Mapping[str, Sequence[Routing]]) -> dict[str, Tensor]:
@@ -32,8 +33,17 @@ def entropy(routing: Routing) -> float:
     return nats / math.log(max(probs_of(routing).shape[-1], 2))
 
 
+def dead_experts(load_E: Tensor, below: float = 0.01) -> list[int]:
+    """Experts with less than ``below`` times the even share of the load; none where there is no load."""
+    dead = load_E < below * load_E.mean()
+    return [int(expert) for expert in dead.nonzero()]
+
+
 def mutual_information(routing: Routing, label: Tensor) -> float:
-    """I(expert; label) / H(label) over assignments, each of unit mass: 1 when the expert tells the label.
+    """I(expert; label) / H(label) over assignments: 1 when the expert tells the label.
+
+    An assignment counts once, or by its weight where every token runs every expert. Few tokens inflate it:
+    ``specialisation`` gives an interval and the level of chance.
 
     Args:
         routing: of T tokens.
@@ -45,15 +55,4 @@ def mutual_information(routing: Routing, label: Tensor) -> float:
     Raises:
         ValueError: label is not (T,) of non-negative integers.
     """
-    if label.shape != (routing.num_tokens,) or label.is_floating_point() or bool((label < 0).any()):
-        raise ValueError(f"label must be ({routing.num_tokens},) integers of at least 0")
-    labels = int(label.max()) + 1 if label.numel() else 1
-    pair = routing.expert * labels + label.to(routing.expert.device)[routing.token]
-    joint = count(pair, routing.num_experts * labels).view(routing.num_experts, labels).double()
-    joint = joint / joint.sum().clamp(min=1)
-    h_expert, h_label, h_joint = (
-        float(torch.special.entr(p).sum()) for p in (joint.sum(1), joint.sum(0), joint)
-    )
-    if h_label == 0:
-        return 0.0
-    return min(max((h_expert + h_label - h_joint) / h_label, 0.0), 1.0)
+    return float(told(expert_by_label(routing, label)))

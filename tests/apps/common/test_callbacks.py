@@ -1,16 +1,18 @@
 """Seeds, balancing by bias, and the count of what the routers did."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
-from collegium import Context, MoE, experts, record, routers
+from collegium import Context, MoE, experts, inspection, record, routers
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from apps.common.callbacks import Annealing, BiasBalancing, Recorder, RoutingMonitor, SeedEachStep, Usage
+from apps.common.callbacks import Annealing, BiasBalancing, Recorder, RoutingMonitor, SeedEachStep
 from apps.common.errors import UserError
 from apps.common.task import MoETask
 
@@ -91,17 +93,58 @@ def test_a_network_without_mixture_logs_no_routing() -> None:
     assert list(found.callback_metrics) == ["val/loss"]
 
 
-def test_usage_by_hand() -> None:
-    router = routers.TopK(2, 2, k=1)
-    with torch.no_grad():
-        router.gate.weight.copy_(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))
-    usage = Usage()
-    usage.add([router(torch.tensor([[1.0, 0.0]] * 3)), router(torch.tensor([[0.0, 1.0]]))])
-    nobody = Context(mask=torch.zeros(2, dtype=torch.bool))
-    usage.add([router(torch.zeros(2, 2), nobody)])
-    figures = usage.figures()
-    assert (figures["load_0"], figures["load_1"], figures["max_violation"]) == (0.75, 0.25, 0.5)
-    assert figures["entropy"] == pytest.approx(0, abs=1e-6)
+class Labelled(nn.Module):
+    """Calls its mixture with the sign of the first number as label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixture = mixture()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixture(x, Context(label=(x[:, 0] > 0).long()))
+
+
+class Trained(Regression):
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.network(batch[0]).square().mean()
+
+
+def test_the_monitor_keeps_its_tables_in_the_folder_and_in_the_checkpoint(tmp_path: Path) -> None:
+    task, monitor = Trained(Labelled(), balance={}), RoutingMonitor(tmp_path)
+    found = trainer(monitor, num_sanity_val_steps=2)
+    found.fit(task, rows(24), rows(20))
+    found.save_checkpoint(tmp_path / "a.ckpt")
+    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)["routing"]
+    assert json.loads((tmp_path / "routing.json").read_text()) == kept
+    assert kept["step"] == 3
+    tables = kept["layers"]["mixture"]
+    x = rows(20).dataset.tensors[0]
+    with record(task.network) as routings, torch.no_grad():
+        task.network(x)
+    ((routing,),) = routings.values()
+    label = routing.context.label
+    assert tables["labels"]["label"]["table"] == inspection.expert_by_label(routing, label).tolist()
+    assert tables["co_selection"] == pytest.approx(inspection.co_selection(routing).numpy(), rel=1e-5)
+    assert tables["labels"]["label"]["value"] == pytest.approx(inspection.mutual_information(routing, label))
+
+
+def test_the_monitor_keeps_nothing_without_a_folder() -> None:
+    monitor = RoutingMonitor()
+    trainer(monitor).validate(Trained(Labelled()), rows(8), verbose=False)
+    assert monitor.tables == {}
+
+
+def test_the_monitor_keeps_nothing_of_a_sanity_check(tmp_path: Path) -> None:
+    class Look(Callback):
+        def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+            seen.extend([monitor.tables, list(tmp_path.iterdir())])
+
+    seen: list[Any] = []
+    monitor = RoutingMonitor(tmp_path)
+    monitor.tables = {"step": 4}  # as after a restart
+    trainer(monitor, Look(), num_sanity_val_steps=2).fit(Trained(Labelled()), rows(8), rows(8))
+    assert seen == [{"step": 4}, []]
+    assert monitor.tables["step"] == 1
 
 
 def test_a_recorder_leaves_nothing_on_the_model() -> None:

@@ -1,6 +1,7 @@
 """What a training leaves in its run folder, and how mistakes are told."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -25,7 +26,8 @@ def test_a_run_folder_holds_everything(fit: Fit) -> None:
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     others = {path.name for path in run.iterdir() if "tfevents" not in path.name}
-    assert others == {"checkpoints", "config.yaml", "metrics.csv"}
+    assert others == {"checkpoints", "config.yaml", "metrics.csv", "routing.json"}
+    assert json.loads((run / "routing.json").read_text()) == checkpoint(run)["routing"]
 
 
 def test_checkpoints_say_whose_they_are(fit: Fit) -> None:

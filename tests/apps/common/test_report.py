@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from apps.common.main import main
 from apps.common.plots import COLORS, curves, expert_load, panels
 from apps.common.report import Section, write_report
-from apps.common.run_report import experts_section, learning_section
+from apps.common.run_report import learning_section
 
 OUTSIDE = re.compile(r"""(?:src|href)=(?!"(?:data:|#))|https?:|url\(|@import|<link|<script""")
 
@@ -87,7 +87,6 @@ ROWS = [
     {"step": "0", "epoch": "0", "train/loss": "3.0", "balance/load_balance": "1.5", "val/loss": ""},
     {"step": "1", "epoch": "0", "train/loss": "2.0", "balance/load_balance": "1.2", "val/loss": "4.0"},
 ]
-USED = {"routing/a/load_0": "0.75", "routing/a/load_1": "0.25", "routing/a/entropy": "0.9"}
 
 
 def test_training_and_validation_share_a_panel() -> None:
@@ -99,20 +98,8 @@ def test_training_and_validation_share_a_panel() -> None:
     assert lines == {"train": [[1, 3.0], [2, 2.0]], "val": [[2, 4.0]]}
 
 
-def test_the_load_shown_is_that_of_the_best_checkpoint() -> None:
-    later = {**USED, "routing/a/load_0": "0.1", "routing/a/load_1": "0.9"}
-    rows = [{"step": "4", **USED}, {"step": "9", **later}]
-    shown = {}
-    for step in (5, 10):
-        section = experts_section(rows, step)
-        assert section is not None
-        shown[step] = section.figures[0].axes[0].images[0].get_array().tolist()
-    assert shown == {5: [[1.5, 0.5]], 10: [[0.2, 1.8]]}
-
-
 def test_without_figures_there_is_no_section() -> None:
     assert learning_section([]) is None
-    assert experts_section(ROWS, 10) is None
 
 
 def test_layers_of_different_width_are_drawn_together() -> None:
@@ -137,5 +124,5 @@ def test_every_training_ends_with_a_report(toys: Path, capsys: pytest.CaptureFix
     assert f"Report: {path}" in capsys.readouterr().out
     page = Page(path.read_text())
     assert {"moons:", "Learning", "Experts", "seed", "model.network.router.k"} <= set(page.words)
-    assert page.tags.count("img") == 3
+    assert page.tags.count("img") == 5
     assert not OUTSIDE.search(path.read_text())

@@ -95,6 +95,7 @@ def test_resume_from_every_moment(
         resumed = copy / "moons" / "default" / "1"
         assert differing_weights(resumed, whole) == []
         assert checkpoint(resumed)["epoch"] == checkpoint(whole)["epoch"]
+        assert checkpoint(resumed)["routing"] == checkpoint(whole)["routing"]
         assert (resumed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
         if (whole / "checkpoints" / "best.ckpt").exists():
             assert differing_weights(resumed, whole, "best") == []

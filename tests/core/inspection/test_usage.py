@@ -38,6 +38,14 @@ def test_max_violation_by_hand() -> None:
     assert inspection.max_violation(torch.tensor([0.0, 1.0, 0.0])) == pytest.approx(2)
 
 
+def test_dead_experts_by_hand() -> None:
+    load = torch.tensor([0.5, 0.0, 0.002, 0.498])  # the even share is 0.25
+    assert inspection.dead_experts(load) == [1, 2]
+    assert inspection.dead_experts(load, below=0.008) == [1]
+    assert inspection.dead_experts(load, below=2.0) == [1, 2, 3]
+    assert inspection.dead_experts(torch.zeros(3)) == []
+
+
 def test_entropy_is_1_when_undecided_and_0_when_sure() -> None:
     sure, torn = torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 4), 0.25)
     for probs, wanted in ((sure, 0), (torn, 1), (torch.cat([sure, torn]), 0.5)):

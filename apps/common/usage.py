@@ -1,0 +1,157 @@
+"""How the experts of one layer were used, over many batches."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from collegium import Routing, inspection
+from torch import Tensor
+
+LABELS = ("task", "domain", "label")
+"""Fields of a Context that are read as labels."""
+MOST = 64
+"""Experts and labels of a table that a picture can show; none is kept of more."""
+TOKENS = 2**13
+"""How many tokens at most the intervals are measured on."""
+
+
+class Usage:
+    """Counts of the routings of one layer."""
+
+    def __init__(self) -> None:
+        self.demand: Tensor | None = None
+        self.together: Tensor | None = None
+        self.entropy = 0.0
+        self.decided = self.tokens = 0
+        self.labels: dict[str, LabelUsage] = {}
+
+    def add(self, calls: Sequence[Routing], batch: int = 0) -> None:
+        """Count the routings of one layer in one batch; `batch` tells the sequences of batches apart."""
+        for routing in calls:
+            demand = routing.demand.double()
+            self.demand = demand if self.demand is None else self.demand + demand
+            tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
+            self.tokens += tokens
+            if tokens and routing.probs is not None:
+                self.entropy += inspection.entropy(routing) * tokens
+                self.decided += tokens
+            if routing.num_experts <= MOST:
+                together = inspection.co_selection(routing).cpu() * tokens
+                self.together = together if self.together is None else self.together + together
+                for name, label in labels_of(routing):
+                    usage = self.labels.setdefault(name, LabelUsage(routing.num_experts))
+                    usage.add(routing, label, (batch << 32) + sequence_of(routing))
+
+    @property
+    def load(self) -> Tensor:
+        """(E,) share of the assignments that chose each expert."""
+        demand = torch.zeros(1) if self.demand is None else self.demand
+        return demand / demand.sum().clamp(min=1)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures that are logged, by name."""
+        loads = {f"load_{expert}": float(share) for expert, share in enumerate(self.load)}
+        entropy = {"entropy": self.entropy / self.decided} if self.decided else {}
+        dead = float(len(inspection.dead_experts(self.load)))
+        return {
+            **loads,
+            "max_violation": inspection.max_violation(self.load),
+            "dead_experts": dead,
+            **entropy,
+        }
+
+    def tables(self) -> dict[str, Any]:
+        """Return the tables as plain lists: co-selection, and for each label expert by label."""
+        tables: dict[str, Any] = {}
+        if self.together is not None:
+            tables["co_selection"] = _plain(self.together / max(self.tokens, 1))
+        labels = {name: usage.tables() for name, usage in self.labels.items() if usage.kept}
+        return {**tables, "labels": labels}
+
+
+class LabelUsage:
+    """Which expert of a layer served which label."""
+
+    def __init__(self, experts: int) -> None:
+        self.table = torch.zeros(experts, MOST + 1, dtype=torch.float64)
+        self.sample = Sample(experts)
+        self.too_many = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are labels, and not too many."""
+        return not self.too_many and bool(self.table.any())
+
+    def add(self, routing: Routing, label: Tensor, sequence: Tensor) -> None:
+        """Count tokens (T,) with their labels and sequences; labels below zero are unknown."""
+        label = label.cpu()
+        self.too_many = self.too_many or bool((label >= MOST).any())
+        if self.too_many:
+            return
+        known = label.where(label >= 0, MOST)
+        self.table += inspection.expert_by_label(routing, known, MOST + 1).cpu()
+        real = known < MOST if routing.mask is None else (known < MOST) & routing.mask.cpu()
+        self.sample.add(inspection.served(routing).cpu()[real], known[real], sequence[real])
+
+    def tables(self) -> dict[str, Any]:
+        """Return the table, (experts, labels), and how far experts tell the label."""
+        table = self.table[:, :MOST]
+        labels = int(table.any(0).nonzero().max()) + 1
+        return {"table": _plain(table[:, :labels]), **self.sample.specialisation()._asdict()}
+
+
+class Sample:
+    """Tokens of whole sequences chosen at random, at most `TOKENS` of them."""
+
+    def __init__(self, experts: int) -> None:
+        self.served = torch.zeros(0, experts, dtype=torch.float64)
+        self.label = self.sequence = torch.zeros(0, dtype=torch.int64)
+        self.chance = 2**32
+
+    def add(self, served: Tensor, label: Tensor, sequence: Tensor) -> None:
+        """Take tokens in, and let half of the sequences go while there are too many."""
+        self.served = torch.cat([self.served, served])
+        self.label, self.sequence = torch.cat([self.label, label]), torch.cat([self.sequence, sequence])
+        while True:
+            kept = _scattered(self.sequence) < self.chance
+            self.served, self.label, self.sequence = self.served[kept], self.label[kept], self.sequence[kept]
+            if len(self.label) <= TOKENS or bool((self.sequence == self.sequence[0]).all()):
+                return
+            self.chance //= 2
+
+    def specialisation(self) -> inspection.Specialisation:
+        """Measure how far experts tell the label."""
+        counted = bool(((self.served == 0) | (self.served == 1)).all())
+        routing = (
+            Routing.from_selection(self.served > 0, self.served) if counted else Routing.dense(self.served)
+        )
+        return inspection.specialisation(routing, self.label, self.sequence, draws=200)
+
+
+def labels_of(routing: Routing) -> Iterator[tuple[str, Tensor]]:
+    """Name and ids (T,) of every label that a routing carries."""
+    for name in LABELS:
+        label = getattr(routing.context, name, None)
+        if isinstance(label, Tensor) and label.ndim == 1 and not label.is_floating_point():
+            yield name, label
+
+
+def sequence_of(routing: Routing) -> Tensor:
+    """(T,) which sequence, image or row of the call's input each token belongs to."""
+    context = routing.context
+    if context is not None and context.segment is not None:
+        return context.segment.cpu()
+    tokens = torch.arange(routing.num_tokens)
+    shape = context.shape if context else None
+    return tokens // max(routing.num_tokens // shape[0], 1) if shape and shape[0] else tokens
+
+
+def _scattered(number: Tensor) -> Tensor:
+    """Spread integers over 0 to 2^32 as if at random, each always to the same place."""
+    for _ in range(2):
+        number = ((number ^ (number >> 15)) * 0x2C1B3C6D) % 2**32
+    return number ^ (number >> 13)
+
+
+def _plain(table: Tensor) -> list[list[float]]:
+    return [[float(f"{value:.6g}") for value in row] for row in table.tolist()]

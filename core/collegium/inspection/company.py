@@ -1,0 +1,16 @@
+"""Which experts are chosen together."""
+
+from torch import Tensor
+
+from collegium.routing import Routing
+
+
+def co_selection(routing: Routing) -> Tensor:
+    """(E, E) float64 share of the tokens that go to both experts; on the diagonal, to the expert.
+
+    Symmetric. With one expert a token all is zero off the diagonal, and where every token runs every expert
+    all is one. Masked tokens have no share; dropped assignments have none either.
+    """
+    tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
+    chosen = routing.selected().float()
+    return (chosen.T @ chosen).double() / max(tokens, 1)
