@@ -125,6 +125,10 @@ class Attended(Shared):
             nobody: Tensor = self.gate(x, context, previous)
             return nobody  # whose affinity has no width
         segments = Segments.of(x, context)
+        if context.affinity.shape[-1] != segments.index.shape[1]:
+            raise ValueError(
+                f"context.affinity must be (B, L, L) for an input (B, L, D), L = {segments.index.shape[1]}"
+            )
         affinity = segments.lay_out(context.affinity.to(x.dtype)).masked_fill(~self.allowed(segments), 0.0)
         total = affinity.sum(-1, keepdim=True)
         alone = torch.eye(affinity.shape[-1], dtype=x.dtype, device=x.device)

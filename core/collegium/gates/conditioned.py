@@ -68,6 +68,8 @@ class Conditioned(Gate):
     def forward(self, x: Tensor, context: Context, previous: Routing | None) -> Tensor:
         """The token's scores plus those of its condition."""
         condition: Tensor = getattr(context, self.by)
+        if context.mask is not None:
+            condition = condition.where(context.mask, 0)  # padding may hold anything
         if self.by != "time":
             self._check(condition)
         logits = x.new_zeros(len(x), self.num_experts)

@@ -46,4 +46,5 @@ class Residual(Gate):
                 f"Residual needs the scores {tuple(logits.shape)} of the layer before, which has "
                 f"{'none' if last is None else tuple(last.shape)}: use the same number of experts in both"
             )
+        last = last.where(last.isfinite(), 0.0)  # experts that were closed to a token have scores of -inf
         return logits + F.linear(last.to(x.dtype), self.carry.to(x.dtype))

@@ -62,6 +62,8 @@ class Lookup(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Look up each token's value."""
         value: Tensor = getattr(context, self.by)
+        if context.mask is not None:
+            value = value.where(context.mask, 0)  # padding may hold anything
         if self.open_ended:
             value = value % self.num_experts
         elif len(x) and not 0 <= int(value.min()) <= int(value.max()) < len(self.shares):
@@ -81,7 +83,8 @@ class FixedPlusRouted(Router):
     """The first experts for every token, and a router's choice among the others (DeepSeekMoE; UniMoE-Audio).
 
     What ``MoE(shared=...)`` does with one module, here with experts of the block itself, so that they run in
-    the same grouped product. Costs the router and ``fixed`` experts more.
+    the same grouped product. To balance terms the fixed experts are evenly loaded and have no probability.
+    Costs the router and ``fixed`` experts more.
 
     Args:
         dim, num_experts: D and E, fixed ones included.
@@ -136,7 +139,6 @@ class FixedPlusRouted(Router):
             everyone = torch.ones(T, fixed, dtype=torch.bool, device=x.device)
             selected = torch.cat([everyone, chosen.selected()], 1)
             routing = Routing.from_selection(selected, weight, mask=context.mask)
-        # nobody chose the fixed experts: balance terms act on the choice alone
         logits, probs = _behind(chosen.logits, fixed, -torch.inf), _behind(chosen.probs, fixed, 0.0)
         return replace(routing, logits=logits, probs=probs, state=chosen.state, extras=chosen.extras)
 

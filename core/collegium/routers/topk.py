@@ -97,7 +97,9 @@ class TopK(GatedRouter):
         routing = Routing.from_topk(
             index, weight, self.num_experts, mask=context.mask, logits=logits, probs=probs
         )
-        if std is not None and self.k < self.num_experts:
+        # the formula is that of the k largest scores and of no other choice
+        plain = self.bias is None and type(self).select is TopK.select
+        if std is not None and plain and self.k < self.num_experts:
             load = chance_of_selection(clean, logits, self.k, std)
             routing = replace(routing, extras={"load": load})
         return routing if self.capacity_factor is None else self._limit(routing, context)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from collegium import Context, MoE, experts
+from collegium import Context, MoE, experts, gates, routers
 from collegium.gates import Residual
 from collegium.routers import (
     AllExperts,
@@ -178,3 +178,19 @@ def test_a_router_of_slots_is_refused() -> None:
         ValueError, match=r"FixedPlusRouted needs a router that assigns tokens, not SoftSlots$"
     ):
         FixedPlusRouted(D, E, router=SoftSlots)(torch.randn(10, D))
+
+
+def test_padding_may_hold_any_value() -> None:
+    mask, label = torch.tensor([True, False, True]), torch.tensor([0, -1, 1])
+    x = torch.randn(3, 4)
+    routing = routers.Lookup(4, 2, table=[[0], [1]])(x, Context(label=label, mask=mask))
+    assert routing.expert.tolist() == [0, 1]
+    gate = gates.Conditioned(4, 2, by="label", values=2)
+    assert gate(x, Context(label=label, mask=mask), None).isfinite().all()
+
+
+def test_scores_of_closed_experts_do_not_spread_through_a_residual_gate() -> None:
+    x = torch.randn(5, 4)
+    first = routers.FixedPlusRouted(4, 4, router=partial(routers.TopK, k=1))(x)
+    assert first.logits.isinf().any()
+    assert routers.TopK(4, 4, gate=gates.Residual)(x, None, first).weight.isfinite().all()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from collegium import Context, MoE, Routing, balance, experts, gates
-from collegium.routers import AllExperts, NoisyTopK, Switch, TopK
+from collegium.routers import AllExperts, EqualPerGroup, NoisyTopK, Switch, TopK
 from collegium.routers.topk import chance_of_selection, largest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,7 +273,8 @@ def test_noise_decides_who_is_chosen_and_how_much_it_weighs(k: int) -> None:
     torch.manual_seed(5)
     routing = router(x)
     torch.manual_seed(5)
-    H = x @ router.gate.weight.T + torch.randn(30, 5, dtype=torch.float64) * std_by_hand(router, x)
+    draws = torch.randn_like(router.gate(x, Context(), None))  # as they lie in memory
+    H = x @ router.gate.weight.T + draws * std_by_hand(router, x)
     kept = torch.full_like(H, -torch.inf)
     for t in range(30):
         for e in sorted(range(5), key=lambda e: -H[t, e].item())[:k]:
@@ -337,3 +338,10 @@ def test_noisy_top_k_refuses_what_top_k_refuses(k: int) -> None:
         NoisyTopK(3, 5, k=k)
     with pytest.raises(ValueError, match=r"would never learn$"):
         NoisyTopK(3, 5, k=1, renormalize=True)
+
+
+def test_the_chance_of_selection_is_told_of_the_plain_choice_alone() -> None:
+    x = torch.randn(6, 4)
+    assert "load" in TopK(4, 4, k=2, noise=0.5)(x).extras
+    assert "load" not in TopK(4, 4, k=2, noise=0.5, bias=True)(x).extras
+    assert "load" not in EqualPerGroup(4, 4, k=2, groups=2, noise=0.5)(x).extras
