@@ -10,8 +10,11 @@ import torch
 from collegium import balance as balance_module
 from collegium import record
 from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+
+from apps.common.expert_parallel import share_out
 
 
 class MoETask(LightningModule):
@@ -74,6 +77,11 @@ class MoETask(LightningModule):
             if self._trainer is not None and self.trainer.training:
                 self.log(f"balance/{name.rpartition('.')[2]}", term.detach())
         return output, penalty
+
+    def configure_model(self) -> None:
+        """Share the experts out over processes, if the strategy asks for it."""
+        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+            share_out(self)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with the schedule, one step an optimiser step."""
