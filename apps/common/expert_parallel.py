@@ -1,13 +1,21 @@
 """Training with the experts shared out over processes: `--trainer.strategy expert_parallel`."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from collegium.parallel import expert_parallel
 from lightning import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from apps.common.errors import UserError
 
@@ -26,8 +34,43 @@ class ExpertParallelStrategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load the parts of this process from a file that any strategy wrote.
 
-StrategyRegistry.register(NAME, ExpertParallelStrategy, "experts shared out, all else by FSDP2", override=True)
+        Lightning's own takes the numbers of an optimiser's parameters for those of the model, which have
+        another order where weights and biases are groups of their own.
+        """
+        assert self.model is not None
+        assert self.lightning_module is not None
+        path = Path(self.broadcast(checkpoint_path))
+        checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=weights_only, mmap=True)
+        options = StateDictOptions(full_state_dict=True, strict=self.lightning_module.strict_loading)
+        set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
+            set_optimizer_state_dict(self.model, optimizer, _named(state, optimizer, names), options=options)
+        return checkpoint
+
+
+def _named(state: dict[str, Any], optimizer: Optimizer, names: dict[nn.Parameter, str]) -> dict[str, Any]:
+    """Return the state of an optimiser by names of parameters instead of numbers."""
+    known: dict[int, str] = {}
+    groups = []
+    for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        own = [names[parameter] for parameter in group["params"]]
+        known |= zip(saved["params"], own, strict=True)
+        groups.append({**saved, "params": own})
+    return {
+        "state": {known[number]: value for number, value in state["state"].items()},
+        "param_groups": groups,
+    }
+
+
+StrategyRegistry.register(
+    NAME, ExpertParallelStrategy, "shares experts out, the rest by FSDP2", override=True
+)
 
 
 def share_out(task: LightningModule) -> None:
@@ -35,11 +78,13 @@ def share_out(task: LightningModule) -> None:
 
     Raises `UserError` where the experts cannot be shared out, or the task has weights that no module holds.
     """
-    if task.device_mesh["tensor_parallel"].size() > 1:
+    meshes = task.device_mesh
+    assert meshes is not None
+    if meshes["tensor_parallel"].size() > 1:
         raise UserError(f"trainer.strategy splits tensors, which no app can: use {NAME}.")
     if loose := [name for name, _ in task.named_parameters(recurse=False)]:
         raise UserError(f"trainer.strategy cannot shard {loose[0]}: put it into a module of the task.")
-    mesh = task.device_mesh["data_parallel"]
+    mesh = meshes["data_parallel"]
     try:
         experts = expert_parallel(task, mesh)
     except ValueError as error:
