@@ -12,11 +12,13 @@ from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
 
 from apps.common.callbacks import Annealing, EpochLines, RoutingMonitor, SeedEachStep
 from apps.common.checkpoints import BestCheckpoint, LastCheckpoint, Stamp
 from apps.common.discovery import app_module
 from apps.common.errors import UserError
+from apps.common.expert_parallel import whole
 from apps.common.metrics_file import MetricsFile
 from apps.common.mistakes import config_files, explain, keys
 from apps.common.opening import Events, Opening
@@ -136,8 +138,10 @@ class AppCLI(LightningCLI):
                 self.trainer.fit(**kwargs)
                 if self.resumed and self.run and self.trainer.global_step == self.step > 0:
                     print(f"{self.run.path} was complete: raise --trainer.max_epochs to train it further.")
+                _leave_group()
                 if self.run and self.in_folder:
-                    print(f"Report: {write_run_report(self.run, self.model, self.datamodule)}")
+                    task = whole(self.model, self.run.best)
+                    print(f"Report: {write_run_report(self.run, task, self.datamodule)}")
             except BaseException:
                 self._discard()
                 raise
@@ -167,6 +171,12 @@ class AppCLI(LightningCLI):
         started = hasattr(self, "trainer") and self.trainer.global_step > 0
         if self.created and self.run and not started:
             shutil.rmtree(self.run.path)
+
+
+def _leave_group() -> None:
+    """After training with several processes: the first goes on alone, and must not wait for the others."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _listed(value: Any) -> list[Any]:

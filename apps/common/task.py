@@ -12,8 +12,11 @@ import torch
 from collegium import Routing, record
 from collegium import balance as balance_module
 from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+
+from apps.common.expert_parallel import share_out
 
 
 class MoETask(LightningModule):
@@ -87,6 +90,11 @@ class MoETask(LightningModule):
                 if hasattr(term.function, "step"):
                     term.function.step()
         self._stepped = self.global_step
+
+    def configure_model(self) -> None:
+        """Share the experts out over processes, if the strategy asks for it."""
+        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+            share_out(self)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with the schedule, one step an optimiser step."""

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import mse_loss
+from torchmetrics import MeanMetric
 
 from apps.common.task import MoETask
 
@@ -30,6 +31,7 @@ class Task(MoETask):
     ) -> None:
         super().__init__(network, balance, learning_rate, warmup_steps=warmup_steps)
         self.plateau, self.diary, self.slow = plateau, diary, slow
+        self.error = MeanMetric()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         self._note("train")
@@ -40,7 +42,10 @@ class Task(MoETask):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._note("validate")
-        self.log("val/loss", mse_loss(self.network(batch[0]), batch[1]), batch_size=len(batch[0]))
+        loss = mse_loss(self.network(batch[0]), batch[1])
+        self.log("val/loss", loss, batch_size=len(batch[0]))
+        self.error.update(loss, len(batch[0]))
+        self.log("val/error", self.error)  # unlike the loss, of all processes together
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         chosen: Any = super().configure_optimizers()
