@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from collegium import routers
+from collegium import gates, routers
 from collegium.testing import exported
 
 from apps.common.commands import run_lightning
@@ -43,6 +44,60 @@ def test_an_app_trains_with_a_router_or_refuses_it_in_one_sentence(
         built = getattr(routers, router)(8, 4)
         asks = built.needs or not built.causal or built.outputs > 1
         assert asks, f"{router} asks nothing of an app, but: {refusal}"
+
+
+GATES = list(exported(gates, gates.Gate))
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_trains_with_a_gate_or_refuses_it_in_one_sentence(
+    app: str, gate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
+    (default,) = (path for path in training_configs(app) if path.stem == "default")
+    content = yaml.safe_dump(with_router(default, "collegium.routers.TopP"))
+    named = {"class_path": "collegium.routers.TopP", "init_args": {"gate": f"collegium.gates.{gate}"}}
+    config = tmp_path / "default.yaml"
+    config.write_text(yaml.safe_dump(_with_gate(yaml.safe_load(content), named)))
+    refusal = two_steps(app, config)
+    if refusal is not None:
+        assert getattr(gates, gate)(8, 4).needs, f"{gate} asks nothing of an app, but: {refusal}"
+        assert "\n" not in refusal
+
+
+def _with_gate(node: Any, router: dict[str, Any]) -> Any:
+    if isinstance(node, dict):
+        if node.get("class_path") == router["class_path"]:
+            return router
+        return {key: _with_gate(value, router) for key, value in node.items()}
+    return [_with_gate(value, router) for value in node] if isinstance(node, list) else node
+
+
+TERMS = {
+    "load_balance": 0.01,
+    "GlobalLoadBalance": 0.01,
+    "z_loss": 0.01,
+    "entropy": 0.01,
+    "importance_cv": 0.01,
+    "load_cv": 0.01,
+    "information": 0.01,
+    "concentration": 0.01,
+    "heterogeneous": {"weight": 0.01, "cheap": 1},
+}
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_trains_with_every_balance_term_by_a_line(
+    app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
+    (default,) = (path for path in training_configs(app) if path.stem == "default")
+    content = yaml.safe_load(default.read_text())
+    content["model"]["balance"] = TERMS
+    config = tmp_path / "default.yaml"
+    config.write_text(yaml.safe_dump(content))
+    assert two_steps(app, config) is None
 
 
 def two_steps(app: str, config: Path) -> str | None:
