@@ -26,6 +26,7 @@ from benchmarks.grid import FULL, QUICK, Point
 from benchmarks.layers import CannotRunError, dense, input_shape
 from benchmarks.memory import peak_megabytes
 from benchmarks.page import RESULTS, refresh, tables
+from benchmarks.parts import shares
 from benchmarks.routers import POINTS as ROUTER_POINTS
 from benchmarks.routers import ROUTERS, TOPK, Layer, experts_a_token
 from benchmarks.timing import MODES, Contestant, race, warm_allocator
@@ -85,7 +86,10 @@ def _measure(point: Point, layers: dict[str, nn.Module], rounds: int, tick: Call
     warm_allocator()
     contestants = {name: Contestant(layer, input_shape(layer, point)) for name, layer in layers.items()}
     seconds = race(contestants, rounds, tick)
-    rows = []
+    rows = [
+        _row(point, part, "share_of_dense", share, 0, None, "parts")
+        for part, share in (shares(point, rounds) if point in QUICK else {}).items()
+    ]
     for name, layer in layers.items():
         megabytes = peak_megabytes(name, point) if point in QUICK else None
         total = sum(parameter.numel() for parameter in layer.parameters())

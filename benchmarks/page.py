@@ -10,6 +10,7 @@ from apps.common.discovery import project_root
 from apps.common.files import write_text
 from benchmarks.contestants import CONTESTANTS, PEERS
 from benchmarks.grid import Point
+from benchmarks.parts import PARTS
 from benchmarks.routers import ROUTERS
 from benchmarks.timing import MODES
 
@@ -24,6 +25,9 @@ CLASSES: dict[str, Callable[[Point], bool]] = {
     "under 64": lambda point: point.rows < 64,
     "all": lambda point: True,
 }
+PARTS_READ = (
+    "Where the time of a forward pass with top-k goes, each part as a share of the dense layer's time:"
+)
 ROUTERS_READ = (
     "The layer with every router, in training mode, untrained, as a ratio to that with top-k (forward / "
     "forward + backward), and how many experts run a token:"
@@ -53,6 +57,8 @@ def tables(results: Results) -> str:
     parts = [_summary(points), _every_point(points, results)]
     if memory := _memory(results):
         parts += ["Peak memory of one forward + backward, weights and gradients included, in MiB:", memory]
+    if table := _parts(results):
+        parts += [PARTS_READ, table]
     if table := _routers(results):
         parts += [ROUTERS_READ, table]
     return "\n\n".join([*parts, _left_out(results), _origin(results)])
@@ -129,6 +135,16 @@ def _memory(results: Results) -> str:
         for data in dict.fromkeys(data for data, _ in found)
     ]
     return _table(["point", *map(_title, arms)], rows) if rows else ""
+
+
+def _parts(results: Results) -> str:
+    """The parts of a forward pass, as shares of the dense layer's time."""
+    found = {(row["data"], row["arm"]): row["value"] for row in results["rows"] if row["slice"] == "parts"}
+    rows = [
+        [data, *(f"{found[data, part]:.2f}" for part in PARTS)]
+        for data in dict.fromkeys(data for data, _ in found)
+    ]
+    return _table(["point", *PARTS], rows) if rows else ""
 
 
 def _routers(results: Results) -> str:
