@@ -30,8 +30,7 @@ def specialisation(
     A label is told above chance where ``low`` exceeds ``chance``. Counted information is biased upwards, the
     more so the fewer the tokens: ``value``, its interval and ``chance`` share that bias, so compare them with
     each other. Resampling adds the bias once more, which is taken off again: the interval is that of the
-    bootstrap (Efron 1979) moved so that its mean is ``value``. With one group it is
-    [0, 1].
+    bootstrap (Efron 1979) moved so that its mean is ``value``. With one group it is [0, 1].
 
     Args:
         routing: of T tokens.
