@@ -1,5 +1,6 @@
 """What one of several processes computes with experts shared out over all; results are left in a file."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,8 +134,10 @@ def worker(rank: int, world: int, folder: Path) -> None:
         blocks = {name: _block(case, mesh, rank) for name, case in cases(world).items()}
         found = {"blocks": blocks, "refusals": _refusals(mesh), **_model(mesh, rank, folder)}
         torch.save(found, folder / f"rank{rank}.pt")
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
+    os._exit(0)  # threads of the backend may outlive the interpreter, which then aborts
 
 
 def _block(case: Case, mesh: DeviceMesh, rank: int) -> dict[str, Any]:
