@@ -18,9 +18,9 @@ class Recurrent(Router):
     """h_l = GRU(V x, h_(l-1)), and a router of h_l (Qiu et al. 2024, RMoE, eq. 5-7).
 
     Every token carries a state through the layers, so that a layer knows how the earlier ones decided. The
-    model
-    hands the routing of the layer before to the layer: ``moe(x, context, previous)``; in the first layer the
-    state is zero. In the paper one cell serves all layers: ``share_cells(model)``.
+    model hands the routing of the layer before to the layer: ``moe(x, context, previous)``; in the first
+        layer
+    the state is zero. In the paper one cell serves all layers: ``share_cells(model)``.
 
     Costs D * R + 6 R * R multiply-adds a token beside the inner router's R * E.
 
