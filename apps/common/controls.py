@@ -114,7 +114,7 @@ class Control:
             block.router.requires_grad_(False)
         if self.kind in ("routed", "random_router"):
             return block
-        if self.kind == "dense_active" and not hasattr(block.router, "k"):
+        if self.kind == "dense_active" and block.router.experts_a_token is None:
             raise ValueError(
                 f"dense_active: {type(block.router).__name__} has no fixed number of experts a token: "
                 "compare with dense_total, or choose a router with k"

@@ -17,8 +17,8 @@ class Context:
         task, domain, label: int64 ids for conditioned routers.
         position: int64, place in a sequence.
         time: float, a diffusion step or a timestamp.
-        affinity: float, with one more dim as long as the last leading one: how much each token has to do with
-            each token of its own sequence, such as attention averaged over heads.
+        affinity: float, with one more dim: how much each token has to do with each token of its own sequence,
+            such as attention averaged over heads. A sequence is all of one index of the input's first dim.
         shape: leading dims of the layer's input; filled in by the layer.
 
     Raises:

@@ -53,8 +53,9 @@ class MoE(nn.Module):
 
     Shapes:
         x (..., \\*item) -> (..., \\*out), any leading dims: all that comes before the item is a token. The
-        router sees items flattened to (T, D). ``context`` has the same leading dims. A router of G gates
-        gives (..., G, \\*out), and ``shared`` is added to each.
+        router sees items flattened to (T, D). ``context`` has the same leading dims; tokens that its mask
+        leaves out count as zeros. A router of G gates gives (..., G, \\*out), and ``shared`` is added to
+        each.
 
     Raises:
         ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner; at a
@@ -126,6 +127,8 @@ class MoE(nn.Module):
         tokens = x.reshape(-1, *x.shape[len(leading) :])
         flat = Context(shape=tuple(leading)) if context is None else context.flatten(leading)
         flat.require(self.experts.needs, type(self.experts).__name__)
+        if flat.mask is not None:
+            tokens = _blank(tokens, flat.mask)
         routing: AnyRouting = self.router(tokens.flatten(1), flat, previous)
         if self._sinks or return_routing:
             routing = replace(routing, context=flat)
@@ -152,12 +155,19 @@ class MoE(nn.Module):
 
     def _run(self, tokens: Tensor, routing: Routing, context: Context) -> Tensor:
         side = {name: getattr(context, name) for name in self.experts.needs}
+        if context.mask is not None:
+            side = {name: _blank(value, context.mask) for name, value in side.items()}
         if self.dispatch == "dense":
             return run_dense(tokens, routing, self.experts, side)
         by_row = {name: value[routing.token] for name, value in side.items()}
         rows = self.experts(gather_rows(tokens, routing), routing.counts, **by_row)
         y: Tensor = self.combiner(rows, routing, tokens)
         return y
+
+
+def _blank(value: Tensor, mask: Tensor) -> Tensor:
+    """Zero at masked tokens: padding may hold anything, and 0 * NaN is NaN."""
+    return value.where(mask.view(-1, *[1] * (value.ndim - 1)), 0)
 
 
 @contextmanager

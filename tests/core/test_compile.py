@@ -95,6 +95,36 @@ def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -
             torch.testing.assert_close(value, wanted)
 
 
+class Deep(nn.Module):
+    """Two layers, the second of which hears of the first."""
+
+    def __init__(self, router: RouterFactory) -> None:
+        super().__init__()
+        block = partial(experts.MLP, D, E, hidden=5)
+        self.first, self.second = (MoE(router(D, E), block(), dispatch="dense") for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, routing = self.first(x, return_routing=True)
+        return self.second(x + y, None, routing)
+
+
+LOOKING_BACK: dict[str, RouterFactory] = {
+    "TopK": partial(routers.TopK, gate=gates.Residual),
+    "Recurrent": routers.Recurrent,
+    "WholeSegment": partial(routers.WholeSegment, router=partial(routers.TopK, gate=gates.Residual)),
+    "FixedPlusRouted": partial(routers.FixedPlusRouted, router=routers.Recurrent),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING_BACK)
+def test_one_graph_holds_layers_that_hear_of_one_another(name: str) -> None:
+    net, x = Deep(LOOKING_BACK[name]), torch.randn(4, 3, D)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), net(x))
+    second = net.second(x)
+    assert not torch.allclose(net.second(x, None, net.first(x, return_routing=True)[1]), second)
+
+
 EXPORTED = ("TopK", "TopK k=3", "Switch", "Hash", "AllExperts", "TopP", "MultiGate", "SoftSlots")
 
 

@@ -66,7 +66,7 @@ def test_shared_is_added_for_every_token_masked_ones_too() -> None:
     moe = layer(shared=shared)
     mask = torch.tensor([[True, False, True], [False, True, True]])
     routed = MoE(moe.router, moe.experts)(x, Context(mask=mask))
-    torch.testing.assert_close(moe(x, Context(mask=mask)), routed + shared(x))
+    torch.testing.assert_close(moe(x, Context(mask=mask)), routed + shared(x.where(mask[..., None], 0)))
 
 
 def test_a_combiner_replaces_the_weighted_sum() -> None:

@@ -12,8 +12,9 @@ from collegium.routers import Router
 class BiasBalance:
     """Auxiliary-loss-free balancing (Wang et al. 2024, algorithm 1): b_e += rate * sign(mean load - load_e).
 
-    The bias is a buffer of each router (``TopK(bias=True)``) and moves the choice alone, never a weight or a
-    gradient. Observe every micro-batch, step once an optimiser step.
+    The bias is a buffer of each router (``TopK(bias=True)``), or of the router inside it, and moves the
+    choice alone, never a weight or a gradient. Experts that every token has (``FixedPlusRouted``) have none.
+    Observe every micro-batch, step once an optimiser step.
 
     Args:
         model: holds the MoE layers.
@@ -71,5 +72,6 @@ class BiasBalance:
         rate = 0.0 if self.rest and progress >= 1 - self.rest else self.rate
         for name, demand in self._counts.observed.items():
             bias: Tensor = self._routers[name].bias  # type: ignore[assignment]
-            bias += rate * torch.sign(demand.double().mean() - demand).to(bias)
+            chosen = demand[-len(bias) :]  # fixed experts come first
+            bias += rate * torch.sign(chosen.double().mean() - chosen).to(bias)
         self._counts.step()

@@ -127,7 +127,8 @@ class Attended(Shared):
         segments = Segments.of(x, context)
         if context.affinity.shape[-1] != segments.index.shape[1]:
             raise ValueError(
-                f"context.affinity must be (B, L, L) for an input (B, L, D), L = {segments.index.shape[1]}"
+                f"context.affinity has {context.affinity.shape[-1]} entries a token, but a sequence (one "
+                f"index of the input's first dim) has {segments.index.shape[1]} tokens: give one for each"
             )
         affinity = segments.lay_out(context.affinity.to(x.dtype)).masked_fill(~self.allowed(segments), 0.0)
         total = affinity.sum(-1, keepdim=True)

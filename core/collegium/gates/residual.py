@@ -44,7 +44,7 @@ class Residual(Gate):
         if last is None or last.shape != logits.shape:
             raise ValueError(
                 f"Residual needs the scores {tuple(logits.shape)} of the layer before, which has "
-                f"{'none' if last is None else tuple(last.shape)}: use the same number of experts in both"
+                f"{'none' if last is None else tuple(last.shape)}: use as many experts and gates in both"
             )
         last = last.where(last.isfinite(), 0.0)  # experts that were closed to a token have scores of -inf
         return logits + F.linear(last.to(x.dtype), self.carry.to(x.dtype))

@@ -18,8 +18,8 @@ def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | Non
     Args:
         model: any module.
         routings: from ``record``: what each token ran, for routers whose number of experts varies and for
-            experts of unequal size. Without it, a layer's router is asked for its ``k``, of experts of mean
-            size, and a router without ``k`` counts with all experts.
+            experts of unequal size. Without it, a layer's router is asked for its ``experts_a_token``, of
+            mean size, and counts with all experts where that varies.
     """
     total = sum(p.numel() for p in model.parameters())
     active = float(total)
@@ -36,8 +36,8 @@ def _shares(router: Router, calls: Sequence[Routing]) -> list[float]:
     if tokens:
         rows: list[int] = torch.stack([r.row_counts() for r in calls]).sum(0).tolist()
         return [row / tokens for row in rows]
-    k = getattr(router, "k", router.num_experts)
-    return [k / router.num_experts] * router.num_experts
+    known = router.experts_a_token
+    return [(router.num_experts if known is None else known) / router.num_experts] * router.num_experts
 
 
 def flops(model: nn.Module, *args: Any, **kwargs: Any) -> int:

@@ -23,8 +23,8 @@ def load(routings: Mapping[str, Sequence[Routing]]) -> dict[str, Tensor]:
 
 
 def max_violation(load_E: Tensor) -> float:
-    """max_e load_e / mean load - 1: 0 at even load (Wang et al. 2024, eq. 4, MaxVio)."""
-    return float(load_E.max() / load_E.mean()) - 1
+    """max_e load_e / mean load - 1: 0 at even load and at none (Wang et al. 2024, eq. 4, MaxVio)."""
+    return float(load_E.max() / load_E.mean()) - 1 if load_E.any() else 0.0
 
 
 def entropy(routing: Routing) -> float:

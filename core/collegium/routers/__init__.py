@@ -6,9 +6,10 @@ from collegium.routers.base import GatedRouter, Router
 from collegium.routers.comet import Comet
 from collegium.routers.dense import AllExperts
 from collegium.routers.expert_choice import ExpertChoice
-from collegium.routers.fixed import FixedPlusRouted, Lookup
+from collegium.routers.fixed import FixedPlusRouted
 from collegium.routers.groups import EqualPerGroup, GroupLimited
 from collegium.routers.hashing import Hash
+from collegium.routers.lookup import Lookup
 from collegium.routers.multigate import MultiGate
 from collegium.routers.product_key import ProductKey
 from collegium.routers.random import Random, RandomPartition

@@ -24,7 +24,7 @@ class DenseToSparse(GatedRouter):
 
     Args:
         dim, num_experts: D and E.
-        warm, cold: temperatures at the start and the end.
+        warm, cold: temperatures at the start and the end; the released code stops at 0.5.
         threshold: experts of less weight are not run.
         gate: (D, E) -> where the logits come from.
 

@@ -5,31 +5,51 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def balanced_assignment(score_TE: Tensor, precision: float = 1e-3, most_rounds: int = 10_000) -> Tensor:
+def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
     """(T,) int64, each token's expert: at most ceil(T / E) tokens an expert, exactly T / E where E divides T.
 
     The auction for similar objects (Bertsekas and Castanon 1989, "The auction algorithm for the
-    transportation problem"): every token without a place bids for one at the expert that gives it most at the
-    present prices, as much as that is worth to it above its second choice; an expert keeps its ceil(T / E)
-    highest bids, and its price is the lowest of them. The sum of scores is within T * ``precision`` * (range
-    of the scores) of the greatest.
+    transportation problem"), in rounds of ever finer bids, each of which begins at the prices of the last: so
+    tokens that want the same experts alike do not outbid one another by tiny steps. The sum of scores is
+    within T * ``precision`` * (range of the scores) of the greatest.
 
     Args:
         score_TE: (T, E) finite.
-        precision: the least rise of a bid, as a share of the range of the scores. Smaller is slower.
-        most_rounds: after so many rounds the tokens without a place take what is left, in order.
+        precision: the least rise of a bid in the last round, as a share of the range of the scores; not under
+            1e-9. Smaller is slower.
     """
     T, E = score_TE.shape
     if T == 0 or E == 1:
         return torch.zeros(T, dtype=torch.int64, device=score_TE.device)
     places = -(-T // E)
-    least = precision * (float(score_TE.max() - score_TE.min()) or 1.0)
+    score = score_TE.double()
+    score = (score - score.min()) / (score.max() - score.min()).clamp(min=torch.finfo(score.dtype).tiny)
+    # tokens without a wish take the places that are left over: prices of such places could not fall
+    score = torch.cat([score, score.new_zeros(places * E - T, E)])
+    price = score.new_zeros(E)
+    least = max(COARSE, precision)
+    while True:
+        owner, price = _auction(score, price, places, least)
+        if least <= precision:
+            return owner[:T]
+        least = max(least / FINER, precision)
+
+
+COARSE, FINER = 0.1, 10.0
+"""The least rise of a bid in the first round, and how many times finer the next one is."""
+
+
+def _auction(score_TE: Tensor, price: Tensor, places: int, least: float) -> tuple[Tensor, Tensor]:
+    """(T,) each token's expert, and (E,) what a place there costs.
+
+    Every token without a place bids for one at the expert that gives it most at the present prices, as much
+    as that is worth to it above its second choice; an expert keeps its highest bids, and its price is the
+    lowest of them.
+    """
+    T, E = score_TE.shape
     owner = torch.full((T,), E, device=score_TE.device)  # E stands for no expert
-    bid, price = score_TE.new_zeros(T), score_TE.new_zeros(E)
-    for _ in range(most_rounds):
-        free = (owner == E).nonzero()[:, 0]
-        if not len(free):
-            return owner
+    bid = score_TE.new_zeros(T)
+    while len(free := (owner == E).nonzero()[:, 0]):
         best = (score_TE[free] - price).topk(2, dim=1)
         owner[free] = best.indices[:, 0]
         bid[free] = price[owner[free]] + best.values[:, 0] - best.values[:, 1] + least
@@ -40,12 +60,4 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3, most_rounds: 
         lowest = order[rank == places - 1]
         price = price.scatter(0, owner[lowest], bid[lowest])
         owner[order[rank >= places]] = E
-    return _fill(owner, places, E)
-
-
-def _fill(owner: Tensor, places: int, experts: int) -> Tensor:
-    """Give the tokens without a place to the experts with room, in order."""
-    free = owner == experts
-    room = places - torch.bincount(owner[~free], minlength=experts)
-    left = torch.arange(experts, device=owner.device).repeat_interleave(room)
-    return owner.masked_scatter(free, left[: int(free.sum())])
+    return owner, price

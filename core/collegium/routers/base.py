@@ -63,6 +63,12 @@ class Router(nn.Module, ABC):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing | SlotRouting:
         """The decision itself; ``context`` holds all that ``needs`` names."""
 
+    @property
+    def experts_a_token(self) -> int | None:
+        """How many experts each token runs, in training or evaluation as it stands; None where it varies."""
+        k: int | None = getattr(self, "k", None)
+        return k
+
     def anneal(self, progress: float) -> None:
         """Take up the share of training that is over, 0 to 1; for routers with a schedule."""
 

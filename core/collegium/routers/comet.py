@@ -41,6 +41,7 @@ class Comet(Router):
     """
 
     progress: Tensor
+    order: Tensor | None
 
     def __init__(
         self, dim: int, num_experts: int, k: int = 2, gamma: float = 1.0, search: float = 0.0
@@ -58,11 +59,18 @@ class Comet(Router):
         with torch.no_grad():
             self.nodes.weight.mul_(gamma / 10)  # begin in the middle of the slope
         self.permutation = nn.Parameter(torch.eye(self.leaves).repeat(k, 1, 1)) if search else None
+        self.register_buffer("order", torch.arange(self.leaves).repeat(k, 1) if search else None)
         self.register_buffer("progress", torch.zeros(()))
 
     def anneal(self, progress: float) -> None:
-        """Cool the search down; it ends at ``progress = search``."""
+        """Cool the search down; it ends at ``progress = search``, and the permutation is found for good."""
+        if self.order is not None and self._searching and progress >= self.search:
+            self.order.copy_(self._nearest())
         self.progress.fill_(progress)
+
+    @property
+    def _searching(self) -> bool:
+        return round(float(self.progress), 6) < self.search  # progress is rounded to float32
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Mix the trees."""
@@ -74,7 +82,7 @@ class Comet(Router):
         raised = leaf * (scores - scores.detach().amax((1, 2), keepdim=True)).exp()
         raised = raised / raised.sum((1, 2), keepdim=True)
         if self.permutation is not None:
-            order = self._order(x.dtype)
+            order = self._permutations(x.dtype)
             raised, leaf = (torch.einsum("tkl,klm->tkm", table, order) for table in (raised, leaf))
         weight = fold(raised, self.num_experts).sum(1)
         extras = {"selectors": fold(leaf, self.num_experts)}
@@ -90,20 +98,28 @@ class Comet(Router):
             leaf = torch.stack([leaf * (1 - here), leaf * here], -1).flatten(2)
         return leaf
 
-    def _order(self, dtype: torch.dtype) -> Tensor:
-        """(k, leaves, leaves) which leaf is which expert: soft while the search goes on."""
+    def _permutations(self, dtype: torch.dtype) -> Tensor:
+        """(k, leaves, leaves) which leaf is which expert: soft while training searches."""
         assert self.permutation is not None
+        assert self.order is not None
         logits = self.permutation.to(dtype)
-        share = round(float(self.progress) / self.search, 6)  # progress is rounded to float32
-        if self.training and share < 1:
+        searching = self._searching
+        if self.training and searching:
+            share = float(self.progress) / self.search
             return gumbel_sinkhorn(logits, COLD[0] * (COLD[1] / COLD[0]) ** share)
-        chosen = torch.stack([balanced_assignment(tree, precision=1e-6) for tree in logits.detach()])
-        hard = torch.zeros_like(logits).scatter(2, chosen[:, :, None], 1.0)
+        order = self._nearest() if searching else self.order
+        hard = torch.zeros_like(logits).scatter(2, order[:, :, None], 1.0)
         return hard + 0 * logits  # in the graph: distributed training waits for the parameter
+
+    def _nearest(self) -> Tensor:
+        """(k, leaves) the permutation nearest to what each tree has learned."""
+        assert self.permutation is not None
+        return torch.stack([balanced_assignment(tree, precision=1e-6) for tree in self.permutation.detach()])
 
 
 COLD = (1.0, 0.01)
-"""Temperature of the search at its start and at its end, in units of the logits' unit start."""
+"""Temperature of the search at its start and at its end, in units of the logits' unit start. The released
+code has 1e-3 to 1e-7, and more rounds towards the end."""
 
 
 def gumbel_sinkhorn(logits: Tensor, temperature: float, noise: float = 0.01, rounds: int = 20) -> Tensor:

@@ -21,6 +21,11 @@ class AllExperts(GatedRouter):
     10
     """
 
+    @property
+    def experts_a_token(self) -> int:
+        """All."""
+        return self.num_experts
+
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Weigh every expert."""
         logits = self.gate(x, context, previous)

@@ -27,25 +27,36 @@ class ExpertChoice(GatedRouter):
         dim, num_experts: D and E.
         k: experts a token on average.
         gate: (D, E) -> where the logits come from.
+        noise: standard deviation of Gaussian noise on the logits, in training only; 1 / E in the released
+            code of V-MoE.
 
     Raises:
-        ValueError: k outside 1 to E.
+        ValueError: k outside 1 to E, or a negative noise.
 
     >>> ExpertChoice(16, 8, k=2)(torch.randn(100, 16)).counts  # 2 * 100 / 8 for each expert
     25
     """
 
     def __init__(
-        self, dim: int, num_experts: int, k: int = 2, gate: Callable[[int, int], Gate] = Linear
+        self,
+        dim: int,
+        num_experts: int,
+        k: int = 2,
+        gate: Callable[[int, int], Gate] = Linear,
+        noise: float = 0.0,
     ) -> None:
         super().__init__(dim, num_experts, gate)
         check_share("ExpertChoice", k, num_experts)
-        self.k = k
+        if noise < 0:
+            raise ValueError(f"ExpertChoice: noise={noise} must not be negative")
+        self.k, self.noise = k, noise
         self.causal = False
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Pick tokens per expert and segment."""
         logits = self.gate(x, context, previous)
+        if self.noise and self.training:
+            logits = logits + self.noise * torch.randn_like(logits)
         probs = softmax(logits)
         segments = Segments.of(x, context)
         if context.segment is None and context.mask is None and len(x):

@@ -52,7 +52,7 @@ class GroupLimited(TopK):
             )
         self.groups, self.top_groups = groups, top_groups
 
-    def select(self, wish_TE: Tensor, context: Context) -> Tensor:
+    def select(self, wish_TE: Tensor, logits_TE: Tensor, context: Context) -> Tensor:
         """(T, K) by group, then by expert."""
         by_group = wish_TE.unflatten(1, (self.groups, -1))
         best = min(2 if self.bias is not None else 1, by_group.shape[2])
@@ -99,7 +99,7 @@ class EqualPerGroup(TopK):
             raise ValueError(f"EqualPerGroup: k={k} must be a multiple of groups={groups}")
         self.groups = groups
 
-    def select(self, wish_TE: Tensor, context: Context) -> Tensor:
+    def select(self, wish_TE: Tensor, logits_TE: Tensor, context: Context) -> Tensor:
         """(T, K) the same number in each group."""
         by_group = wish_TE.unflatten(1, (self.groups, -1))
         T, M, size = by_group.shape

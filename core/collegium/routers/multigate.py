@@ -1,6 +1,7 @@
 """Several gates over the same experts, each with experts that it may see."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -85,10 +86,20 @@ class MultiGate(Router):
         """Weigh the experts for each gate."""
         item = x.unflatten(1, (self.height, -1))
         rows = [0] * len(self.gates) if self.rows is None else self.rows
-        scores = [each(item[:, row], context, None) for each, row in zip(self._each(), rows, strict=True)]
+        scores = [
+            each(item[:, row], context, _of_gate(previous, gate, len(rows)))
+            for gate, (each, row) in enumerate(zip(self._each(), rows, strict=True))
+        ]
         logits = torch.stack(scores, 1).masked_fill(~self.visible, -torch.inf)
         probs = logits.softmax(-1)
         return Routing.dense(probs.transpose(1, 2), mask=context.mask, logits=logits, probs=probs)
 
     def _each(self) -> list[Gate]:
         return list(self.gates)  # type: ignore[arg-type]
+
+
+def _of_gate(previous: Routing | None, gate: int, gates: int) -> Routing | None:
+    """The layer before as one gate knows it, where that had as many."""
+    if previous is None or previous.logits is None or previous.logits.shape[1:-1] != (gates,):
+        return previous
+    return replace(previous, logits=previous.logits[:, gate])

@@ -31,6 +31,11 @@ class Random(Router):
         check_share("Random", k, num_experts)
         self.k = k
 
+    @property
+    def experts_a_token(self) -> int:
+        """k in training, all in evaluation."""
+        return self.k if self.training else self.num_experts
+
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Draw, or average over all."""
         uniform = x.new_full((len(x), self.num_experts), 1 / self.num_experts)
@@ -57,8 +62,12 @@ class RandomPartition(Router):
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__(dim, num_experts)
-        self.k = 1
         self.causal = False
+
+    @property
+    def experts_a_token(self) -> int:
+        """One in training, all in evaluation."""
+        return 1 if self.training else self.num_experts
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Deal the tokens out, or average over all."""

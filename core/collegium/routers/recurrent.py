@@ -11,22 +11,22 @@ from torch.nn import functional as F
 from collegium.context import Context
 from collegium.routers.base import Router
 from collegium.routers.topk import TopK
+from collegium.routers.wrapper import Wrapper
 from collegium.routing import Routing
 
 
-class Recurrent(Router):
+class Recurrent(Wrapper):
     """h_l = GRU(V x, h_(l-1)), and a router of h_l (Qiu et al. 2024, RMoE, eq. 5-7).
 
     Every token carries a state through the layers, so that a layer knows how the earlier ones decided. The
     model hands the routing of the layer before to the layer: ``moe(x, context, previous)``; in the first
-        layer
-    the state is zero. In the paper one cell serves all layers: ``share_cells(model)``.
+    layer the state is zero. In the paper one cell serves all layers: ``share_cells(model)``.
 
     Costs D * R + 6 R * R multiply-adds a token beside the inner router's R * E.
 
     Args:
         dim, num_experts: D and E.
-        state_dim: R.
+        state_dim: R; 256 in the released code.
         router: (R, E) -> the router of the state.
 
     Raises:
@@ -45,13 +45,11 @@ class Recurrent(Router):
         state_dim: int = 32,
         router: Callable[[int, int], Router] = TopK,
     ) -> None:
-        super().__init__(dim, num_experts)
         if state_dim < 1:
             raise ValueError("Recurrent wants a state of at least width 1")
+        super().__init__(dim, num_experts, router(state_dim, num_experts))
         self.enter = nn.Parameter(torch.empty(state_dim, dim))
         self.cell = nn.GRUCell(state_dim, state_dim)
-        self.router = router(state_dim, num_experts)
-        self.needs, self.causal = self.router.needs, self.router.causal
         nn.init.uniform_(self.enter, -(dim**-0.5), dim**-0.5)
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
@@ -66,16 +64,7 @@ class Recurrent(Router):
         weights = {name: value.to(x.dtype) for name, value in self.cell.named_parameters()}
         last = torch.zeros_like(entered) if state is None else state.to(x.dtype)
         state = functional_call(self.cell, weights, (entered, last))
-        routing = self.router(state, context, previous)
-        if not isinstance(routing, Routing):
-            raise ValueError(
-                f"Recurrent needs a router that assigns tokens, not {type(self.router).__name__}"
-            )
-        return replace(routing, state=state)
-
-    def anneal(self, progress: float) -> None:
-        """Pass on to the inner router."""
-        self.router.anneal(progress)
+        return replace(self.decide(state, context, previous), state=state)
 
 
 def share_cells(model: nn.Module) -> None:

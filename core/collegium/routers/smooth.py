@@ -1,12 +1,10 @@
 """Differentiable selection: DSelect-k, dense while it learns and sparse in the end."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from collegium.context import Context
-from collegium.gates import Gate, Linear
+from collegium.gates import Linear
 from collegium.routers.base import Router, check_share
 from collegium.routing import Routing
 
@@ -39,38 +37,29 @@ class DSelectK(Router):
 
     codes: Tensor
 
-    def __init__(
-        self,
-        dim: int,
-        num_experts: int,
-        k: int = 2,
-        gamma: float = 1.0,
-        gate: Callable[[int, int], Gate] = Linear,
-    ) -> None:
+    def __init__(self, dim: int, num_experts: int, k: int = 2, gamma: float = 1.0) -> None:
         super().__init__(dim, num_experts)
         check_share("DSelectK", k, num_experts)
         if gamma <= 0:
             raise ValueError(f"DSelectK: gamma={gamma} must be positive")
         self.selectors, self.gamma = k, gamma
         bits = max(num_experts - 1, 1).bit_length()
-        self.gate = gate(dim, k * bits)
-        self.share = gate(dim, k) if k > 1 else None
-        self.needs, self.causal = self.gate.needs, self.gate.causal
+        self.bits = Linear(dim, k * bits)
+        self.share = Linear(dim, k) if k > 1 else None
         with torch.no_grad():
-            for parameter in self.gate.parameters():
-                parameter.mul_(gamma / 10)  # begin in the middle of the slope
+            self.bits.weight.mul_(gamma / 10)  # begin in the middle of the slope
         codes = torch.arange(2**bits)[:, None] >> torch.arange(bits) & 1
         self.register_buffer("codes", codes.bool(), persistent=False)
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Mix the selectors."""
-        step = smooth_step(self.gate(x, context, previous), self.gamma)
+        step = smooth_step(self.bits(x, context, None), self.gamma)
         step = step.unflatten(1, (self.selectors, 1, -1))
         chosen = torch.where(self.codes, step, 1 - step).prod(-1)
         selected = fold(chosen, self.num_experts)
         weight = selected[:, 0]
         if self.share is not None:
-            share = self.share(x, context, previous).softmax(-1)
+            share = self.share(x, context, None).softmax(-1)
             weight = torch.einsum("tk,tke->te", share, selected)
         extras = {"selectors": selected}
         return Routing.from_selection(weight > 0, weight, mask=context.mask, probs=weight, extras=extras)

@@ -90,7 +90,7 @@ class TopK(GatedRouter):
         logits = clean if std is None else clean + std * torch.randn_like(clean)
         scores, probs = self._scores(logits)
         wish = scores.detach() if self.bias is None else scores.detach() + self.bias
-        index = self.select(wish, context)
+        index = self.select(wish, logits.detach(), context)
         weight = scores.gather(1, index)
         if self.renormalize:
             weight = weight / weight.sum(1, keepdim=True)
@@ -104,8 +104,8 @@ class TopK(GatedRouter):
             routing = replace(routing, extras={"load": load})
         return routing if self.capacity_factor is None else self._limit(routing, context)
 
-    def select(self, wish_TE: Tensor, context: Context) -> Tensor:
-        """(T, K) the experts of each token, by how much it wishes for each: score plus bias."""
+    def select(self, wish_TE: Tensor, logits_TE: Tensor, context: Context) -> Tensor:
+        """(T, K) the experts of each token, by how much it wishes for each, score plus bias, or by logits."""
         return largest(wish_TE, self.k)
 
     def noise_std(self, x: Tensor) -> Tensor | None:

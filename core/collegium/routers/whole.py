@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-import torch
 from torch import Tensor
 
 from collegium.context import Context
 from collegium.routers.base import Router
 from collegium.routers.topk import TopK
+from collegium.routers.wrapper import Wrapper
 from collegium.routing import Routing
 from collegium.segments import Segments
 
 
-class WholeSegment(Router):
+class WholeSegment(Wrapper):
     """Routes the mean token of a segment, and sends all its tokens there (Kudugunta et al. 2021).
 
     A segment is what ``context.segment`` says, or else one index of the input's first dim (a sequence, an
@@ -22,50 +22,59 @@ class WholeSegment(Router):
 
     Args:
         dim, num_experts: D and E.
-        router: (D, E) -> the router of the means; one that needs context gets that of each segment's first
-            token.
+        router: (D, E) -> the router of the means. One that needs context gets that of each segment's first
+            token; one that looks back gets the means of the layer before. A capacity counts segments, and
+            ``demand`` then what is left.
 
+    >>> import torch
     >>> routing = WholeSegment(16, 4)(torch.randn(6, 16), Context(segment=torch.tensor([0, 0, 1, 1, 1, 0])))
     >>> routing.dense_weight()[:2].unique(dim=0).shape[0]
     1
     """
 
     def __init__(self, dim: int, num_experts: int, router: Callable[[int, int], Router] = TopK) -> None:
-        super().__init__(dim, num_experts)
-        self.router = router(dim, num_experts)
-        self.needs = self.router.needs
+        super().__init__(dim, num_experts, router(dim, num_experts))
         self.causal = False
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Route the means, and hand the decision to the tokens."""
         segments = Segments.of(x, context)
-        real = segments.real[:, :, None]
-        total = (segments.lay_out(x) * real).sum(1)
-        mean = total / real.sum(1).clamp(min=1)
         first = segments.index.gather(1, segments.real.int().argmax(1, keepdim=True))[:, 0]
         known = _of_tokens(context, first)
         if context.mask is not None:
             known = replace(known, mask=segments.real.any(1))  # those of masked tokens alone take no part
-        decided = self.router(mean, known, None)
-        if not isinstance(decided, Routing):
-            raise ValueError(
-                f"WholeSegment needs a router that assigns tokens, not {type(self.router).__name__}"
-            )
-        owner = torch.empty_like(segments.place)
+        decided = self.decide(_means(x, segments), known, _of_means(previous, segments))
         owner = segments.place // max(segments.index.shape[1], 1)
-        table, selected = decided.dense_weight()[owner], decided.selected()[owner]
-        scores = {name: getattr(decided, name) for name in ("logits", "probs")}
-        by_token = {name: None if value is None else value[owner] for name, value in scores.items()}
+        table, E = decided.dense_weight()[owner], self.num_experts
         if decided.position is not None:
             index = decided.expert[decided.position][owner]
-            return Routing.from_topk(
-                index, table.gather(1, index), self.num_experts, mask=context.mask, **by_token
-            )
-        return Routing.from_selection(selected, table, mask=context.mask, **by_token)
+            routing = Routing.from_topk(index, table.gather(1, index), E, mask=context.mask)
+        else:
+            routing = Routing.from_selection(decided.selected()[owner], table, mask=context.mask)
+        return replace(
+            routing,
+            logits=None if decided.logits is None else decided.logits[owner],
+            probs=None if decided.probs is None else decided.probs[owner],
+            state=None if decided.state is None else decided.state[owner],
+            extras={name: value[owner] for name, value in decided.extras.items()},
+        )
 
-    def anneal(self, progress: float) -> None:
-        """Pass on to the inner router."""
-        self.router.anneal(progress)
+
+def _means(value: Tensor, segments: Segments) -> Tensor:
+    """(B, R) the mean of the real tokens of each segment, of values (T, R)."""
+    real = segments.real[:, :, None]
+    return segments.lay_out(value).where(real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+
+
+def _of_means(previous: Routing | None, segments: Segments) -> Routing | None:
+    """What routers that look back read of the layer before, of segments in the place of tokens."""
+    if previous is None:
+        return None
+    return replace(
+        previous,
+        logits=None if previous.logits is None else _means(previous.logits, segments),
+        state=None if previous.state is None else _means(previous.state, segments),
+    )
 
 
 def _of_tokens(context: Context, index: Tensor) -> Context:

@@ -44,7 +44,7 @@ def check_router(
     float32 under half precision; evaluation repeats itself; ``causal`` is told truly, both ways; masking a
     token equals leaving it out; state dict, deepcopy and pickle bring the router back; what is learned gets
     gradient, also at ``k=1`` where the factory takes ``k``; bad sizes and absent context are refused in one
-    sentence; the layer equals a plain loop over assignments, or over slots.
+    sentence; the layer equals a plain loop over assignments, or over slots; NaN in padding stays there.
 
     Args:
         factory: (dim, num_experts) -> Router, such as the class itself or a functools.partial of it.
@@ -212,6 +212,22 @@ def _layer_is_a_plain_sum(case: _Case) -> None:
         expect_close(y, plain, f"dispatch={dispatch!r} must equal a plain sum over assignments")
 
 
+def _padding_does_not_leak(case: _Case) -> None:
+    router, x, context = case.in_double()
+    experts = MLP(case.dim, case.num_experts, hidden=6).double()
+    mask = torch.arange(case.tokens) % 3 > 0
+    context = replace(context, mask=mask)
+    spoiled = x.where(mask[:, None], torch.nan)
+    for dispatch in ("auto", "dense"):
+        layer = MoE(router, experts, dispatch=dispatch)
+        y = layer(spoiled, context)[mask]
+        expect_close(y, layer(x, context)[mask], "what stands in padding must not matter, NaN neither")
+        for name, gradient in zip(
+            dict(layer.named_parameters()), gradients(y.sum(), *layer.parameters()), strict=True
+        ):
+            expect(bool(gradient.isfinite().all()), f"NaN in padding reaches the gradient of {name}")
+
+
 def _sum(routing: Routing, x: Tensor, experts: MLP) -> Tensor:
     rows = row_by_row(experts, x[routing.token], routing.expert, Context())
     plain = x.new_zeros(len(x), *routing.weight.shape[1:], x.shape[1])
@@ -258,4 +274,5 @@ _CHECKS = (
     _what_is_learned_gets_gradient,
     _bad_input_is_refused,
     _layer_is_a_plain_sum,
+    _padding_does_not_leak,
 )

@@ -1,9 +1,12 @@
 """Bias balancing: it evens the load without a loss, and touches nothing but the choice."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from collegium import MoE, balance, experts, record
-from collegium.routers import Switch, TopK, TopP
+from collegium.routers import FixedPlusRouted, Recurrent, Switch, TopK, TopP, WholeSegment
 from torch import Tensor
 
 E, K = 8, 2
@@ -138,3 +141,28 @@ def test_biases_rest_at_the_end_of_training() -> None:
         controller.observe(layer.router(torch.randn(50, E) + torch.arange(E)))
         controller.step(progress)
         assert torch.equal(layer.router.bias, before) != moves
+
+
+BIASED = partial(TopK, k=1, bias=True)
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        partial(Recurrent, state_dim=3, router=BIASED),
+        partial(WholeSegment, router=BIASED),
+        partial(FixedPlusRouted, fixed=2, router=BIASED),
+        partial(FixedPlusRouted, router=partial(Recurrent, router=BIASED)),
+    ],
+)
+def test_the_bias_of_a_router_inside_another_moves_by_the_load_of_its_experts(outer: Any) -> None:
+    router = outer(4, 5)
+    layer = MoE(router, experts.Copy(5))
+    controller = balance.BiasBalance(layer, rate=1.0)
+    with record(layer) as routings:
+        layer(torch.randn(6, 7, 4))
+    controller.observe(routings)
+    controller.step()
+    load = routings[""][0].demand[getattr(router, "fixed", 0) :].double()
+    assert load.unique().numel() > 1
+    assert torch.equal(router.bias.double(), torch.sign(load.mean() - load))

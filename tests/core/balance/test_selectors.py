@@ -17,7 +17,7 @@ def test_it_is_the_mean_entropy_and_falls_to_zero_with_saturated_gates(router) -
     assert float(wanted.detach()) > 0.5 * math.log(8)
     with torch.no_grad():
         for name, parameter in router.named_parameters():
-            if name.startswith(("gate", "nodes")):
+            if name.startswith(("bits", "nodes")):
                 parameter.mul_(1e6)
     assert float(balance.selector_entropy(router(x)).detach()) < 0.05
     assert router(x).experts_per_token().max() <= 2

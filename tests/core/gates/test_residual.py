@@ -76,6 +76,8 @@ def test_a_layer_before_that_does_not_fit_is_refused(has: str) -> None:
         "other tokens": layer_before(torch.randn(T + 1, E)),
         "no scores": replace(Hash(D, E)(torch.randn(T, D), Context(label=torch.arange(T))), logits=None),
     }[has]
-    words = rf"needs the scores \({T}, {E}\) of the layer before, which has .*same number of experts in both$"
+    words = (
+        rf"needs the scores \({T}, {E}\) of the layer before, which has .*as many experts and gates in both$"
+    )
     with pytest.raises(ValueError, match=words):
         Residual(D, E)(torch.randn(T, D), Context(), before)

@@ -1,9 +1,23 @@
 """Parameters and FLOPs against formulas."""
 
+from functools import partial
+
 import pytest
 import torch
 from collegium import Context, MoE, experts, inspection, record
-from collegium.routers import AllExperts, ExpertChoice, Hash, Random, Router, TopK, TopP
+from collegium.routers import (
+    AllExperts,
+    ExpertChoice,
+    FixedPlusRouted,
+    Hash,
+    Random,
+    RandomPartition,
+    Recurrent,
+    Router,
+    TopK,
+    TopP,
+    WholeSegment,
+)
 from torch import nn
 
 D, E, H = 8, 4, 12
@@ -24,9 +38,16 @@ GATE = D * E
         (TopK(D, E, k=3), GATE + 3 * ONE),
         (ExpertChoice(D, E, k=2), GATE + 2 * ONE),
         (AllExperts(D, E), GATE + E * ONE),
-        (TopP(D, E), GATE + E * ONE),  # has no k: counts with all, unless told what it ran
+        (TopP(D, E), GATE + E * ONE),  # varies: counts with all, unless told what it ran
         (Random(D, E, k=2), 2 * ONE),
+        (Random(D, E, k=2).eval(), E * ONE),
+        (RandomPartition(D, E), ONE),
+        (RandomPartition(D, E).eval(), E * ONE),
         (Hash(D, E), ONE),
+        (WholeSegment(D, E, partial(TopK, k=1)), GATE + ONE),
+        (WholeSegment(D, E, TopP), GATE + E * ONE),
+        (FixedPlusRouted(D, E, fixed=1, router=Hash), 2 * ONE),
+        (FixedPlusRouted(D, E, fixed=1, router=partial(WholeSegment, router=Hash)), 2 * ONE),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Router) else "",
 )
@@ -98,3 +119,9 @@ def test_flops_take_keyword_arguments_and_inputs_with_gradient() -> None:
     layer, x = MoE(TopK(D, E, k=1), mlp()), torch.randn(9, D, requires_grad=True)
     mask = torch.arange(9) < 4
     assert inspection.flops(layer, x, context=Context(mask=mask)) == 2 * (9 * GATE + 4 * ONE)
+
+
+def test_a_recurrent_router_runs_what_the_one_inside_chooses() -> None:
+    router = Recurrent(D, E, state_dim=2, router=partial(TopK, k=1))
+    own = sum(p.numel() for p in router.parameters())
+    assert inspection.parameters(MoE(router, mlp())) == (own + ONE, own + E * ONE)

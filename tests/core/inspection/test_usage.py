@@ -36,6 +36,7 @@ def test_max_violation_by_hand() -> None:
     assert inspection.max_violation(torch.tensor([0.5, 0.25, 0.0, 0.25])) == 1.0
     assert inspection.max_violation(torch.full((5,), 0.2)) == pytest.approx(0, abs=1e-6)
     assert inspection.max_violation(torch.tensor([0.0, 1.0, 0.0])) == pytest.approx(2)
+    assert inspection.max_violation(torch.zeros(3)) == 0
 
 
 def test_dead_experts_by_hand() -> None:

@@ -24,7 +24,7 @@ def total(score_TE: Tensor, owner: Tensor) -> float:
     return float(score_TE.gather(1, owner[:, None]).sum())
 
 
-@pytest.mark.parametrize("precision", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("precision", [1e-1, 1e-3, 1e-6])
 @examples(40)
 @given(
     tokens=st.integers(1, 40),
@@ -68,13 +68,11 @@ def test_equal_scores_are_shared_out() -> None:
     assert torch.bincount(balanced_assignment(torch.ones(12, 4)), minlength=4).tolist() == [3] * 4
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-def test_after_the_last_round_the_rest_is_given_what_is_left(rounds: int) -> None:
-    score = torch.randn(50, 7) + 3 * torch.randn(7)
-    owner = balanced_assignment(score, most_rounds=rounds)
-    loads = torch.bincount(owner, minlength=7)
-    assert loads.sum() == 50
-    assert loads.max() <= 8
+def test_tokens_that_want_the_same_experts_alike_do_not_outbid_one_another_for_ever() -> None:
+    score = torch.tensor([[1.0, 1.0, 0.9], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    owner = balanced_assignment(score, precision=1e-9)
+    assert owner[0] == 2
+    assert sorted(owner.tolist()) == [0, 1, 2]
 
 
 def test_no_tokens_and_one_expert() -> None:

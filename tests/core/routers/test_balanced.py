@@ -159,3 +159,20 @@ def test_what_top_k_refuses_is_refused() -> None:
         Sinkhorn(D, E, k=1, renormalize=True)
     with pytest.raises(ValueError, match=r"unknown score 'tanh': choose 'softmax' or 'sigmoid'$"):
         Sinkhorn(D, E, score="tanh")  # type: ignore[arg-type]
+
+
+def test_base_tells_logits_apart_whose_sigmoids_are_one() -> None:
+    router = Base(2, 2)
+    torch.nn.init.eye_(router.gate.weight)
+    assert router(torch.tensor([[40.0, 30.0], [40.0, 39.0]])).dense_weight().tolist() == [[1, 0], [0, 1]]
+    assert router.eval()(torch.tensor([[40.0, 39.0], [39.0, 40.0]])).dense_weight().tolist() == [
+        [1, 0],
+        [0, 1],
+    ]
+
+
+def test_sinkhorn_plans_by_logits_whose_softmax_is_zero() -> None:
+    router = Sinkhorn(2, 2, k=1)
+    torch.nn.init.eye_(router.gate.weight)
+    logits = torch.tensor([[70.0, 0.0], [65.0, 0.0], [60.0, 0.0], [55.0, 0.0]])
+    assert router(logits).selected().long().argmax(1).tolist() == [0, 0, 1, 1]

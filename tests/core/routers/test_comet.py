@@ -229,3 +229,15 @@ def test_k_beyond_the_experts_is_refused(k: int) -> None:
 def test_no_slope_and_no_share_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"Comet wants a positive gamma and a search between 0 and 1$"):
         Comet(6, 4, **options)  # type: ignore[arg-type]
+
+
+def test_the_order_is_found_once_when_the_search_ends_and_travels_with_the_weights() -> None:
+    router, x = Comet(6, 8, k=2, search=0.5), torch.randn(50, 6)
+    router.permutation.data.normal_()
+    during = router.eval()(x).dense_weight()
+    router.anneal(0.5)
+    router.permutation.data.normal_()
+    assert torch.equal(router(x).dense_weight(), during)
+    twin = Comet(6, 8, k=2, search=0.5).eval()
+    twin.load_state_dict(router.state_dict())
+    assert torch.equal(twin(x).dense_weight(), during)

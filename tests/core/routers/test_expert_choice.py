@@ -82,3 +82,12 @@ def test_the_mask_shortens_each_row_of_the_batch() -> None:
 
 def test_it_says_that_it_is_not_causal() -> None:
     assert not ExpertChoice(4, 3).causal
+
+
+def test_noise_explores_in_training_alone() -> None:
+    router, x = ExpertChoice(5, 4, noise=0.5), torch.randn(400, 5)
+    clean = x @ router.gate.weight.T
+    assert 0.4 < float((router(x).logits - clean).std()) < 0.6
+    torch.testing.assert_close(router.eval()(x).logits, clean)
+    with pytest.raises(ValueError, match=r"noise=-1 must not be negative$"):
+        ExpertChoice(5, 4, noise=-1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from collegium import Context, MoE, experts, gates, routers
+from collegium import Context, MoE, balance, experts, gates, routers
 from collegium.gates import Residual
 from collegium.routers import (
     AllExperts,
@@ -138,8 +138,13 @@ def test_state_and_extras_of_the_choice_are_handed_on() -> None:
     first = recurrent(x)
     torch.testing.assert_close(recurrent(x, None, first).state, recurrent.router(x, None, first).state)
     assert not torch.allclose(recurrent(x, None, first).state, first.state)
-    assert FixedPlusRouted(D, E, router=NoisyTopK)(x).extras["load"].shape == (10, E - 1)
-    assert FixedPlusRouted(D, E, router=Comet)(x).extras["selectors"].shape == (10, 2, E - 1)
+    noisy = FixedPlusRouted(D, E, router=NoisyTopK)(x)
+    assert noisy.extras["load"].shape == (10, E)
+    assert (noisy.extras["load"][:, 0] == 1).all()  # a fixed expert is sure to be chosen
+    assert balance.latency_cv(noisy, [1.0] * E).isfinite()
+    selectors = FixedPlusRouted(D, E, router=Comet)(x).extras["selectors"]
+    assert selectors.shape == (10, 2, E)
+    assert not selectors[:, :, 0].any()
 
 
 def test_a_residual_gate_reads_the_scores_of_the_choice_before() -> None:
@@ -194,3 +199,41 @@ def test_scores_of_closed_experts_do_not_spread_through_a_residual_gate() -> Non
     first = routers.FixedPlusRouted(4, 4, router=partial(routers.TopK, k=1))(x)
     assert first.logits.isinf().any()
     assert routers.TopK(4, 4, gate=gates.Residual)(x, None, first).weight.isfinite().all()
+
+
+def test_null_experts_and_a_residual_gate_go_together() -> None:
+    inner = partial(TopP, nulls=2, gate=Residual)
+    one, other = (FixedPlusRouted(D, E, router=inner) for _ in range(2))
+    x = torch.randn(10, D)
+    gate = other.router.gate
+    wanted = x @ gate.gate.weight.T + x @ one.router.gate.gate.weight.T @ gate.carry.T
+    torch.testing.assert_close(other(x, None, one(x)).logits[:, 1:], wanted)
+
+
+@pytest.mark.parametrize("inner", [TopK, partial(TopP, p=0.6, nulls=2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scored_weights_are_one_softmax_over_what_runs(inner: Any, masked: bool) -> None:
+    router, x = (
+        FixedPlusRouted(D, 6, fixed=2, router=inner, scored=True).double(),
+        torch.randn(12, D).double(),
+    )
+    mask = torch.arange(12) % 3 > 0 if masked else None
+    routing = router(x, Context(mask=mask))
+    scores = torch.cat([x @ router.scores.weight.T, x @ router.router.gate.weight[:4].T], 1).exp()
+    ran = routing.selected()
+    weight = scores * ran
+    torch.testing.assert_close(routing.dense_weight(), weight / weight.sum(1, keepdim=True).clamp(min=1e-9))
+    assert not ran[:, 2:].all()
+    assert torch.equal(ran[:, :2].all(1), torch.ones(12).bool() if mask is None else mask)
+
+
+def test_scored_weights_need_a_router_with_scores() -> None:
+    router = FixedPlusRouted(D, E, router=routers.Random, scored=True)
+    with pytest.raises(ValueError, match=r"Random has no logits to weigh by: leave out scored$"):
+        router(torch.randn(3, D))
+
+
+@pytest.mark.parametrize("outer", [FixedPlusRouted, Recurrent, routers.WholeSegment])
+def test_a_router_of_several_gates_is_refused(outer: Any) -> None:
+    with pytest.raises(ValueError, match="needs a router with one output a token, not MultiGate"):
+        outer(D, E, router=routers.MultiGate)

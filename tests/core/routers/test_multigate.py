@@ -6,7 +6,7 @@ import pytest
 import torch
 from collegium import Context, MoE
 from collegium.experts import MLP, RowExperts
-from collegium.gates import Conditioned, Similar
+from collegium.gates import Conditioned, Residual, Similar
 from collegium.routers import MultiGate
 from torch import Tensor
 
@@ -157,3 +157,21 @@ def test_other_than_one_row_a_gate_is_refused(rows: list[int]) -> None:
 def test_rows_that_do_not_divide_the_item_are_refused(rows: list[int] | None, height: int | None) -> None:
     with pytest.raises(ValueError, match=r"an item of width 4 does not have \d rows to read$"):
         MultiGate(4, E, 2, rows=rows, height=height)
+
+
+def test_each_gate_hears_itself_in_the_layer_before() -> None:
+    visible = [[True] * (E - 1) + [False], [True] * E]
+    one, other = (MultiGate(D, E, 2, visible, gate=Residual).double() for _ in range(2))
+    x = torch.randn(6, D).double()
+    first = one(x)
+    found = other(x, None, first).logits
+    for g, gate in enumerate(other.gates):
+        last = first.logits[:, g].nan_to_num(neginf=0.0)
+        wanted = (x @ gate.gate.weight.T + last @ gate.carry.T).masked_fill(~other.visible[g], -torch.inf)
+        torch.testing.assert_close(found[:, g], wanted)
+
+
+def test_a_layer_before_with_other_gates_is_refused() -> None:
+    x, residual = torch.randn(6, D), partial(MultiGate, D, E, gate=Residual)
+    with pytest.raises(ValueError, match="use as many experts and gates in both"):
+        residual(gates=2)(x, None, residual(gates=3)(x))

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 import torch
 from collegium import Context
-from collegium.gates import Conditioned
 from collegium.routers import DSelectK
 from collegium.routers.smooth import fold, smooth_step
 from torch import Tensor
@@ -26,7 +25,7 @@ def by_hand(router: DSelectK, x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """(T, k, E) selectors and (T, E) weights, code by code and bit by bit."""
     k, E = router.selectors, router.num_experts
     bits = max(1, math.ceil(math.log2(E)))
-    V = router.gate.weight.view(k, bits, -1)
+    V = router.bits.weight.view(k, bits, -1)
     selectors, weights = [], []
     for token in x:
         mass = [[0.0] * E for _ in range(k)]
@@ -44,7 +43,7 @@ def by_hand(router: DSelectK, x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
 
 def scaled(router: DSelectK, factor: float) -> DSelectK:
-    router.gate.weight.data.mul_(factor)
+    router.bits.weight.data.mul_(factor)
     return router
 
 
@@ -107,7 +106,7 @@ def test_dense_at_first_and_at_most_k_in_the_end(num_experts: int, k: int) -> No
 
 def test_saturated_selectors_read_the_signs_of_the_scores_as_bits() -> None:
     router = DSelectK(3, 8, k=1)
-    torch.nn.init.eye_(router.gate.weight)
+    torch.nn.init.eye_(router.bits.weight)
     x = torch.tensor([[-9.0, -9.0, -9.0], [9.0, -9.0, -9.0], [-9.0, 9.0, -9.0], [9.0, 9.0, 9.0]])
     assert router(x).dense_weight().argmax(1).tolist() == [0, 1, 2, 7]
 
@@ -125,12 +124,8 @@ def test_gradient_passes_to_experts_that_are_not_the_best() -> None:
     router = DSelectK(6, 8, k=1)
     table = router(torch.randn(50, 6)).dense_weight()
     for e in range(8):
-        (gradient,) = torch.autograd.grad(table[:, e].sum(), router.gate.weight, retain_graph=True)
+        (gradient,) = torch.autograd.grad(table[:, e].sum(), router.bits.weight, retain_graph=True)
         assert gradient.any()
-
-
-def test_it_needs_what_its_gate_needs() -> None:
-    assert DSelectK(6, 8, gate=partial(Conditioned, by="domain")).needs == ("domain",)
 
 
 @pytest.mark.parametrize("k", [0, 5])

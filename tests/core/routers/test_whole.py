@@ -1,17 +1,20 @@
 """WholeSegment: one decision for all tokens of a segment."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from collegium import Context, MoE, experts
-from collegium.gates import Conditioned
+from collegium.gates import Conditioned, Residual
 from collegium.routers import (
     Base,
     DenseToSparse,
     ExpertChoice,
     Hash,
+    NoisyTopK,
+    Recurrent,
     Router,
     SoftSlots,
     Switch,
@@ -136,3 +139,31 @@ def test_a_router_of_slots_is_refused() -> None:
     inner: type[Router] = SoftSlots
     with pytest.raises(ValueError, match=r"WholeSegment needs a router that assigns tokens, not SoftSlots$"):
         WholeSegment(D, E, inner)(torch.randn(8, D))
+
+
+def test_state_and_extras_are_handed_to_the_tokens() -> None:
+    x, context = torch.randn(8, D), Context(segment=SEGMENT)
+    router = WholeSegment(D, E, partial(Recurrent, state_dim=3))
+    state = router(x, context).state
+    means = means_by_hand(x, SEGMENT.tolist(), [True] * 8)
+    wanted = router.router(torch.stack([means[s] for s in SEGMENT.tolist()])).state
+    torch.testing.assert_close(state, wanted)
+    load = WholeSegment(D, E, NoisyTopK)(x, context).extras["load"]
+    assert load.shape == (8, E)
+    assert torch.equal(load[0], load[2])
+    assert not torch.equal(load[0], load[1])
+
+
+def test_routers_that_look_back_hear_the_mean_of_the_layer_before() -> None:
+    x, context = torch.randn(8, D).double(), Context(segment=SEGMENT, mask=MASK)
+    first = TopK(D, E).double()(x)
+    spoiled = replace(first, logits=first.logits.where(MASK[:, None], torch.nan))
+    router = WholeSegment(D, E, partial(TopK, gate=Residual)).double()
+    found = router(x, context, spoiled).logits
+    gate = router.router.gate
+    now, then = (means_by_hand(v, SEGMENT.tolist(), MASK.tolist()) for v in (x, first.logits))
+    for t in range(8):
+        s = int(SEGMENT[t])
+        if s in now:
+            wanted = now[s] @ gate.gate.weight.T + then[s] @ gate.carry.T
+            torch.testing.assert_close(found[t], wanted)
