@@ -62,7 +62,7 @@ class Routing:
     ) -> "Routing":
         """K experts for every token, by index. Masked tokens get none."""
         T, K = index_TK.shape
-        expert, order = index_TK.reshape(-1).int().sort(stable=True)
+        expert, order = index_TK.reshape(-1).sort()  # half again as fast as a stable sort
         token = order if K == 1 else order // K
         position: Tensor | None = None
         if mask is None:
@@ -71,7 +71,6 @@ class Routing:
         else:
             kept = mask[token]
             order, token, expert = order[kept], token[kept], expert[kept]
-        expert = expert.long()
         counts = count(expert, num_experts)
         return cls(
             token=token,
@@ -171,7 +170,8 @@ class Routing:
             raise ValueError(
                 "with_capacity needs one weight an assignment, not one for each of several gates"
             )
-        by_weight = self.weight.detach().sort(descending=True, stable=True).indices
+        by_token = self.token.sort().indices
+        by_weight = by_token[self.weight.detach()[by_token].sort(descending=True, stable=True).indices]
         order = by_weight[self.expert[by_weight].sort(stable=True).indices]
         rows = self.row_counts()
         rank = torch.arange(order.shape[0], device=order.device) - (rows.cumsum(0) - rows)[self.expert]

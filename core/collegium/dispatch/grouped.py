@@ -5,23 +5,20 @@ for every expert, O(E^2) memory traffic. Legend: A rows, D width, F width after 
 activation, O output width, E experts.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from collegium.dispatch.activations import ACTIVATIONS
+from collegium.dispatch.activations import ACTIVATIONS, Activation
 
 Inside = tuple[Tensor, list[Tensor], list[Tensor]]
-Forward = Callable[[Tensor], Tensor]
-Backward = Callable[[Tensor, Tensor], Tensor]
 
-LOOP_ROWS = 128
 LOOP_HIDDEN = 2**21
-"""Where a loop, one expert end to end, beats grouped products on a CPU: so many rows an expert, so many
-hidden numbers in all. Then the hidden rows of one expert stay in cache where those of all do not."""
+LOOP_EACH = 2**17
+"""Where a loop, one expert end to end, beats grouped products on a CPU: so many hidden numbers in all, and so
+many an expert. Then the hidden rows of one expert stay in cache where those of all do not."""
 
 
 def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activation: str) -> Tensor:
@@ -85,20 +82,20 @@ class _GroupedMLP(torch.autograd.Function):
             return (*[next(grads) if needed else None for needed in ctx.needs_input_grad[:3]], None, None)
         run = _grouped_backward if _use_grouped_mm(x, up, down) else _loop_backward
         z, hidden = inside[: len(inside) // 2], inside[len(inside) // 2 :]
-        found = run(grad.contiguous(), x, up, down, counts, z, hidden, ACTIVATIONS[ctx.activation].backward)
+        found = run(grad.contiguous(), x, up, down, counts, z, hidden, ACTIVATIONS[ctx.activation])
         return (*found, None, None)
 
 
 def _forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, activation: str, keep: bool) -> Inside:
     """The output, and for backward, if kept, what goes into the activation and what comes out."""
     run = _grouped_forward if _use_grouped_mm(x, up, down) else _loop_forward
-    return run(x, up, down, counts, ACTIVATIONS[activation].forward, keep)
+    return run(x, up, down, counts, ACTIVATIONS[activation], keep)
 
 
 def _use_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:
     """Whether torch's grouped_mm takes these tensors and is the faster way."""
-    rows, (E, _, width) = x.shape[0], up.shape
-    large = rows >= LOOP_ROWS * E and rows * width >= LOOP_HIDDEN
+    hidden = x.shape[0] * up.shape[2]
+    large = hidden >= max(LOOP_HIDDEN, LOOP_EACH * up.shape[0])
     return _takes_grouped_mm(x, up, down) and (x.is_cuda or not large)
 
 
@@ -111,15 +108,16 @@ def _takes_grouped_mm(x: Tensor, up: Tensor, down: Tensor) -> bool:
     return wide is not None and all(size % wide == 0 for size in (*up.shape[1:], *down.shape[1:]))
 
 
-def _loop_forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Forward, keep: bool) -> Inside:
+def _loop_forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Activation, keep: bool) -> Inside:
     y, z, hidden, rows = x.new_empty(x.shape[0], down.shape[2]), [], [], counts.tolist()
+    room = None if keep else x.new_empty(max(rows), up.shape[2])
     for x_e, y_e, up_e, down_e in zip(x.split(rows), y.split(rows), up.unbind(), down.unbind(), strict=True):
-        z_e = x_e @ up_e
-        hidden_e = act(z_e)
-        torch.mm(hidden_e, down_e, out=y_e)
-        if keep:  # block by block: in one piece, large ones cost page faults
-            z.append(z_e)
-            hidden.append(hidden_e)
+        if room is None:  # kept block by block: in one piece, large ones cost page faults
+            z.append(x_e @ up_e)
+            hidden.append(act.forward(z[-1]))
+            torch.mm(hidden[-1], down_e, out=y_e)
+        else:
+            torch.mm(act.overwrite(torch.mm(x_e, up_e, out=room[: len(x_e)])), down_e, out=y_e)
     return y, z, hidden
 
 
@@ -131,24 +129,27 @@ def _loop_backward(
     counts: Tensor,
     z: list[Tensor],
     hidden: list[Tensor],
-    act_backward: Backward,
+    act: Activation,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows = counts.tolist()
     gx, gup, gdown = torch.empty_like(x), torch.empty_like(up), torch.empty_like(down)
+    room = x.new_empty(max(rows), down.shape[1])
     parts = zip(x.split(rows), grad.split(rows), z, hidden, up.unbind(), down.unbind(), strict=True)
     found = zip(gx.split(rows), gup.unbind(), gdown.unbind(), strict=True)
     for (x_e, grad_e, z_e, hidden_e, up_e, down_e), (gx_e, gup_e, gdown_e) in zip(parts, found, strict=True):
         torch.mm(hidden_e.T, grad_e, out=gdown_e)
-        gz_e = act_backward(grad_e @ down_e.T, z_e)
+        gz_e = act.backward(torch.mm(grad_e, down_e.T, out=room[: len(x_e)]), z_e)
         torch.mm(x_e.T, gz_e, out=gup_e)
         torch.mm(gz_e, up_e.T, out=gx_e)
     return gx, gup, gdown
 
 
-def _grouped_forward(x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Forward, keep: bool) -> Inside:
+def _grouped_forward(
+    x: Tensor, up: Tensor, down: Tensor, counts: Tensor, act: Activation, keep: bool
+) -> Inside:
     ends = counts.cumsum(0).int()
     z = F.grouped_mm(x, up, offs=ends)
-    hidden = act(z)
+    hidden = act.forward(z) if keep else act.overwrite(z)
     return F.grouped_mm(hidden, down, offs=ends), [z], [hidden]
 
 
@@ -160,10 +161,10 @@ def _grouped_backward(
     counts: Tensor,
     z: list[Tensor],
     hidden: list[Tensor],
-    act_backward: Backward,
+    act: Activation,
 ) -> tuple[Tensor, Tensor, Tensor]:
     ends = counts.cumsum(0).int()
     gdown = F.grouped_mm(hidden[0].T, grad, offs=ends)
-    gz = act_backward(F.grouped_mm(grad, down.transpose(1, 2), offs=ends), z[0])
+    gz = act.backward(F.grouped_mm(grad, down.transpose(1, 2), offs=ends), z[0])
     gup = F.grouped_mm(x.T, gz, offs=ends)
     return F.grouped_mm(gz, up.transpose(1, 2), offs=ends), gup, gdown

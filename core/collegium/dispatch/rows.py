@@ -47,8 +47,8 @@ def _combine(y: Tensor, weight: Tensor, token: Tensor, position: Tensor | None, 
 
 def _add_up(rows: Tensor, position_TK: Tensor, weight: Tensor | None = None) -> Tensor:
     if position_TK.shape[1] == 1:
-        one = position_TK[:, 0]
-        return rows.index_select(0, one) if weight is None else (rows * weight[:, None]).index_select(0, one)
+        found = rows.index_select(0, position_TK[:, 0])
+        return found if weight is None else found.mul_(weight[position_TK])
     flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
     share_TK = None if weight is None else weight[position_TK]
     total = F.embedding_bag(position_TK, flat, mode="sum", per_sample_weights=share_TK)
