@@ -14,7 +14,7 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from apps.common.compare.environment import commit, environment
@@ -52,11 +52,11 @@ def main(quick: bool = False, rounds: int = 10) -> None:
         turns = sum(_turns(point, rounds) for point in (*points, *([] if quick else ROUTER_POINTS)))
         task = progress.add_task("", total=turns)
         for point in points:
-            progress.update(task, description=f"{point.name:>20}")
+            _announce(progress, task, point.name)
             layers, left_out[point.name] = _build(point)
             rows += _measure(point, layers, _turns(point, rounds), lambda: progress.advance(task))
         for point in [] if quick else ROUTER_POINTS:
-            progress.update(task, description=f"routers {point.name:>12}")
+            _announce(progress, task, f"routers {point.name}")
             rows += _measure_routers(point, _turns(point, rounds), lambda: progress.advance(task))
     results = _results(rows, {"rounds": rounds, "left_out": left_out})
     if quick:
@@ -64,6 +64,13 @@ def main(quick: bool = False, rounds: int = 10) -> None:
         return
     write_results(RESULTS, results)
     refresh()
+
+
+def _announce(progress: Progress, task: TaskID, name: str) -> None:
+    """Say what is timed now: in the bar, or in a line of its own where there is no terminal."""
+    progress.update(task, description=f"{name:>25}")
+    if not progress.console.is_terminal:
+        print(f"{name}, {progress.tasks[task].percentage:.0f}% done", flush=True)
 
 
 def _turns(point: Point, rounds: int) -> int:

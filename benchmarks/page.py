@@ -1,7 +1,7 @@
 """The tables of docs/performance.md, made from docs/results/moe_layer.json alone."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from statistics import geometric_mean
 
 from apps.common.compare.results import read_results
@@ -9,6 +9,7 @@ from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
 from apps.common.files import write_text
 from benchmarks.contestants import CONTESTANTS, PEERS
+from benchmarks.goals import Ratios, goals
 from benchmarks.grid import Point
 from benchmarks.parts import PARTS
 from benchmarks.routers import ROUTERS
@@ -32,8 +33,6 @@ ROUTERS_READ = (
     "The layer with every router, in training mode, untrained, as a ratio to that with top-k (forward / "
     "forward + backward), and how many experts run a token:"
 )
-Ratios = dict[str, tuple[float, float]]
-"""Name of a contestant to its ratios, forward and forward + backward."""
 
 
 def refresh() -> None:
@@ -54,7 +53,8 @@ def fresh_page() -> str:
 def tables(results: Results) -> str:
     """All tables, as markdown."""
     points = by_point(results)
-    parts = [_summary(points), _every_point(points, results)]
+    aims = _table(["goal", "at most", *(mode.replace("_", " + ") for mode in MODES)], goals(points))
+    parts = [_summary(points), aims, _every_point(points, results)]
     if memory := _memory(results):
         parts += ["Peak memory of one forward + backward, weights and gradients included, in MiB:", memory]
     if table := _parts(results):
@@ -64,14 +64,14 @@ def tables(results: Results) -> str:
     return "\n\n".join([*parts, _left_out(results), _origin(results)])
 
 
-def by_point(results: Results) -> dict[Point, Ratios]:
+def by_point(results: Results) -> Mapping[Point, Ratios]:
     """The ratios of every point, with the best of the peers as "best peer"."""
     found: dict[tuple[str, str, str], float] = {
         (row["data"], row["arm"], row["metric"]): row["value"]
         for row in results["rows"]
         if row["slice"] == "all"
     }
-    points: dict[Point, Ratios] = {}
+    points: dict[Point, dict[str, tuple[float, float]]] = {}
     for data, arm, _ in found:
         ratios = points.setdefault(Point.parse(data), {})
         forward, both = (found[data, arm, f"ratio_{mode}"] for mode in MODES)
@@ -91,7 +91,7 @@ def means(points: Iterable[Ratios], arm: str) -> tuple[float, float] | None:
     return geometric_mean(forward), geometric_mean(both)
 
 
-def _summary(points: dict[Point, Ratios]) -> str:
+def _summary(points: Mapping[Point, Ratios]) -> str:
     arms = ["floor", "collegium", "best peer", "loop", "transformers_grouped_mm", "transformers_eager"]
     rows = []
     for label, belongs in CLASSES.items():
@@ -100,7 +100,7 @@ def _summary(points: dict[Point, Ratios]) -> str:
     return _table(["rows an expert", "points", *map(_title, arms)], rows)
 
 
-def _every_point(points: dict[Point, Ratios], results: Results) -> str:
+def _every_point(points: Mapping[Point, Ratios], results: Results) -> str:
     arms = [arm for arm in CONTESTANTS if arm != "dense"]
     seconds = {
         (Point.parse(row["data"]), row["metric"]): row["value"]
