@@ -36,7 +36,7 @@ class BalanceTerm(NamedTuple):
             raise ValueError(f"model.balance gives {name} no weight: add `weight`")
         weight = options.pop("weight")
         _check(name, options, taken)
-        term = found(**options) if isclass(found) else partial(found, **options)
+        term: Any = found(**options) if isclass(found) else partial(found, **options)
         return cls(name.rpartition(".")[2], weight, term)
 
 
