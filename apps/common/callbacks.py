@@ -171,13 +171,18 @@ class RoutingMonitor(Callback):
         """Log the figures, and keep the tables."""
         for layer, usage in self._usage.items():
             _log(module, layer, usage.figures(), sync_dist=True)
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        followed = self._follow()
+        seen = {layer: probe.rows() for layer, probe in self._probes.items()}
+        followed = _followed({} if trainer.sanity_checking else self._seen, seen)
         for layer, found in followed.items():
             moved = {f"drift_{name}": value for name, value in found.get("drift", {}).items()}
             kept = {name: found["locality"][name] for name in ("srp", "sch") if name in found["locality"]}
+            # also in a sanity check: what it logs leads the columns of metrics.csv
             _log(module, layer, moved | kept, rank_zero_only=True)
+        if trainer.sanity_checking:
+            return
+        self._seen = seen
         if self.folder and self._usage:
             layers = {
                 layer or "network": usage.tables() | followed.get(layer, {})
@@ -186,36 +191,17 @@ class RoutingMonitor(Callback):
             self.tables = {"step": trainer.global_step, "layers": layers}
             write_text(self.folder / "routing.json", json.dumps(self.tables))
 
-    def _follow(self) -> dict[str, dict[str, Any]]:
-        """Return layer -> drift since the validation before, where there was one, and local consistency."""
-        before, self._seen = self._seen, {layer: probe.rows() for layer, probe in self._probes.items()}
-        return {
-            layer: {
-                **({"drift": drift(before[layer], rows)} if layer in before else {}),
-                "locality": locality(rows),
-            }
-            for layer, rows in self._seen.items()
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the routings that the next validation is compared with."""
-        return {"seen": self._seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
-        self._seen = state_dict["seen"]
-
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the tables of the newest validation."""
-        checkpoint["routing"] = self.tables
+        """Add the tables of the newest validation, and the routings that the next one is compared with."""
+        checkpoint["routing"], checkpoint["routing_seen"] = self.tables, self._seen
 
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take them up."""
-        self.tables = checkpoint.get("routing", {})
+        self.tables, self._seen = checkpoint.get("routing", {}), checkpoint.get("routing_seen", {})
 
 
 class Recorder:
@@ -245,3 +231,14 @@ def _network(module: LightningModule) -> nn.Module:
 def _log(module: LightningModule, layer: str, figures: Mapping[str, float], **options: Any) -> None:
     for name, value in figures.items():
         module.log(f"routing/{layer or 'network'}/{name}", value, **options)
+
+
+def _followed(before: Mapping[str, Rows], after: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Return layer -> drift since the validation before, where there was one, and local consistency."""
+    return {
+        layer: {
+            **({"drift": drift(before[layer], rows)} if layer in before else {}),
+            "locality": locality(rows),
+        }
+        for layer, rows in after.items()
+    }

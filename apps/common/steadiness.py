@@ -62,7 +62,7 @@ def _cells(tables: Mapping[str, Any]) -> dict[str, Any]:
     moved, near = tables.get("drift", {}), tables.get("locality", {})
     cells = {
         "drift of experts": moved.get("experts"),
-        "of probabilities": moved.get("probs"),
+        "drift of probabilities": moved.get("probs"),
         "SRP": near.get("srp"),
         "SRP, chance": near.get("srp_chance"),
         "cache": near.get("cache"),

@@ -24,7 +24,7 @@ def test_the_table_tells_each_layer_and_why_a_figure_is_left_out() -> None:
     assert first == {
         "layer": "a",
         "drift of experts": 0.25,
-        "of probabilities": 0.1,
+        "drift of probabilities": 0.1,
         "SRP": 0.75,
         "SRP, chance": 0.5,
         "cache": 2,
