@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import nn
 from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.loaders import derive_seed, seed_all
+from apps.common.probe import Probe, Rows, drift, locality
 from apps.common.usage import Usage
 
 
@@ -126,9 +128,16 @@ class RoutingMonitor(Callback):
     - `routing/<layer>/dead_experts`: how many have less than a hundredth of the even load.
     - `routing/<layer>/entropy`: how undecided the router is; 0 is sure, 1 knows nothing.
 
-    In a training it also keeps tables in `routing.json` and in every checkpoint: which experts are chosen
-    together, and which expert serves which task, domain or label of the routings' context, with the interval
-    of that specialisation. With several processes they hold what the first one has seen.
+    And of a sample of whole sequences, which the first process has seen:
+
+    - `routing/<layer>/drift_experts`, `drift_probs`: how far the routing of the same tokens moved since the
+      validation before, which takes the same rows in the same order (see `collegium.inspection.drift`).
+    - `routing/<layer>/srp`, `sch`: whether neighbours in a sequence keep to the same experts.
+
+    In a training it also keeps tables in `routing.json` and in every checkpoint: drift and local consistency,
+    which experts are chosen together, and which expert serves which task, domain or label of the routings'
+    context, with the interval of that specialisation. With several processes they hold what the first one has
+    seen.
 
     Args:
         folder: of the run, for `routing.json`; None keeps no tables.
@@ -137,12 +146,14 @@ class RoutingMonitor(Callback):
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.tables: dict[str, Any] = {}
+        self._seen: dict[str, Rows] = {}
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin to count."""
         self._recorder = Recorder()
         self._batch = 0
         self._usage: dict[str, Usage] = defaultdict(Usage)
+        self._probes: dict[str, Probe] = defaultdict(Probe)
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Record the routings of the batch."""
@@ -152,29 +163,45 @@ class RoutingMonitor(Callback):
         """Count the batch."""
         for layer, calls in self._recorder.stop().items():
             self._usage[layer].add(calls, self._batch)
+            if calls and trainer.is_global_zero:
+                self._probes[layer].add(calls[0], self._batch)
         self._batch += 1
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the figures, and keep the tables."""
         for layer, usage in self._usage.items():
-            for name, value in usage.figures().items():
-                module.log(f"routing/{layer or 'network'}/{name}", value, sync_dist=True)
-        if self.folder and self._usage and trainer.is_global_zero and not trainer.sanity_checking:
-            layers = {layer or "network": usage.tables() for layer, usage in self._usage.items()}
+            _log(module, layer, usage.figures(), sync_dist=True)
+        if not trainer.is_global_zero:
+            return
+        seen = {layer: probe.rows() for layer, probe in self._probes.items()}
+        followed = _followed({} if trainer.sanity_checking else self._seen, seen)
+        for layer, found in followed.items():
+            moved = {f"drift_{name}": value for name, value in found.get("drift", {}).items()}
+            kept = {name: found["locality"][name] for name in ("srp", "sch") if name in found["locality"]}
+            # also in a sanity check: what it logs leads the columns of metrics.csv
+            _log(module, layer, moved | kept, rank_zero_only=True)
+        if trainer.sanity_checking:
+            return
+        self._seen = seen
+        if self.folder and self._usage:
+            layers = {
+                layer or "network": usage.tables() | followed.get(layer, {})
+                for layer, usage in self._usage.items()
+            }
             self.tables = {"step": trainer.global_step, "layers": layers}
             write_text(self.folder / "routing.json", json.dumps(self.tables))
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the tables of the newest validation."""
-        checkpoint["routing"] = self.tables
+        """Add the tables of the newest validation, and the routings that the next one is compared with."""
+        checkpoint["routing"], checkpoint["routing_seen"] = self.tables, self._seen
 
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take them up."""
-        self.tables = checkpoint.get("routing", {})
+        self.tables, self._seen = checkpoint.get("routing", {}), checkpoint.get("routing_seen", {})
 
 
 class Recorder:
@@ -199,3 +226,19 @@ class Recorder:
 def _network(module: LightningModule) -> nn.Module:
     network = getattr(module, "network", module)
     return network if isinstance(network, nn.Module) else module
+
+
+def _log(module: LightningModule, layer: str, figures: Mapping[str, float], **options: Any) -> None:
+    for name, value in figures.items():
+        module.log(f"routing/{layer or 'network'}/{name}", value, **options)
+
+
+def _followed(before: Mapping[str, Rows], after: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Return layer -> drift since the validation before, where there was one, and local consistency."""
+    return {
+        layer: {
+            **({"drift": drift(before[layer], rows)} if layer in before else {}),
+            "locality": locality(rows),
+        }
+        for layer, rows in after.items()
+    }

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import collegium
 import torch
 import yaml
-from collegium import inspection
 from collegium.layer import moe_layers
 from lightning import LightningDataModule, Trainer
 
+from apps.common.cost import Cost, measure_cost
 from apps.common.discovery import app_module, has_module
 from apps.common.experts import experts_section
 from apps.common.metrics_file import Curve, Row, read_curves, read_rows
@@ -19,6 +19,7 @@ from apps.common.plots import curves
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, load_checkpoint
 from apps.common.shuffle import shuffled_routing
+from apps.common.steadiness import steadiness_section
 from apps.common.task import MoETask
 
 
@@ -44,7 +45,8 @@ def write_run_report(
         bought,
         learning_section(rows),
         experts_section(rows, checkpoint["global_step"], layers),
-        what_was_run(run, task),
+        steadiness_section(rows, layers),
+        what_was_run(run, measure_cost(task, data)),
     ]
     title = f"{run.app}: {run.path.parent.name}, run {run.path.name}"
     told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
@@ -74,14 +76,18 @@ def what_routing_bought(task: MoETask, data: LightningDataModule) -> Section | N
     )
 
 
-def what_was_run(run: Run, task: MoETask) -> Section:
-    """Tell the command, the size of the network and the settings."""
+def what_was_run(run: Run, cost: Cost) -> Section:
+    """Tell the command, what the network costs and the settings."""
     text = run.config_file.read_text(encoding="utf-8")
     config = yaml.safe_load(text)
-    active, total = inspection.parameters(task.network)
     facts = {
         "command": text.partition("\n")[0].removeprefix("# "),
-        "parameters": f"{total:,} in all, {active:,} active for one token",
+        "parameters": f"{cost.total:,} in all, {cost.active:,} active for one token",
+        "FLOPs": (
+            "not known: validation does not call the network"
+            if cost.flops is None
+            else f"{cost.flops:,.0f} a row of the network's input, in the matrix products of a forward pass"
+        ),
         "versions": f"collegium {collegium.__version__}, torch {torch.__version__}",
         "seed": config["seed_everything"],
         **_flat({key: config[key] for key in ("model", "data")}),

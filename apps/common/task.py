@@ -2,20 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib import import_module
-from inspect import isclass, signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from collegium import Routing, record
-from collegium import balance as balance_module
+from collegium import record
 from lightning import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from apps.common.balance_term import BalanceTerm
 from apps.common.expert_parallel import share_out
 
 
@@ -37,7 +33,7 @@ class MoETask(LightningModule):
         final_fraction: the rate at the last step, as a fraction of the peak.
 
     Raises:
-        ValueError: a balance function that does not exist.
+        ValueError: a name in `balance` that is no term, or arguments that a term does not take or misses.
     """
 
     def __init__(
@@ -118,38 +114,6 @@ class MoETask(LightningModule):
 
     def _total_steps(self) -> float:
         return self.trainer.estimated_stepping_batches
-
-
-class BalanceTerm(NamedTuple):
-    """One term of the penalty."""
-
-    name: str
-    weight: float
-    function: Callable[[Mapping[str, list[Routing]]], Tensor]
-
-    @classmethod
-    def of(cls, name: str, value: float | Mapping[str, Any]) -> "BalanceTerm":
-        """Find a term by its name. Raises ValueError where there is none, or its arguments do not fit."""
-        options = dict(value) if isinstance(value, Mapping) else {"weight": value}
-        module, _, function = name.rpartition(".")
-        try:
-            found = getattr(import_module(module) if module else balance_module, function)
-        except (ImportError, AttributeError):
-            raise ValueError(
-                f"model.balance names {name!r}, which does not exist: use a term of collegium.balance "
-                "such as load_balance or z_loss, or a full import path"
-            ) from None
-        if "weight" not in options:
-            raise ValueError(f"model.balance gives {name} no weight: add `weight`")
-        weight = options.pop("weight")
-        known = list(signature(found).parameters)[0 if isclass(found) else 1 :]
-        if unknown := set(options) - set(known):
-            raise ValueError(
-                f"model.balance gives {name} {sorted(unknown)[0]!r}, which it does not take: "
-                f"it takes {', '.join(known) or 'nothing'}"
-            )
-        term: Any = found(**options) if isclass(found) else partial(found, **options)
-        return cls(function, weight, term)
 
 
 def _is_plain(value: Any) -> bool:

@@ -7,6 +7,8 @@ import torch
 from collegium import Routing, inspection
 from torch import Tensor
 
+from apps.common.sample import Sample
+
 LABELS = ("task", "domain", "label")
 """Fields of a Context that are read as labels."""
 MOST = 64
@@ -74,7 +76,7 @@ class LabelUsage:
 
     def __init__(self, experts: int) -> None:
         self.table = torch.zeros(experts, MOST + 1, dtype=torch.float64)
-        self.sample = Sample(experts)
+        self.sample = Sample(TOKENS)
         self.too_many = False
 
     @property
@@ -91,41 +93,19 @@ class LabelUsage:
         known = label.where(label >= 0, MOST)
         self.table += inspection.expert_by_label(routing, known, MOST + 1).cpu()
         real = known < MOST if routing.mask is None else (known < MOST) & routing.mask.cpu()
-        self.sample.add(inspection.served(routing).cpu()[real], known[real], sequence[real])
+        self.sample.add(sequence[real], served=inspection.served(routing).cpu()[real], label=known[real])
 
     def tables(self) -> dict[str, Any]:
         """Return the table, (experts, labels), and how far experts tell the label."""
         table = self.table[:, :MOST]
         labels = int(table.any(0).nonzero().max()) + 1
-        return {"table": _plain(table[:, :labels]), **self.sample.specialisation()._asdict()}
+        return {"table": _plain(table[:, :labels]), **self._specialisation()._asdict()}
 
-
-class Sample:
-    """Tokens of whole sequences chosen at random, at most `TOKENS` of them."""
-
-    def __init__(self, experts: int) -> None:
-        self.served = torch.zeros(0, experts, dtype=torch.float64)
-        self.label = self.sequence = torch.zeros(0, dtype=torch.int64)
-        self.chance = 2**32
-
-    def add(self, served: Tensor, label: Tensor, sequence: Tensor) -> None:
-        """Take tokens in, and let half of the sequences go while there are too many."""
-        self.served = torch.cat([self.served, served])
-        self.label, self.sequence = torch.cat([self.label, label]), torch.cat([self.sequence, sequence])
-        while True:
-            kept = _scattered(self.sequence) < self.chance
-            self.served, self.label, self.sequence = self.served[kept], self.label[kept], self.sequence[kept]
-            if len(self.label) <= TOKENS or bool((self.sequence == self.sequence[0]).all()):
-                return
-            self.chance //= 2
-
-    def specialisation(self) -> inspection.Specialisation:
-        """Measure how far experts tell the label."""
-        counted = bool(((self.served == 0) | (self.served == 1)).all())
-        routing = (
-            Routing.from_selection(self.served > 0, self.served) if counted else Routing.dense(self.served)
-        )
-        return inspection.specialisation(routing, self.label, self.sequence, draws=200)
+    def _specialisation(self) -> inspection.Specialisation:
+        served, label = self.sample.columns["served"], self.sample.columns["label"]
+        counted = bool(((served == 0) | (served == 1)).all())
+        routing = Routing.from_selection(served > 0, served) if counted else Routing.dense(served)
+        return inspection.specialisation(routing, label, self.sample.sequence, draws=200)
 
 
 def labels_of(routing: Routing) -> Iterator[tuple[str, Tensor]]:
@@ -144,13 +124,6 @@ def sequence_of(routing: Routing) -> Tensor:
     tokens = torch.arange(routing.num_tokens)
     shape = context.shape if context else None
     return tokens // max(routing.num_tokens // shape[0], 1) if shape and shape[0] else tokens
-
-
-def _scattered(number: Tensor) -> Tensor:
-    """Spread integers over 0 to 2^32 as if at random, each always to the same place."""
-    for _ in range(2):
-        number = ((number ^ (number >> 15)) * 0x2C1B3C6D) % 2**32
-    return number ^ (number >> 13)
 
 
 def _plain(table: Tensor) -> list[list[float]]:

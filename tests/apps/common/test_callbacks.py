@@ -128,6 +128,85 @@ def test_the_monitor_keeps_its_tables_in_the_folder_and_in_the_checkpoint(tmp_pa
     assert tables["labels"]["label"]["value"] == pytest.approx(inspection.mutual_information(routing, label))
 
 
+def followed(
+    monitor: RoutingMonitor, task: Trained, epochs: int = 2
+) -> tuple[list[dict[str, float]], Trainer]:
+    """Train; return the figures about drift and locality that each validation logged."""
+
+    class Look(Callback):
+        def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+            names = ("drift_experts", "drift_probs", "srp", "sch")
+            metrics = {name.rpartition("/")[2]: float(v) for name, v in trainer.callback_metrics.items()}
+            seen.append({name: value for name, value in metrics.items() if name in names})
+
+    seen: list[dict[str, float]] = []
+    found = trainer(monitor, Look(), num_sanity_val_steps=2)
+    found.fit_loop.max_epochs = epochs
+    found.fit(task, rows(24), rows(20))
+    return seen[1:]
+
+
+def test_drift_is_zero_where_nothing_moves() -> None:
+    still = Trained(Labelled(), balance={}, learning_rate=0.0, weight_decay=0.0)
+    first, second = followed(RoutingMonitor(), still)
+    assert (first, second) == ({}, {"drift_experts": 0, "drift_probs": 0})
+
+
+def test_drift_is_what_moved_between_two_validations(tmp_path: Path) -> None:
+    class Keep(Callback):
+        def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+            with record(module.network) as routings, torch.no_grad():
+                module.network(rows(20).dataset.tensors[0])
+            seen.append(routings["mixture"][0])
+
+    seen: list[Any] = []
+    task, monitor = Trained(Labelled(), balance={}, learning_rate=0.3), RoutingMonitor(tmp_path)
+    found = trainer(monitor, Keep(), num_sanity_val_steps=0)
+    found.fit_loop.max_epochs = 2
+    found.fit(task, rows(24), rows(20))
+    wanted = inspection.drift(*seen)
+    tables = monitor.tables["layers"]["mixture"]
+    assert wanted.probs
+    assert tables["drift"] == pytest.approx(wanted._asdict())
+    assert float(found.callback_metrics["routing/mixture/drift_probs"]) == pytest.approx(wanted.probs)
+    assert tables["locality"] == {"left_out": "no sequence has 4 tokens in a row"}
+
+
+def test_a_restart_compares_with_the_validation_before_it() -> None:
+    before, after, task = RoutingMonitor(), RoutingMonitor(), Trained(Labelled(), balance={})
+    checkpoint: dict[str, Any] = {}
+    found = trainer(before)
+    found.validate(task, rows(20), verbose=False)
+    before.on_save_checkpoint(found, task, checkpoint)
+    found = trainer(after)
+    after.on_load_checkpoint(found, task, checkpoint)
+    found.validate(task, rows(20), verbose=False)
+    assert float(found.callback_metrics["routing/mixture/drift_experts"]) == 0
+
+
+class Sequences(nn.Module):
+    """Takes each number of a row for a token, which its sign sends to an expert."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixture = MoE(routers.TopK(1, 4, k=1), experts.MLP(1, 4, hidden=4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixture(x[..., None])
+
+
+def test_neighbours_are_looked_at_where_rows_are_sequences() -> None:
+    task = Trained(Sequences(), balance={})
+    (seen,) = followed(RoutingMonitor(), task, epochs=1)
+    with record(task.network) as routings, torch.no_grad():
+        task.network(rows(20).dataset.tensors[0])
+    (routing,) = routings["mixture"]
+    assert seen == {
+        "srp": pytest.approx(inspection.segment_routing_best_performance(routing, 4)),
+        "sch": pytest.approx(inspection.segment_cache_hit_rate(routing, 2, 4)),
+    }
+
+
 def test_the_monitor_keeps_nothing_without_a_folder() -> None:
     monitor = RoutingMonitor()
     trainer(monitor).validate(Trained(Labelled()), rows(8), verbose=False)

@@ -124,5 +124,6 @@ def test_every_training_ends_with_a_report(toys: Path, capsys: pytest.CaptureFix
     assert f"Report: {path}" in capsys.readouterr().out
     page = Page(path.read_text())
     assert {"moons:", "Learning", "Experts", "seed", "model.network.router.k"} <= set(page.words)
-    assert page.tags.count("img") == 5
+    assert {"Drift", "locality", "FLOPs"} <= set(page.words)
+    assert page.tags.count("img") == 6
     assert not OUTSIDE.search(path.read_text())

@@ -142,11 +142,73 @@ def test_a_term_takes_arguments_beside_its_weight() -> None:
         ({"latency_cv": {"latency": [1, 2, 3]}}, "gives latency_cv no weight"),
         ({"latency_cv": {"weight": 1.0, "latencies": [1, 2, 3]}}, "which it does not take: it takes latency"),
         ({"z_loss": {"weight": 1.0, "x": 1}}, "it takes nothing"),
+        (
+            {"heterogeneous": 0.01},
+            r"no cheap: write heterogeneous: {weight: ..., cheap: ...}",
+        ),
+        ({"latency_cv": 0.1}, "gives latency_cv no latency: write"),
+        ({f"{__name__}.Scaled": 0.1}, "Scaled no by: write"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Task(mixture(), balance=options)
+
+
+class Scaled:
+    """A term of a user's own, whose call names its argument as it likes."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, calls: dict[str, list[Routing]]) -> Tensor:
+        return torch.tensor(self.by * len(calls))
+
+
+class OfTwo:
+    def __call__(self, routings: dict[str, list[Routing]], target: Tensor) -> Tensor:
+        return target
+
+
+def of_named_options(*, tau: float = 1.0) -> Tensor:
+    return torch.tensor(tau)
+
+
+def of_anything(x: dict[str, list[Routing]], **options: float) -> Tensor:
+    return torch.tensor(options["tau"] * len(x))
+
+
+NO_TERMS = ["consistency", "GlobalCounts", "collegium.balance.losses.shares", "collegium.balance.losses"]
+OWN_NO_TERMS = [f"{__name__}.{name}" for name in ("OfTwo", "of_named_options", "NO_TERMS")]
+
+
+@pytest.mark.parametrize("name", [*NO_TERMS, *OWN_NO_TERMS])
+def test_what_is_no_term_is_refused(name: str) -> None:
+    words = f"model.balance names '{name}', which is no term: a term is a function of the recorded routings"
+    with pytest.raises(ValueError, match=words):
+        Task(mixture(), balance={name: 0.1})
+
+
+@pytest.mark.parametrize("name", ["BiasBalance", "collegium.balance.BiasBalance"])
+def test_bias_balance_is_sent_to_its_callback(name: str) -> None:
+    words = f"model.balance names '{name}'.*add apps.common.callbacks.BiasBalancing to trainer.callbacks"
+    with pytest.raises(ValueError, match=words):
+        Task(mixture(), balance={name: 0.1})
+
+
+def test_every_term_of_the_core_is_one() -> None:
+    needed = {"heterogeneous": {"cheap": 1}, "latency_cv": {"latency": [1, 2, 3]}}
+    terms = set(balance.__all__) - {"BiasBalance", "GlobalCounts", "consistency"}
+    options = {name: {"weight": 0.1, **needed.get(name, {})} for name in sorted(terms)}
+    assert [term.name for term in Task(mixture(), balance=options).balance] == sorted(terms)
+
+
+def test_terms_of_ones_own_name_their_arguments_as_they_like() -> None:
+    options = {
+        f"{__name__}.Scaled": {"weight": 1.0, "by": 3.0},
+        f"{__name__}.of_anything": {"weight": 2.0, "tau": 5.0},
+    }
+    assert float(Task(mixture(), balance=options).forward_with_balance(torch.randn(2, 4))[1]) == 13.0
 
 
 def test_a_term_that_counts_is_told_of_each_optimiser_step(monkeypatch: pytest.MonkeyPatch) -> None:

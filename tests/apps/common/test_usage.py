@@ -1,4 +1,6 @@
-"""Counting over batches equals counting at once; samples are of whole sequences."""
+"""Counting over batches equals counting at once."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from collegium import Context, MoE, Routing, experts, inspection, record, router
 from torch import Tensor
 
 from apps.common import usage as module
-from apps.common.usage import Sample, Usage, labels_of, sequence_of
+from apps.common.usage import Usage, labels_of, sequence_of
 
 
 def routed(router: routers.Router, x: Tensor, **context: Tensor) -> Routing:
@@ -100,23 +102,12 @@ def test_sequences_are_rows_of_the_input_or_segments() -> None:
     assert sequence_of(routed(router, torch.randn(3, 4), segment=segment)).tolist() == [4, 4, 7]
 
 
-def test_a_sample_is_of_whole_sequences_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOKENS", 400)
-    sample = Sample(2)
-    for batch in range(50):
-        sequence = (batch << 32) + torch.arange(20).repeat_interleave(4)
-        label = torch.full((80,), batch % 2)
-        sample.add(torch.nn.functional.one_hot(label, 2).double(), label, sequence)
-    assert 150 < len(sample.label) <= 400
-    _, sizes = sample.sequence.unique(return_counts=True)
-    assert set(sizes.tolist()) == {4}
-    batches = (sample.sequence >> 32).double()
-    assert abs(batches.mean() - 24.5) < 6
-    assert sample.specialisation().value == pytest.approx(1)
-
-
-def test_one_long_sequence_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOKENS", 10)
-    sample = Sample(2)
-    sample.add(torch.ones(30, 2), torch.zeros(30).long(), torch.zeros(30).long())
-    assert len(sample.label) == 30
+def test_specialisation_is_measured_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOKENS", 40)
+    usage = Usage()
+    for batch in range(20):
+        label = torch.arange(10) % 2
+        routing = Routing.from_topk(label[:, None], torch.ones(10, 1), 2)
+        usage.add([replace(routing, context=Context(label=label))], batch)
+    assert len(usage.labels["label"].sample.sequence) == 40
+    assert usage.tables()["labels"]["label"]["value"] == pytest.approx(1)
