@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from collegium import inspection, record
 from lightning import LightningDataModule, Trainer
-from lightning_utilities import apply_to_collection
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from apps.common.task import MoETask
@@ -27,8 +27,7 @@ def measure_cost(task: MoETask, data: LightningDataModule) -> Cost:
     call = _first_call(task, data)
     if call is None:
         return Cost(*inspection.parameters(task.network), None)
-    # a validation's tensors are of inference mode alone, until they are copied
-    args, options = apply_to_collection(call, Tensor, lambda value: value.clone().to(task.device))
+    args, options = move_data_to_device(call, task.device)
     with record(task.network) as routings:
         flops = inspection.flops(task.network, *args, **options)
     rows = next((len(value) for value in _tensors([args, options]) if value.ndim), 1)
@@ -45,7 +44,7 @@ def _first_call(task: MoETask, data: LightningDataModule) -> tuple[tuple[Any, ..
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
     handle = task.network.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        trainer = Trainer(**quiet, enable_progress_bar=False, limit_val_batches=1)
+        trainer = Trainer(**quiet, enable_progress_bar=False, limit_val_batches=1, inference_mode=False)
         trainer.validate(task, datamodule=data, verbose=False)
     finally:
         handle.remove()
