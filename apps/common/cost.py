@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import torch
 from collegium import inspection, record
 from lightning import LightningDataModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
@@ -28,7 +29,8 @@ def measure_cost(task: MoETask, data: LightningDataModule) -> Cost:
     if call is None:
         return Cost(*inspection.parameters(task.network), None)
     args, options = move_data_to_device(call, task.device)
-    with record(task.network) as routings:
+    # a validation's tensors are of inference mode alone
+    with torch.inference_mode(), record(task.network) as routings:
         flops = inspection.flops(task.network, *args, **options)
     rows = next((len(value) for value in _tensors([args, options]) if value.ndim), 1)
     return Cost(*inspection.parameters(task.network, routings), flops / max(rows, 1))
@@ -44,7 +46,7 @@ def _first_call(task: MoETask, data: LightningDataModule) -> tuple[tuple[Any, ..
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
     handle = task.network.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        trainer = Trainer(**quiet, enable_progress_bar=False, limit_val_batches=1, inference_mode=False)
+        trainer = Trainer(**quiet, enable_progress_bar=False, limit_val_batches=1)
         trainer.validate(task, datamodule=data, verbose=False)
     finally:
         handle.remove()
