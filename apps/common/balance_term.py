@@ -1,6 +1,7 @@
 """The terms of the balance penalty, found by the names that a configuration gives."""
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from inspect import Parameter, isclass, signature
@@ -45,9 +46,10 @@ def _named(name: str) -> Any:
     try:
         return getattr(import_module(module) if module else balance, last)
     except (ImportError, AttributeError):
+        near = get_close_matches(last, balance.__all__, 1) or ["load_balance"]
         raise ValueError(
             f"model.balance names {name!r}, which does not exist: use a term of collegium.balance "
-            "such as load_balance or z_loss, or a full import path"
+            f"such as {near[0]}, or a full import path"
         ) from None
 
 

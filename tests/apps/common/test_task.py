@@ -63,9 +63,16 @@ def test_a_network_without_mixture_has_no_penalty() -> None:
     assert float(penalty) == 0.0
 
 
-@pytest.mark.parametrize("name", ["load_balanc", "nowhere.load_balance", "collegium.balance.nothing"])
-def test_an_unknown_term_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"model.balance names '{name}', which does not exist"):
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("z_los", "z_loss"),
+        ("nowhere.heterogeneus", "heterogeneous"),
+        ("collegium.balance.nothing", "load_balance"),
+    ],
+)
+def test_an_unknown_term_is_refused(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"names '{name}', which does not exist: use .* such as {near}, or"):
         Task(mixture(), balance={name: 1.0})
 
 
