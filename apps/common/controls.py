@@ -42,10 +42,10 @@ class MixtureFFN(MoE):
             shared = experts.Shared(DenseFFN(dim, shared_hidden, activation), dim, gate=shared_gate)
         block = experts.MLP(dim, num_experts, dim if hidden is None else hidden, activation)
         choice = router(dim, num_experts)
-        if choice.outputs > 1:
+        if choice.outputs is not None:
             raise ValueError(
-                f"{type(choice).__name__} gives a token {choice.outputs} outputs, and this block has one: "
-                "choose a router of one gate"
+                f"{type(choice).__name__} gives a token an output for each of its gates, and this block has "
+                "one: choose another router"
             )
         super().__init__(choice, block, shared)
         self.dim, self.activation = dim, activation

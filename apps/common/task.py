@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from apps.common.balance_term import BalanceTerm
+from apps.common.errors import UserError
 from apps.common.expert_parallel import share_out
 
 
@@ -73,7 +74,10 @@ class MoETask(LightningModule):
         if not any(routings.values()):
             return output, penalty
         for term in self.balance:
-            value = term.function(routings)
+            try:
+                value = term.function(routings)
+            except ValueError as error:
+                raise UserError(f"model.balance: {term.name}: {error}.") from error
             penalty = penalty + term.weight * value
             if self._trainer is not None and self.trainer.training:
                 self.log(f"balance/{term.name}", value.detach())

@@ -42,6 +42,7 @@ STATIC: dict[str, RouterFactory] = {
     "WholeSegment": routers.WholeSegment,
     "WholeSegment Hash": partial(routers.WholeSegment, router=routers.Hash),
     "Lookup": routers.Lookup,
+    "Lookup table": partial(routers.Lookup, table=[[value % E] for value in range(9)]),
     "FixedPlusRouted": routers.FixedPlusRouted,
     "FixedPlusRouted TopP": partial(routers.FixedPlusRouted, router=routers.TopP),
     "SoftSlots": routers.SoftSlots,

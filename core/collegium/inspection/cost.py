@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from collegium.experts import Experts
 from collegium.layer import moe_layers
 from collegium.routers import Router
 from collegium.routing import Routing
@@ -14,6 +15,8 @@ from collegium.routing import Routing
 
 def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | None = None) -> tuple[int, int]:
     """(active, total) parameters; active counts of each MoE layer's experts those that a mean token uses.
+
+    Of experts that several layers hold in common, the layer counts that uses more of them.
 
     Args:
         model: any module.
@@ -23,10 +26,12 @@ def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | Non
     """
     total = sum(p.numel() for p in model.parameters())
     active = float(total)
+    used: dict[Experts, list[list[float]]] = {}  # by block: several layers may hold the same
     for name, layer in moe_layers(model).items():
-        used = _shares(layer.router, (routings or {}).get(name, ()))
-        each = layer.experts.parameters_each()
-        active -= sum(size * (1 - share) for size, share in zip(each, used, strict=True))
+        used.setdefault(layer.experts, []).append(_shares(layer.router, (routings or {}).get(name, ())))
+    for block, shares in used.items():
+        most = [max(each) for each in zip(*shares, strict=True)]
+        active -= sum(size * (1 - share) for size, share in zip(block.parameters_each(), most, strict=True))
     return round(active), total
 
 
@@ -41,7 +46,10 @@ def _shares(router: Router, calls: Sequence[Routing]) -> list[float]:
 
 
 def flops(model: nn.Module, *args: Any, **kwargs: Any) -> int:
-    """Floating-point operations of the matrix products in one forward pass, as these inputs are routed."""
+    """Floating-point operations of the matrix products in one forward pass, as these inputs are routed.
+
+    The model runs in the mode it is in: in training a router with running moments moves them.
+    """
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._grouped_mm: _grouped_mm_flops})
     with torch.no_grad(), counter:  # the counter stumbles over inputs that take gradient
         model(*map(_detached, args), **{name: _detached(value) for name, value in kwargs.items()})
@@ -49,7 +57,12 @@ def flops(model: nn.Module, *args: Any, **kwargs: Any) -> int:
 
 
 def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
+    """The value, or what a dict, list or tuple holds, cut off from its graph."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {name: _detached(part) for name, part in value.items()}
+    return type(value)(map(_detached, value)) if type(value) in (list, tuple) else value
 
 
 def _grouped_mm_flops(

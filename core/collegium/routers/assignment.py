@@ -14,7 +14,8 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
     within T * ``precision`` * (range of the scores) of the greatest.
 
     Args:
-        score_TE: (T, E) finite.
+        score_TE: (T, E); what is not finite counts as the least score that is, so that a training that has
+            gone wrong goes on to show it.
         precision: the least rise of a bid in the last round, as a share of the range of the scores; not under
             1e-9. Smaller is slower.
     """
@@ -23,7 +24,9 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
         return torch.zeros(T, dtype=torch.int64, device=score_TE.device)
     places = -(-T // E)
     score = score_TE.double()
-    score = (score - score.min()) / (score.max() - score.min()).clamp(min=torch.finfo(score.dtype).tiny)
+    finite = score.isfinite()
+    low, high = (bound(score[finite]) if finite.any() else 0.0 for bound in (torch.min, torch.max))
+    score = (score.where(finite, low) - low) / max(float(high - low), torch.finfo(score.dtype).tiny)
     # tokens without a wish take the places that are left over: prices of such places could not fall
     score = torch.cat([score, score.new_zeros(places * E - T, E)])
     price = score.new_zeros(E)

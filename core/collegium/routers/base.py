@@ -26,7 +26,8 @@ class Router(nn.Module, ABC):
     Attributes:
         causal: a token's experts depend on no later token of its sequence and on no other sequence.
         needs: names of the Context fields without which the router cannot decide.
-        outputs: how many outputs a token gets, one for each gate.
+        outputs: how many outputs a token gets, one for each of several gates; None for one output, without
+            a dim of its own.
 
     Shapes:
         tokens (T, D) -> Routing over T tokens and E experts.
@@ -36,7 +37,7 @@ class Router(nn.Module, ABC):
     """
 
     needs: tuple[str, ...] = ()
-    outputs: int = 1
+    outputs: int | None = None
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class Comet(Router):
 
     @property
     def _searching(self) -> bool:
-        return round(float(self.progress), 6) < self.search  # progress is rounded to float32
+        return float(self.progress) < self.search - 1e-6  # progress is rounded to float32
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Mix the trees."""

@@ -83,13 +83,15 @@ class FixedPlusRouted(Wrapper):
             name: _behind(value, fixed, 1.0 if name == "load" else 0.0)
             for name, value in chosen.extras.items()
         }
-        return replace(routing, logits=logits, probs=probs, state=chosen.state, extras=extras)
+        demand = torch.cat([routing.demand[:fixed], chosen.demand])  # before the inner router drops any
+        return replace(routing, logits=logits, probs=probs, demand=demand, state=chosen.state, extras=extras)
 
     def _of_routed(self, previous: Routing | None) -> Routing | None:
         """The layer before without the fixed experts, which have no scores."""
         if previous is None or previous.logits is None or previous.num_experts != self.num_experts:
             return previous
-        return replace(previous, logits=previous.logits[..., self.fixed :])
+        routed = self.num_experts - self.fixed
+        return replace(previous, logits=previous.logits[..., self.fixed :], num_experts=routed)
 
     def _logits(self, chosen: Routing) -> Tensor:
         if chosen.logits is None:

@@ -10,7 +10,8 @@ from collegium.routing import Routing
 class Hash(Router):
     """One expert a token by a fixed hash of a discrete feature, weight 1 (Roller et al. 2021, section 3).
 
-    Nothing is learned and nothing can collapse: a floor that a learned router has to beat.
+    Nothing is learned and nothing can collapse: a floor that a learned router has to beat. Costs one expert a
+    token, and nothing beside it.
 
     Args:
         dim, num_experts: D and E (D is not looked at).

@@ -64,13 +64,20 @@ class Lookup(Router):
             value = value.where(context.mask, 0)  # padding may hold anything
         if self.open_ended:
             value = value % self.num_experts
-        elif len(x) and not 0 <= int(value.min()) <= int(value.max()) < len(self.shares):
-            raise ValueError(
-                f"context.{self.by} reaches from {int(value.min())} to {int(value.max())}, and the table of "
-                f"Lookup has the values 0 to {len(self.shares) - 1}"
-            )
+        else:
+            self._check(value)
         share = self.shares.to(x.dtype)[value]
         return Routing.from_selection(share > 0, share, mask=context.mask, probs=share)
+
+    def _check(self, value: Tensor) -> None:
+        if torch.compiler.is_compiling() or not value.numel():
+            return
+        low, high = int(value.min()), int(value.max())
+        if not 0 <= low <= high < len(self.shares):
+            raise ValueError(
+                f"context.{self.by} reaches from {low} to {high}, and the table of Lookup has the values "
+                f"0 to {len(self.shares) - 1}"
+            )
 
 
 def _one_each(num_experts: int) -> list[list[int]]:

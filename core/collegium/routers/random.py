@@ -13,6 +13,7 @@ class Random(Router):
 
     Stochastic experts of THOR (Zuo et al. 2022, section 3) with its ensemble inference. Drawing is by torch's
     global generator. For a control with a fixed random assignment freeze the parameters of a learned router.
+    Costs k experts a token in training, all in evaluation.
 
     Args:
         dim, num_experts: D and E (D is not looked at).

@@ -167,6 +167,8 @@ class NoisyTopK(TopK):
 class Switch(TopK):
     """One expert a token, with capacity and multiplicative input jitter (Fedus et al. 2022, section 2).
 
+    Costs the gate and one expert a token at most.
+
     Args:
         dim, num_experts: D and E.
         capacity_factor: see TopK; None for no limit (and a causal router).

@@ -23,8 +23,11 @@ class WholeSegment(Wrapper):
     Args:
         dim, num_experts: D and E.
         router: (D, E) -> the router of the means. One that needs context gets that of each segment's first
-            token; one that looks back gets the means of the layer before. A capacity counts segments, and
-            ``demand`` then what is left.
+            token; one that looks back gets the means of the layer before.
+
+    Raises:
+        ValueError: an inner router with a capacity, which would count segments and not rows, or with a need
+            of ``context.affinity``, which is between tokens.
 
     >>> import torch
     >>> routing = WholeSegment(16, 4)(torch.randn(6, 16), Context(segment=torch.tensor([0, 0, 1, 1, 1, 0])))
@@ -34,6 +37,10 @@ class WholeSegment(Wrapper):
 
     def __init__(self, dim: int, num_experts: int, router: Callable[[int, int], Router] = TopK) -> None:
         super().__init__(dim, num_experts, router(dim, num_experts))
+        if any(getattr(part, "capacity_factor", None) is not None for part in self.router.modules()):
+            raise ValueError("WholeSegment routes segments, of which a capacity knows no size: leave it out")
+        if "affinity" in self.needs:
+            raise ValueError("WholeSegment routes segments, which have no affinity: choose another gate")
         self.causal = False
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:

@@ -20,7 +20,7 @@ class Wrapper(Router):
 
     def __init__(self, dim: int, num_experts: int, router: Router) -> None:
         super().__init__(dim, num_experts)
-        if router.outputs > 1:
+        if router.outputs is not None:
             raise ValueError(
                 f"{type(self).__name__} needs a router with one output a token, not {type(router).__name__}"
             )

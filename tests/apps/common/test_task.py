@@ -11,6 +11,7 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from apps.common.errors import UserError
 from apps.common.task import MoETask
 
 
@@ -233,3 +234,15 @@ def test_a_term_that_counts_is_told_of_each_optimiser_step(monkeypatch: pytest.M
     )
     trainer.fit(task, loader)
     assert micro_batches == [2, 4]  # of six, the last step has no batch after it
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ({"selector_entropy": 0.1}, "selector_entropy: .* for routers with selectors"),
+        ({"latency_cv": {"weight": 0.1, "latency": [1.0]}}, "latency_cv: .* wants . positive latencies"),
+    ],
+)
+def test_a_term_that_does_not_fit_the_router_is_told_in_one_sentence(term: Any, words: str) -> None:
+    with pytest.raises(UserError, match=f"model.balance: {words}"):
+        Task(mixture(), balance=term).forward_with_balance(torch.randn(3, 4))

@@ -125,3 +125,22 @@ def test_a_recurrent_router_runs_what_the_one_inside_chooses() -> None:
     router = Recurrent(D, E, state_dim=2, router=partial(TopK, k=1))
     own = sum(p.numel() for p in router.parameters())
     assert inspection.parameters(MoE(router, mlp())) == (own + ONE, own + E * ONE)
+
+
+def test_a_block_that_two_layers_hold_counts_once() -> None:
+    block = mlp()
+    model = nn.ModuleList([MoE(TopK(D, E, k=k), block) for k in (1, 2)])
+    assert inspection.parameters(model) == (2 * GATE + 2 * ONE, 2 * GATE + E * ONE)
+
+
+def test_flops_take_inputs_with_gradient_inside_containers() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(D, D)
+
+        def forward(self, batch: dict[str, list[torch.Tensor]]) -> torch.Tensor:
+            return self.map(batch["x"][0])
+
+    x = torch.randn(3, D, requires_grad=True)
+    assert inspection.flops(Net(), {"x": [x]}) == 2 * 3 * D * D

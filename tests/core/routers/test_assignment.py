@@ -85,3 +85,11 @@ def test_the_scores_get_no_gradient_and_are_not_changed() -> None:
     before = score.detach().clone()
     assert not balanced_assignment(score).requires_grad
     assert torch.equal(score, before)
+
+
+@pytest.mark.parametrize("spoiled", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_scores_that_are_no_numbers_do_not_hold_it_up(spoiled: float, everywhere: bool) -> None:
+    score = torch.randn(12, 3)
+    score[0 if not everywhere else slice(None)] = spoiled
+    assert torch.bincount(balanced_assignment(score), minlength=3).tolist() == [4, 4, 4]

@@ -177,7 +177,7 @@ def test_the_search_draws_in_training_and_cools_down_to_a_permutation() -> None:
     assert sharpness[-1] > 0.99
 
 
-@pytest.mark.parametrize("search", [0.3, 0.7, 1.0])
+@pytest.mark.parametrize("search", [0.3, 1 / 3, 0.7, 1.0])
 def test_the_search_ends_at_its_share_of_training(search: float) -> None:
     router, x = Comet(6, 8, k=2, search=search), torch.randn(50, 6)
     router.permutation.data.normal_()

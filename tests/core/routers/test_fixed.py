@@ -234,6 +234,26 @@ def test_scored_weights_need_a_router_with_scores() -> None:
 
 
 @pytest.mark.parametrize("outer", [FixedPlusRouted, Recurrent, routers.WholeSegment])
-def test_a_router_of_several_gates_is_refused(outer: Any) -> None:
+@pytest.mark.parametrize("gates", [1, 2])
+def test_a_router_of_several_gates_is_refused(outer: Any, gates: int) -> None:
     with pytest.raises(ValueError, match="needs a router with one output a token, not MultiGate"):
-        outer(D, E, router=routers.MultiGate)
+        outer(D, E, router=partial(routers.MultiGate, gates=gates))
+
+
+def test_demand_is_what_was_asked_for_before_any_drop() -> None:
+    tight = partial(TopK, k=1, capacity_factor=0.5)
+    router, x = FixedPlusRouted(D, E + 2, router=tight), torch.randn(20, D) + 2
+    asked = router.router(x).demand
+    routing = router(x)
+    assert torch.equal(routing.demand[1:], asked)
+    assert routing.demand[0] == 20
+    assert routing.demand.sum() == 40 > routing.row_counts().sum()
+
+
+def test_fixed_in_fixed_hands_a_residual_gate_its_own_scores() -> None:
+    inner = partial(FixedPlusRouted, router=partial(TopK, gate=Residual))
+    router, x = FixedPlusRouted(D, 6, router=inner), torch.randn(10, D)
+    first = router(x)
+    gate = router.router.router.gate
+    wanted = x @ gate.gate.weight.T + first.logits[:, 2:] @ gate.carry.T
+    torch.testing.assert_close(router(x, None, first).logits[:, 2:], wanted)

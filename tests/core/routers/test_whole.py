@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from collegium import Context, MoE, experts
-from collegium.gates import Conditioned, Residual
+from collegium.gates import Attended, Conditioned, Residual
 from collegium.routers import (
     Base,
     DenseToSparse,
     ExpertChoice,
+    FixedPlusRouted,
     Hash,
     NoisyTopK,
     Recurrent,
@@ -35,7 +36,7 @@ INNER: dict[str, Any] = {
     "TopP": partial(TopP, p=0.5),
     "DenseToSparse": partial(DenseToSparse, threshold=0.2),
     "ExpertChoice": partial(ExpertChoice, k=1),
-    "Switch": partial(Switch, capacity_factor=0.7),
+    "Switch": partial(Switch, capacity_factor=None),
 }
 
 
@@ -167,3 +168,16 @@ def test_routers_that_look_back_hear_the_mean_of_the_layer_before() -> None:
         if s in now:
             wanted = now[s] @ gate.gate.weight.T + then[s] @ gate.carry.T
             torch.testing.assert_close(found[t], wanted)
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        (Switch, "capacity"),
+        (partial(FixedPlusRouted, router=partial(TopK, capacity_factor=2.0)), "capacity"),
+        (partial(TopK, gate=Attended), "affinity"),
+    ],
+)
+def test_what_has_no_meaning_for_segments_is_refused(inner: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"WholeSegment routes segments, .*{words}"):
+        WholeSegment(D, E, inner)
