@@ -62,7 +62,7 @@ class Routing:
     ) -> "Routing":
         """K experts for every token, by index. Masked tokens get none."""
         T, K = index_TK.shape
-        expert, order = index_TK.reshape(-1).sort()  # half again as fast as a stable sort
+        expert, order = index_TK.reshape(-1).sort()  # a stable sort takes longer
         token = order if K == 1 else order // K
         position: Tensor | None = None
         if mask is None:

@@ -18,8 +18,7 @@ class Base(TopK):
     so that x + layer(x) is the paper's blend where the expert ends in a small change of x. Training looks at
     the whole batch and so is not causal; evaluation is greedy, and uneven where training had to push.
 
-    Costs the gate, one expert a token, and in training an auction (8,192 tokens: 50 ms for 8 experts, 0.4 s
-    for 64 on one CPU thread).
+    Costs the gate, one expert a token, and in training an auction, which can take longer than the experts.
 
     Args:
         dim, num_experts: D and E.
