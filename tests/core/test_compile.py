@@ -36,6 +36,10 @@ STATIC: dict[str, RouterFactory] = {
     "RandomPartition": routers.RandomPartition,
     "DSelectK": routers.DSelectK,
     "Comet": routers.Comet,
+    "Comet search": partial(routers.Comet, search=0.5),
+    "DenseToSparse": routers.DenseToSparse,
+    "Base": routers.Base,
+    "Sinkhorn": routers.Sinkhorn,
     "Recurrent": routers.Recurrent,
     "ProductKey": routers.ProductKey,
     "MultiGate": routers.MultiGate,
@@ -94,6 +98,28 @@ def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -
     for run in found[1:]:
         for value, wanted in zip(run, found[0], strict=True):
             torch.testing.assert_close(value, wanted)
+
+
+@pytest.mark.parametrize("name", ["DenseToSparse", "Comet search"])
+def test_a_schedule_costs_two_graphs_one_on_each_side_of_its_end(name: str) -> None:
+    net = Net(STATIC[name](D, E))
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    outputs = []
+    for progress in (0.0, 0.1, 0.2, 0.3, 0.4, 1.0, 1.0):
+        net.moe.router.anneal(progress)
+        x, label = torch.randn(4, 3, D), torch.randint(9, (4, 3))
+        torch.manual_seed(1)
+        wanted = net(x, label)
+        torch.manual_seed(1)
+        outputs.append(compiled(x, label))
+        torch.testing.assert_close(outputs[-1], wanted)
+    assert len(graphs) == 2
 
 
 class Deep(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor
 from collegium.context import Context
 from collegium.gates import Gate, Linear
 from collegium.routers.base import GatedRouter, softmax
+from collegium.routers.schedule import Schedule
 from collegium.routers.topk import largest
 from collegium.routing import Routing
 
@@ -38,8 +39,6 @@ class DenseToSparse(GatedRouter):
     (80, 10)
     """
 
-    progress: Tensor
-
     def __init__(
         self,
         dim: int,
@@ -53,22 +52,22 @@ class DenseToSparse(GatedRouter):
         if not 0 < cold <= warm or not 0 <= threshold < 1:
             raise ValueError("DenseToSparse wants warm >= cold > 0 and a threshold between 0 and 1")
         self.warm, self.cold, self.threshold = warm, cold, threshold
-        self.register_buffer("progress", torch.zeros(()))
+        self.schedule = Schedule()
 
     def anneal(self, progress: float) -> None:
         """Take up the share of training that is over."""
-        self.progress.fill_(progress)
+        self.schedule.move(progress)
 
     @property
-    def temperature(self) -> float:
-        """tau, now: it falls exponentially."""
-        return float(self.warm * (self.cold / self.warm) ** float(self.progress))
+    def temperature(self) -> Tensor:
+        """() tau, now: it falls exponentially."""
+        return self.warm * torch.pow(self.cold / self.warm, self.schedule.progress)
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Keep what lies above the threshold."""
         logits = self.gate(x, context, previous)
         probs = softmax(logits)
-        if float(self.progress) >= 1:
+        if self.schedule.over:
             index = largest(probs.detach(), 1)
             weight = probs.gather(1, index)
             return Routing.from_topk(

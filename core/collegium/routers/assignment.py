@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 
-@torch.no_grad()
 def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
     """(T,) int64, each token's expert: at most ceil(T / E) tokens an expert, exactly T / E where E divides T.
+
+    One operation to torch.compile, for which the auction's length would break the graph.
 
     The auction for similar objects (Bertsekas and Castanon 1989, "The auction algorithm for the
     transportation problem"), in rounds of ever finer bids, each of which begins at the prices of the last: so
@@ -19,6 +20,12 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
         precision: the least rise of a bid in the last round, as a share of the range of the scores; not under
             1e-9. Smaller is slower.
     """
+    owner: Tensor = torch.ops.collegium.balanced_assignment(score_TE.detach(), precision)
+    return owner
+
+
+@torch.library.custom_op("collegium::balanced_assignment", mutates_args=())
+def _assign(score_TE: Tensor, precision: float) -> Tensor:
     T, E = score_TE.shape
     if T == 0 or E == 1:
         return torch.zeros(T, dtype=torch.int64, device=score_TE.device)
@@ -36,6 +43,11 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
         if least <= precision:
             return owner[:T]
         least = max(least / FINER, precision)
+
+
+@_assign.register_fake
+def _(score_TE: Tensor, precision: float) -> Tensor:
+    return score_TE.new_empty(len(score_TE), dtype=torch.int64)
 
 
 COARSE, FINER = 0.1, 10.0

@@ -89,12 +89,20 @@ class Sinkhorn(TopK):
         return largest(plan, self.k)
 
 
-@torch.no_grad()
 def sinkhorn(logits_TE: Tensor, tolerance: float = 1e-2, most_rounds: int = 100) -> Tensor:
-    """(T, E) exp(logits) scaled so that rows sum to 1 and columns to T / E, within ``tolerance``."""
+    """(T, E) exp(logits) scaled so that rows sum to 1 and columns to T / E, within ``tolerance``.
+
+    Without gradient. One operation to torch.compile, for which the number of rounds would break the graph.
+    """
+    plan: Tensor = torch.ops.collegium.sinkhorn(logits_TE.detach(), tolerance, most_rounds)
+    return plan
+
+
+@torch.library.custom_op("collegium::sinkhorn", mutates_args=())
+def _scale(logits_TE: Tensor, tolerance: float, most_rounds: int) -> Tensor:
     T, E = logits_TE.shape
     if not T:
-        return logits_TE
+        return logits_TE.clone()
     plan = (logits_TE - logits_TE.amax(1, keepdim=True)).exp()
     plan = plan.clamp(min=torch.finfo(plan.dtype).tiny)  # an expert that nobody wants has a share to scale up
     for _ in range(most_rounds):
@@ -103,3 +111,8 @@ def sinkhorn(logits_TE: Tensor, tolerance: float = 1e-2, most_rounds: int = 100)
         if float((plan.sum(0) * E / T - 1).abs().max()) <= tolerance:
             break
     return plan
+
+
+@_scale.register_fake
+def _(logits_TE: Tensor, tolerance: float, most_rounds: int) -> Tensor:
+    return torch.empty_like(logits_TE)

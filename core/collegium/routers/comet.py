@@ -7,6 +7,7 @@ from collegium.context import Context
 from collegium.gates import Linear
 from collegium.routers.assignment import balanced_assignment
 from collegium.routers.base import Router, check_share
+from collegium.routers.schedule import Schedule
 from collegium.routers.smooth import fold, smooth_step
 from collegium.routing import Routing
 
@@ -40,7 +41,6 @@ class Comet(Router):
     True
     """
 
-    progress: Tensor
     order: Tensor | None
 
     def __init__(
@@ -60,17 +60,14 @@ class Comet(Router):
             self.nodes.weight.mul_(gamma / 10)  # begin in the middle of the slope
         self.permutation = nn.Parameter(torch.eye(self.leaves).repeat(k, 1, 1)) if search else None
         self.register_buffer("order", torch.arange(self.leaves).repeat(k, 1) if search else None)
-        self.register_buffer("progress", torch.zeros(()))
+        self.schedule = Schedule(end=search)
 
     def anneal(self, progress: float) -> None:
         """Cool the search down; it ends at ``progress = search``, and the permutation is found for good."""
-        if self.order is not None and self._searching and progress >= self.search:
+        searching = not self.schedule.over
+        self.schedule.move(progress)
+        if self.order is not None and searching and self.schedule.over:
             self.order.copy_(self._nearest())
-        self.progress.fill_(progress)
-
-    @property
-    def _searching(self) -> bool:
-        return float(self.progress) < self.search - 1e-6  # progress is rounded to float32
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Mix the trees."""
@@ -103,11 +100,10 @@ class Comet(Router):
         assert self.permutation is not None
         assert self.order is not None
         logits = self.permutation.to(dtype)
-        searching = self._searching
-        if self.training and searching:
-            share = float(self.progress) / self.search
-            return gumbel_sinkhorn(logits, COLD[0] * (COLD[1] / COLD[0]) ** share)
-        order = self._nearest() if searching else self.order
+        if self.training and not self.schedule.over:
+            share = self.schedule.progress.to(dtype) / self.search
+            return gumbel_sinkhorn(logits, COLD[0] * torch.pow(COLD[1] / COLD[0], share))
+        order = self.order if self.schedule.over else self._nearest()
         hard = torch.zeros_like(logits).scatter(2, order[:, :, None], 1.0)
         return hard + 0 * logits  # in the graph: distributed training waits for the parameter
 
@@ -122,7 +118,9 @@ COLD = (1.0, 0.01)
 code has 1e-3 to 1e-7, and more rounds towards the end."""
 
 
-def gumbel_sinkhorn(logits: Tensor, temperature: float, noise: float = 0.01, rounds: int = 20) -> Tensor:
+def gumbel_sinkhorn(
+    logits: Tensor, temperature: float | Tensor, noise: float = 0.01, rounds: int = 20
+) -> Tensor:
     """(..., n, n) doubly stochastic: exp((logits + noise) / temperature), columns and rows scaled in turn
     (Mena et al. 2018, section 3). Rows come last: they sum to one however few the rounds."""
     uniform = torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)

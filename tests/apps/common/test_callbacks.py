@@ -245,7 +245,7 @@ def test_schedules_end_before_training_does() -> None:
             self.seen: list[float] = []
 
         def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-            self.seen.append(float(module.network.router.progress))
+            self.seen.append(float(module.network.router.schedule.progress))
 
     layer, watch = MoE(routers.DenseToSparse(4, 3), experts.MLP(4, 3, hidden=4)), Watch()
     loader = DataLoader(TensorDataset(torch.randn(40, 4)), batch_size=4)

@@ -40,7 +40,7 @@ def test_evaluation_keeps_what_lies_above_the_threshold(progress: float, options
     router, x = router_with(3.0, **options).eval(), torch.randn(20, D).double()
     router.anneal(progress)
     warm, cold = options.get("warm", 1.0), options.get("cold", 0.1)
-    temperature = warm ** (1 - float(router.progress)) * cold ** float(router.progress)
+    temperature = warm ** (1 - progress) * cold**progress
     wanted = by_hand(x @ router.gate.weight.T, temperature, options.get("threshold", 1e-3))
     routing = router(x)
     torch.testing.assert_close(routing.dense_weight(), wanted)
