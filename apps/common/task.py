@@ -27,7 +27,8 @@ class MoETask(LightningModule):
         balance: term -> weight, or {weight: ..., and the term's arguments}; load_balance: 0.01 by default. A
             name is looked up in `collegium.balance`, a dotted path is imported. Each term is a function of
             the recorded routings (layer name -> list) to a scalar, or a class whose instances are: these are
-            kept, and told to `step()` once an optimiser step.
+            kept, and told to `step()` once an optimiser step. `consistency`, for random experts, has a weight
+            alone: a second pass over each training batch is to agree with the first (see `disagreement`).
         learning_rate: the peak rate.
         weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
         warmup_steps: optimiser steps of the linear warm-up.
@@ -53,10 +54,9 @@ class MoETask(LightningModule):
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
             del self.hparams[name]  # built in Python, not from a file: only plain values go into a checkpoint
         self.network = network
-        self.balance = [
-            BalanceTerm.of(name, value)
-            for name, value in ({"load_balance": 0.01} if balance is None else balance).items()
-        ]
+        terms = {"load_balance": 0.01} if balance is None else dict(balance)
+        self.consistency = consistency_weight(terms.pop("consistency", 0.0))
+        self.balance = [BalanceTerm.of(name, value) for name, value in terms.items()]
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -71,17 +71,36 @@ class MoETask(LightningModule):
         with record(self.network) as routings:
             output = self.network(*args, **kwargs)
         penalty = torch.zeros((), device=self.device)
-        if not any(routings.values()):
-            return output, penalty
-        for term in self.balance:
+        for term in self.balance if any(routings.values()) else []:
             try:
                 value = term.function(routings)
             except ValueError as error:
                 raise UserError(f"model.balance: {term.name}: {error}.") from error
-            penalty = penalty + term.weight * value
-            if self._trainer is not None and self.trainer.training:
-                self.log(f"balance/{term.name}", value.detach())
+            penalty = penalty + self._weighed(term.name, term.weight, value)
+        if self.consistency and self._is_training:
+            value = self.disagreement(output, self.network(*args, **kwargs))
+            penalty = penalty + self._weighed("consistency", self.consistency, value)
         return output, penalty
+
+    def _weighed(self, name: str, weight: float, value: Tensor) -> Tensor:
+        if self._is_training:
+            self.log(f"balance/{name}", value.detach())
+        return weight * value
+
+    @property
+    def _is_training(self) -> bool:
+        return self._trainer is not None and self.trainer.training
+
+    def disagreement(self, output: Any, other: Any) -> Tensor:
+        """Tell how far apart two outputs of the network for the same batch are, a scalar.
+
+        Raises:
+            UserError: the app does not say.
+        """
+        raise UserError(
+            "model.balance: this app does not say how far apart two of its predictions are: take consistency "
+            f"out, or give {type(self).__name__} a disagreement()."
+        )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Tell terms that count when an optimiser step has come."""
@@ -118,6 +137,14 @@ class MoETask(LightningModule):
 
     def _total_steps(self) -> float:
         return self.trainer.estimated_stepping_batches
+
+
+def consistency_weight(value: float | dict[str, Any]) -> float:
+    """Return the weight of the two passes' disagreement. Raises ValueError for anything but a weight."""
+    weight = value.get("weight") if isinstance(value, dict) and len(value) == 1 else value
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+        raise ValueError(f"model.balance gives consistency {value!r}: give it a weight of 0 or more, alone")
+    return float(weight)
 
 
 def _is_plain(value: Any) -> bool:

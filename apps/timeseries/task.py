@@ -52,6 +52,8 @@ class Task(MoETask):
         super().__init__(network, balance, learning_rate, weight_decay, warmup_steps, final_fraction)
         if loss_on != "forecast" and not isinstance(network, TimeMoE):
             raise ValueError(f"{type(network).__name__} has no tokens: set loss_on to 'forecast'")
+        if loss_on == "forecast" and self.consistency:
+            raise ValueError("model.balance.consistency wants the loss on tokens: set loss_on to 'suffix'")
         self.loss_on = loss_on
         self.delta = delta
         self.validation_horizons = list(validation_horizons or [])
@@ -99,6 +101,10 @@ class Task(MoETask):
             mask = following(batch["context_mask"], batch["target_mask"], patch, forecast.shape[2])[:, first:]
             losses.append(huber(forecast[:, -target.shape[1] :], target, mask, self.delta))
         return torch.stack(losses).mean(), penalty
+
+    def disagreement(self, output: list[Tensor], other: list[Tensor]) -> Tensor:
+        """Half the squared distance: `balance.consistency` of Gaussians of one deviation of the window."""
+        return torch.stack([F.mse_loss(a, b) / 2 for a, b in zip(output, other, strict=True)]).mean()
 
     def _first_token(self, tokens: int) -> int:
         """The first token that learns."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from collegium.balance import consistency
 from torch import Tensor
 
 from apps.common.errors import UserError
@@ -46,6 +47,10 @@ class Task(MoETask):
         loss = log_loss(logits, label).mean()
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss + penalty
+
+    def disagreement(self, output: Tensor, other: Tensor) -> Tensor:
+        """Tell how far apart the classes of two passes are (THOR)."""
+        return consistency(output, other)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and accuracy of validation rows."""

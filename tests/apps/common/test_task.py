@@ -186,7 +186,7 @@ def of_anything(x: dict[str, list[Routing]], **options: float) -> Tensor:
     return torch.tensor(options["tau"] * len(x))
 
 
-NO_TERMS = ["consistency", "GlobalCounts", "collegium.balance.losses.shares", "collegium.balance.losses"]
+NO_TERMS = ["GlobalCounts", "collegium.balance.losses.shares", "collegium.balance.losses"]
 OWN_NO_TERMS = [f"{__name__}.{name}" for name in ("OfTwo", "of_named_options", "NO_TERMS")]
 
 
@@ -246,3 +246,70 @@ def test_a_term_that_counts_is_told_of_each_optimiser_step(monkeypatch: pytest.M
 def test_a_term_that_does_not_fit_the_router_is_told_in_one_sentence(term: Any, words: str) -> None:
     with pytest.raises(UserError, match=f"model.balance: {words}"):
         Task(mixture(), balance=term).forward_with_balance(torch.randn(3, 4))
+
+
+class Noisy(nn.Module):
+    """A mixture of random experts whose calls are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moe = MoE(routers.Random(4, 3), experts.MLP(4, 3, hidden=4))
+        self.calls: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(x)
+        y: Tensor = self.moe(x)
+        return y
+
+
+class Agreeing(Task):
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        y, penalty = self.forward_with_balance(batch[0])
+        return (y - 3 * batch[0]).square().mean() + penalty
+
+    def disagreement(self, output: Tensor, other: Tensor) -> Tensor:
+        self.seen = (output.detach(), other.detach())
+        return balance.consistency(output, other)
+
+
+def test_consistency_passes_each_training_batch_twice_and_penalises_the_distance() -> None:
+    task = Agreeing(Noisy(), balance={"consistency": 2.0})
+    trainer = train(task, 1)
+    first, second = task.network.calls
+    assert torch.equal(first, second)
+    logged = float(trainer.callback_metrics["balance/consistency"])
+    assert logged == pytest.approx(float(balance.consistency(*task.seen)))
+    assert logged > 0
+
+
+def test_random_experts_learn_to_agree() -> None:
+    found = []
+    for options in ({}, {"consistency": 10.0}):
+        torch.manual_seed(1)
+        task = Agreeing(Noisy(), balance=options, learning_rate=1e-2)
+        train(task, 200)
+        x = torch.randn(64, 4)
+        task.network.train()
+        with torch.no_grad():
+            passes = [task.network(x) for _ in range(2)]
+        found.append(float(balance.consistency(*passes)))
+    assert found[1] < found[0] / 2
+
+
+def test_outside_training_there_is_one_pass() -> None:
+    task = Agreeing(Noisy(), balance={"consistency": 2.0})
+    output, penalty = task.forward_with_balance(torch.randn(3, 4))
+    assert output.shape == (3, 4)
+    assert len(task.network.calls) == 1
+    assert float(penalty) == 0
+
+
+def test_consistency_of_an_app_without_a_distance_is_refused() -> None:
+    with pytest.raises(UserError, match=r"take consistency out, or give Task a disagreement\(\)\.$"):
+        train(Task(Noisy(), balance={"consistency": 1.0}), 1)
+
+
+@pytest.mark.parametrize("value", [-1.0, "much", True, {"weight": 1.0, "tau": 2.0}, {"tau": 2.0}])
+def test_consistency_takes_a_weight_alone(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"gives consistency .*: give it a weight of 0 or more, alone$"):
+        Task(mixture(), balance={"consistency": value})

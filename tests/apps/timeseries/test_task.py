@@ -154,3 +154,14 @@ def test_a_batch_without_observed_targets_has_no_share_in_validation() -> None:
     forecast = task.network.forecast(data["context"], data["context_mask"], 8)
     later = (forecast - data["target"])[:, 4:].square().mean().detach()
     assert logged["val/mse"] == pytest.approx(float(later), rel=1e-5)
+
+
+def test_disagreement_is_half_the_squared_distance_a_mean_over_heads() -> None:
+    task = Task(network())
+    first, other = [torch.zeros(2, 3), torch.ones(1, 4)], [torch.full((2, 3), 2.0), torch.ones(1, 4)]
+    assert float(task.disagreement(first, other)) == 1.0
+
+
+def test_consistency_wants_a_loss_on_tokens() -> None:
+    with pytest.raises(ValueError, match=r"consistency wants the loss on tokens: set loss_on to 'suffix'$"):
+        Task(network(), loss_on="forecast", balance={"consistency": 1.0})
