@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,12 +65,16 @@ class MoETask(LightningModule):
         self._stepped = 0
 
     def forward_with_balance(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
-        """Run the network and return (its output, the weighted sum of the balance terms, a scalar).
+        """Run the network and return (its output, the penalty); see `with_balance`."""
+        return self.with_balance(self.network, *args, **kwargs)
+
+    def with_balance(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
+        """Run a function of the network and return (its output, the weighted sum of the balance terms).
 
         The penalty is zero for a network without MoE layers. Each term is logged as `balance/<name>`.
         """
         with record(self.network) as routings:
-            output = self.network(*args, **kwargs)
+            output = function(*args, **kwargs)
         penalty = torch.zeros((), device=self.device)
         for term in self.balance if any(routings.values()) else []:
             try:
@@ -78,7 +83,7 @@ class MoETask(LightningModule):
                 raise UserError(f"model.balance: {term.name}: {error}.") from error
             penalty = penalty + self._weighed(term.name, term.weight, value)
         if self.consistency and self._is_training:
-            value = self.disagreement(output, self.network(*args, **kwargs))
+            value = self.disagreement(output, function(*args, **kwargs))
             penalty = penalty + self._weighed("consistency", self.consistency, value)
         return output, penalty
 
@@ -92,7 +97,7 @@ class MoETask(LightningModule):
         return self._trainer is not None and self.trainer.training
 
     def disagreement(self, output: Any, other: Any) -> Tensor:
-        """Tell how far apart two outputs of the network for the same batch are, a scalar.
+        """Tell how far apart two outputs of the balanced function for the same batch are, a scalar.
 
         Raises:
             UserError: the app does not say.

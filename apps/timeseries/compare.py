@@ -4,7 +4,6 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
 from apps.common.controls import KINDS, Control, MixtureFFN
 from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
 from apps.timeseries.data import Data
-from apps.timeseries.dlinear import DLinear
 from apps.timeseries.metrics import average, mae, mse
-from apps.timeseries.model import Forecaster, TimeMoE
+from apps.timeseries.model import Forecaster
+from apps.timeseries.networks import DLinear, TimeMoE
 from apps.timeseries.simulate import simulate
-from apps.timeseries.task import LossOn, Task
+from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
 
 SIMULATED = "simulated"
@@ -40,8 +39,8 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     found: dict[str, Arm] = {}
     for kind in KINDS:
         network = partial(_time_moe, feed_forward=Control(kind, mixture))
-        found[kind] = Trained(budget, network, "suffix", {"kind": kind})
-    found["dlinear"] = Trained(budget, _dlinear, "forecast", {"kind": "dlinear", "loss": "squares"})
+        found[kind] = Trained(budget, network, "network", {"kind": kind})
+    found["dlinear"] = Trained(budget, _dlinear, "dlinear", {"kind": "dlinear"})
     found["ridge"] = Linear(budget)
     found["seasonal_naive"] = Untrained(budget, lambda data: partial(seasonal_naive, season=data.season))
     found["repeat_last"] = Untrained(budget, lambda data: repeat_last)
@@ -74,11 +73,11 @@ class Trained(Arm):
         self,
         budget: Mapping[str, Any],
         network: Callable[[Mapping[str, Any], Trial], Forecaster],
-        loss_on: LossOn,
+        trials: str,
         settings: Mapping[str, Any],
     ) -> None:
-        self.budget, self.network, self.loss_on, self.settings = budget, network, loss_on, settings
-        self.trials = budget["trials"]["dlinear" if loss_on == "forecast" else "network"]
+        self.budget, self.network, self.settings = budget, network, settings
+        self.trials = budget["trials"][trials]
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
         """Train with Lightning on one set for all horizons at once."""
@@ -87,9 +86,7 @@ class Trained(Arm):
         module = module_for(data, budget, seed)
         task = Task(
             self.network(budget, trial),
-            loss_on=self.loss_on,
             validation_horizons=budget["horizons"],
-            delta=inf if self.loss_on == "forecast" else 2.0,  # DLinear learns from squares alone
             balance={"load_balance": budget["balance"]},
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],

@@ -15,7 +15,6 @@ from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
-from apps.timeseries.model import TimeMoE
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
 
@@ -27,14 +26,11 @@ def sections(task: Task, data: Data, split: Literal["validation", "test"] = "val
     windows = data.windows(split)
     rows = torch.linspace(0, len(windows) - 1, min(SAMPLE, len(windows))).long()
     batch = move_data_to_device(windows.__getitems__(rows), task.device)
-    with torch.no_grad():
+    with torch.no_grad(), record(task.network) as routings:
         forecasts = task.eval().predict_step(batch).cpu()
     parts = [_examples(forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]
-    if isinstance(task.network, TimeMoE):
-        with torch.no_grad(), record(task.network) as routings:
-            task.network(batch["context"], batch["context_mask"])
-        if routings:
-            parts.append(_experts(routings, rows, windows, data, task.network.patch))
+    if routings:
+        parts.append(_experts(routings, rows, windows, data))
     return parts
 
 
@@ -92,11 +88,10 @@ def _by_step(forecasts: Tensor, rows: Tensor, windows: Windows) -> Section:
     return Section("Error by step", text, [figure])
 
 
-def _experts(
-    routings: dict[str, list[Routing]], rows: Tensor, windows: Windows, data: Data, patch: int
-) -> Section:
+def _experts(routings: dict[str, list[Routing]], rows: Tensor, windows: Windows, data: Data) -> Section:
     """Heat maps of expert by hour and by series, a row a layer, with specialisation."""
-    channel, hour = token_labels(rows, windows, patch)
+    tokens = next(iter(routings.values()))[0].num_tokens // len(rows)
+    channel, hour = token_labels(rows, windows, -(-windows.context // tokens))
     labels = {"series": (channel, list(data.names))}
     if int(hour.min()) >= 0:
         labels["hour of day"] = (hour, [str(h) for h in range(24)])

@@ -22,7 +22,7 @@ seed_everything: 0
 trainer: {max_epochs: 1, enable_progress_bar: false, accelerator: cpu}
 model:
   network:
-    class_path: apps.timeseries.model.TimeMoE
+    class_path: apps.timeseries.networks.TimeMoE
     init_args:
       dim: 16
       depth: 1

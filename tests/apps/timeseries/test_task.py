@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from apps.common.errors import UserError
-from apps.timeseries.dlinear import DLinear
-from apps.timeseries.model import TimeMoE
-from apps.timeseries.task import Task, following, huber
+from apps.timeseries.model import huber
+from apps.timeseries.networks import DLinear, TimeMoE
+from apps.timeseries.networks.time_moe import following
+from apps.timeseries.task import Task
 
 
 def network(**options: object) -> TimeMoE:
@@ -57,28 +58,26 @@ def test_small_errors_cost_half_their_square() -> None:
 
 def test_the_last_token_learns_to_forecast_as_it_will_be_used() -> None:
     """With one head and one token, the loss is the Huber loss of `forecast` in deviations of the window."""
-    task = Task(TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,)), loss_on="last", balance={}).eval()
+    net = TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,), loss_on="last").eval()
     data = batch()
-    loss, _ = task._token_loss(data)
-    forecast = task.network.forecast(data["context"], data["context_mask"], 8)
+    loss, _ = net.loss(data)
+    forecast = net.forecast(data["context"], data["context_mask"], 8)
     scale = data["context"].std(1, correction=0, keepdim=True)
     expected = huber(forecast / scale, data["target"] / scale, data["target_mask"], 2.0)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_in_a_suffix_the_scale_knows_nothing_of_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    task, data = Task(network(), loss_on="suffix", balance={}).eval(), batch()
-    monkeypatch.setattr(task, "_first_token", lambda tokens: 3)
+    net, data = network(loss_on="suffix").eval(), batch()
+    monkeypatch.setattr(net, "_first_token", lambda tokens: 3)
     seen = 16  # points up to the end of token 3
+
+    forward = net.forward
 
     def loss_of_first_token(values: Tensor) -> Tensor:
         captured: list[Tensor] = []
-        monkeypatch.setattr(
-            task,
-            "forward_with_balance",
-            lambda v, m, last: (captured.append(v), (task.network(v, m), 0.0))[1],
-        )
-        task._token_loss({**data, "context": values})
+        monkeypatch.setattr(net, "forward", lambda v, m, last: (captured.append(v), forward(v, m, last))[1])
+        net.loss({**data, "context": values})
         return captured[0][:, :seen]
 
     later = data["context"].clone()
@@ -87,21 +86,21 @@ def test_in_a_suffix_the_scale_knows_nothing_of_the_targets(monkeypatch: pytest.
 
 
 def test_missing_targets_have_no_share_in_the_loss() -> None:
-    task, data = Task(network(), loss_on="every", balance={}).eval(), batch()
+    net, data = network(loss_on="every").eval(), batch()
     data["target_mask"] = data["target_mask"].clone()
     data["target_mask"][:, 3:] = False
     changed = {**data, "target": data["target"].masked_fill(~data["target_mask"], 1e6)}
-    torch.testing.assert_close(task._token_loss(data)[0], task._token_loss(changed)[0])
+    torch.testing.assert_close(net.loss(data)[0], net.loss(changed)[0])
 
 
 @pytest.mark.parametrize("loss_on", ["suffix", "every", "last"])
 def test_training_lowers_the_loss(loss_on: str) -> None:
-    task, data = Task(network(), loss_on=loss_on, learning_rate=1e-2), batch(size=16)
+    task, data = Task(network(loss_on=loss_on), learning_rate=1e-2), batch(size=16)
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-2)
     losses = []
     for _ in range(40):
         torch.manual_seed(0)
-        loss, penalty = task._token_loss(data)
+        (loss, _), penalty = task.with_balance(task.network.loss, data)
         optimizer.zero_grad()
         (loss + penalty).backward()
         optimizer.step()
@@ -109,10 +108,18 @@ def test_training_lowers_the_loss(loss_on: str) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_networks_without_tokens_learn_from_their_forecast() -> None:
-    with pytest.raises(ValueError, match="set loss_on to 'forecast'"):
-        Task(DLinear(24, 8))
-    assert isinstance(Task(DLinear(24, 8), loss_on="forecast").network, nn.Module)
+def test_an_unknown_loss_on_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown loss_on 'all': choose one of suffix, every, last$"):
+        network(loss_on="all")
+
+
+def test_dlinear_learns_from_half_the_squares_of_its_forecast() -> None:
+    net, data = DLinear(24, 8), batch()
+    data["target_mask"] = torch.rand(5, 8) < 0.5
+    loss, (forecast,) = net.loss(data)
+    assert torch.equal(forecast, net.forecast(data["context"], data["context_mask"], 8))
+    wanted = (forecast - data["target"])[data["target_mask"]].square().mean() / 2
+    torch.testing.assert_close(loss, wanted)
 
 
 def test_validation_beyond_the_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,11 +164,6 @@ def test_a_batch_without_observed_targets_has_no_share_in_validation() -> None:
 
 
 def test_disagreement_is_half_the_squared_distance_a_mean_over_heads() -> None:
-    task = Task(network())
+    task, nothing = Task(network()), torch.zeros(())
     first, other = [torch.zeros(2, 3), torch.ones(1, 4)], [torch.full((2, 3), 2.0), torch.ones(1, 4)]
-    assert float(task.disagreement(first, other)) == 1.0
-
-
-def test_consistency_wants_a_loss_on_tokens() -> None:
-    with pytest.raises(ValueError, match=r"consistency wants the loss on tokens: set loss_on to 'suffix'$"):
-        Task(network(), loss_on="forecast", balance={"consistency": 1.0})
+    assert float(task.disagreement((nothing, first), (nothing, other))) == 1.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apps.common.errors import UserError
-from apps.timeseries.dlinear import DLinear, moving_average
+from apps.timeseries.networks.dlinear import DLinear, moving_average
 
 
 def test_moving_average_by_hand():

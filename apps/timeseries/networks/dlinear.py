@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward
-from apps.timeseries.model import Forecaster
+from apps.timeseries.model import Forecaster, squares
+from apps.timeseries.windows import Batch
 
 
 class DLinear(Forecaster):
@@ -39,6 +40,11 @@ class DLinear(Forecaster):
             raise UserError(f"this DLinear forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
         steps: Tensor = self(context, context_mask)[:, :horizon]
         return steps
+
+    def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Squared error of the forecast."""
+        forecast = self.forecast(batch["context"], batch["context_mask"], batch["target"].shape[1])
+        return squares(forecast, batch["target"], batch["target_mask"]), [forecast]
 
 
 def moving_average(values: Tensor, kernel: int) -> Tensor:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from apps.common.controls import DenseFFN, MixtureFFN
-from apps.timeseries.model import Embedding, TimeMoE, greedy_schedule, window_scale
+from apps.timeseries.model import window_scale
+from apps.timeseries.networks.time_moe import Embedding, TimeMoE, greedy_schedule
 
 
 def small(patch: int = 4, horizons: tuple[int, ...] = (4, 12), **options: object) -> TimeMoE:

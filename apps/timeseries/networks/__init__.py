@@ -1,0 +1,6 @@
+"""The networks of this app, a file each."""
+
+from apps.timeseries.networks.dlinear import DLinear
+from apps.timeseries.networks.time_moe import TimeMoE
+
+__all__ = ["DLinear", "TimeMoE"]
