@@ -48,6 +48,14 @@ class Routing:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     context: Context | None = None
 
+    def __repr__(self) -> str:
+        """Sizes, and the names of the optional tensors that are there: the tensors would fill pages."""
+        optional = ("logits", "probs", "mask", "position", "state")
+        held = [name for name in optional if getattr(self, name) is not None] + list(self.extras)
+        sizes = f"tokens={self.num_tokens}, experts={self.num_experts}, assignments={len(self.token)}"
+        gates = [f"gates={self.weight.shape[1]}"] if self.weight.ndim > 1 else []
+        return f"Routing({', '.join([sizes, *gates, *held])})"
+
     @classmethod
     def from_topk(
         cls,
