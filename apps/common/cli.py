@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from collegium.routers import RouteError
 from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -128,6 +129,13 @@ class AppCLI(LightningCLI):
     def _callbacks(self, folder: Path) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
         return [SeedEachStep(seed), Annealing(), RoutingMonitor(folder), Stamp(self.app, self.config_name)]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; a router that gives no routing is the configuration's fault."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RouteError as error:
+            raise UserError(f"model.network: {error}.") from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""

@@ -13,6 +13,10 @@ from collegium.routing import Routing
 from collegium.slots import SlotRouting
 
 
+class RouteError(TypeError):
+    """What a router's ``route`` returns is no routing."""
+
+
 class Router(nn.Module, ABC):
     """Decides which tokens go to which experts.
 
@@ -34,6 +38,7 @@ class Router(nn.Module, ABC):
 
     Raises:
         ValueError: a size is not positive, or a needed context field is absent.
+        RouteError: ``route`` returns no routing.
     """
 
     needs: tuple[str, ...] = ()
@@ -56,9 +61,18 @@ class Router(nn.Module, ABC):
         earlier = previous if isinstance(previous, Routing) else None
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if not torch.is_autocast_enabled(x.device.type):
-            return self.route(x, context, earlier)
+            return self._checked(self.route(x, context, earlier))
         with torch.autocast(x.device.type, enabled=False):
-            return self.route(x, context, earlier)
+            return self._checked(self.route(x, context, earlier))
+
+    def _checked(self, found: object) -> Routing | SlotRouting:
+        if isinstance(found, Routing | SlotRouting):
+            return found
+        raise RouteError(
+            f"{type(self).__name__}.route must return a Routing or a SlotRouting, not "
+            f"{'None' if found is None else type(found).__name__}: make one with Routing.from_topk, "
+            "from_selection or dense"
+        )
 
     @abstractmethod
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing | SlotRouting:

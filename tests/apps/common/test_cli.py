@@ -253,6 +253,14 @@ def test_bad_data_leaves_no_run_folder(toys: Path, capsys: pytest.CaptureFixture
     assert not list(toys.rglob("default/*"))
 
 
+def test_a_router_without_a_routing_is_one_sentence(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    router = "--model.network.init_args.router=toys.moons.model.Lazy"
+    assert main(["moons", "fit", router]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("error: model.network: Lazy.route must return a Routing or a SlotRouting")
+    assert not list(toys.rglob("default/*"))
+
+
 def test_an_unknown_metric_for_the_best_checkpoint_is_one_sentence(
     toys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
