@@ -21,7 +21,7 @@ from apps.common.discovery import app_module
 from apps.common.errors import UserError
 from apps.common.expert_parallel import whole
 from apps.common.metrics_file import MetricsFile
-from apps.common.mistakes import config_files, explain, keys
+from apps.common.mistakes import explain, keys, refused
 from apps.common.opening import Events, Opening
 from apps.common.run_report import write_run_report
 from apps.common.runs import Run, held, load_checkpoint, new_run, runs_root
@@ -92,8 +92,7 @@ class AppCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             self._discard()
             self.holding.close()
-            where = next(reversed(config_files(self.given)), "command line")
-            raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.!')}.") from error
+            raise refused(error, self.given) from error
         if self.start:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.start)
 

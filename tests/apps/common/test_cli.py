@@ -19,6 +19,7 @@ Fit = Callable[..., Path]
 ROOT = Path(__file__).parents[3]
 Change = Callable[[dict[str, Any]], Any]
 NET = "toys.moons.model.Net"
+GATE = "--model.network.init_args.router.init_args.gate"
 
 
 def test_a_run_folder_holds_everything(fit: Fit) -> None:
@@ -153,6 +154,12 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(nois=1),
         "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
     ),
+    "gate": (
+        lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(
+            gate={"class_path": "collegium.gates.Cosine", "init_args": {"dimm": 4}}
+        ),
+        "unknown key 'dimm' of collegium.gates.Cosine: did you mean 'dim'?",
+    ),
     "callback": (
         lambda c: c["trainer"].update(
             callbacks={
@@ -213,6 +220,28 @@ def test_a_mistake_in_a_configuration_is_one_sentence(
         (["--trainer.max_epoch", "3"], "unknown key 'trainer.max_epoch': did you mean 'trainer.max_epochs'?"),
         (["--data.rows=many"], "data.rows is 'many': give a whole number."),
         (["--foo"], "unknown key 'foo': remove it."),
+        (
+            ["--model.network.init_args.router.init_args.nois", "2"],
+            "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
+        ),
+        (
+            [f"{GATE}=collegium.gates.Cosine", f"{GATE}.init_args.dimm=4"],
+            "unknown key 'dimm' of collegium.gates.Cosine: did you mean 'dim'?",
+        ),
+        (["--model.network.init_args.router.init_args.k", "x"], "k is 'x': give a whole number."),
+        (
+            ["--model.network.init_args.router.init_args.k=9"],
+            "TopK: k=9 must lie between 1 and num_experts=4.",
+        ),
+        (["--model.network.init_args", '{"dimm": 3}'], f"unknown key 'dimm' of {NET}: did you mean 'dim'?"),
+        (
+            ["--trainer.strategy", "expert_paralel"],
+            "trainer.strategy is 'expert_paralel', which does not exist: choose expert_parallel.",
+        ),
+        (
+            ["--trainer.strategy", "abacus"],
+            "trainer.strategy is 'abacus', which does not exist: choose auto, ddp, expert_parallel.",
+        ),
         (["again"], "unknown key 'again': remove it."),
     ],
 )
@@ -221,7 +250,16 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
 ) -> None:
     assert main(["moons", "fit", *options]) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: command line: {sentence}"
-    assert not toys.exists()
+    assert not list(toys.rglob("default/*"))
+
+
+def test_the_file_is_named_where_the_command_line_is_sound(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, MISTAKES["value"][0])
+    sound = ["--model.network.init_args.router.init_args.noise=0.2", "--trainer.max_epochs", "1"]
+    assert main(["moons", "fit", "--config", str(path), *sound]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {path}: TopK: k=9")
 
 
 @pytest.mark.parametrize(
