@@ -128,6 +128,9 @@ class RoutingMonitor(Callback):
     - `routing/<layer>/dead_experts`: how many have less than a hundredth of the even load.
     - `routing/<layer>/entropy`: how undecided the router is; 0 is sure, 1 knows nothing.
 
+    Experts that every token has (`FixedPlusRouted`) count in the loads, but not in max violation nor among
+    the dead.
+
     And of a sample of whole sequences, which the first process has seen:
 
     - `routing/<layer>/drift_experts`, `drift_probs`: how far the routing of the same tokens moved since the

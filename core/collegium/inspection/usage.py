@@ -22,9 +22,16 @@ def load(routings: Mapping[str, Sequence[Routing]]) -> dict[str, Tensor]:
     }
 
 
-def max_violation(load_E: Tensor) -> float:
-    """max_e load_e / mean load - 1: 0 at even load and at none (Wang et al. 2024, eq. 4, MaxVio)."""
-    return float(load_E.max() / load_E.mean()) - 1 if load_E.any() else 0.0
+def max_violation(load_E: Tensor, fixed: int = 0) -> float:
+    """max_e load_e / mean load - 1: 0 at even load and at none (Wang et al. 2024, eq. 4, MaxVio).
+
+    Args:
+        load_E: (E,) loads or shares of them.
+        fixed: how many of the first experts to leave out, as every token has them: ``routing.fixed``. Theirs
+            would be the largest load whatever the router does.
+    """
+    chosen = load_E[fixed:]
+    return float(chosen.max() / chosen.mean()) - 1 if chosen.any() else 0.0
 
 
 def entropy(routing: Routing) -> float:
@@ -33,10 +40,17 @@ def entropy(routing: Routing) -> float:
     return nats / math.log(max(probs_of(routing).shape[-1], 2))
 
 
-def dead_experts(load_E: Tensor, below: float = 0.01) -> list[int]:
-    """Experts with less than ``below`` times the even share of the load; none where there is no load."""
-    dead = load_E < below * load_E.mean()
-    return [int(expert) for expert in dead.nonzero()]
+def dead_experts(load_E: Tensor, below: float = 0.01, fixed: int = 0) -> list[int]:
+    """Experts with less than ``below`` times the even share of the load; none where there is no load.
+
+    Args:
+        load_E: (E,) loads or shares of them.
+        below: a fraction of the even share.
+        fixed: as in ``max_violation``; the even share is then that of the others.
+    """
+    chosen = load_E[fixed:]
+    dead = chosen < below * chosen.mean()
+    return [fixed + int(expert) for expert in dead.nonzero()]
 
 
 def mutual_information(routing: Routing, label: Tensor) -> float:
