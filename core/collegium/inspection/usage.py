@@ -1,22 +1,26 @@
 """How experts were used, from recorded routings."""
 
 import math
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from collegium.balance import losses
 from collegium.balance.collect import probs_of
+from collegium.inspection.given import Collected, collected, single
 from collegium.inspection.joint import expert_by_label, told
 from collegium.routing import Routing
 
 
-def load(routings: Mapping[str, Sequence[Routing]]) -> dict[str, Tensor]:
-    """Layer -> (E,) share of all assignments that chose each expert, before drops; sums to 1."""
+def load(routings: Collected) -> dict[str, Tensor]:
+    """Layer -> (E,) share of all assignments that chose each expert, before drops; sums to 1.
+
+    Raises:
+        TypeError: not what ``record`` collects, as a single routing.
+    """
     return {
         name: demand / demand.sum().clamp(min=1)
-        for name, calls in routings.items()
+        for name, calls in collected(routings, "load").items()
         if calls
         for demand in [torch.stack([routing.demand for routing in calls]).sum(0).double()]
     }
@@ -35,7 +39,13 @@ def max_violation(load_E: Tensor, fixed: int = 0) -> float:
 
 
 def entropy(routing: Routing) -> float:
-    """Mean over tokens of the entropy of their probabilities, over log E: 1 undecided, 0 sure."""
+    """Mean over tokens of the entropy of their probabilities, over log E: 1 undecided, 0 sure.
+
+    Raises:
+        TypeError: not one routing, as all that ``record`` collects.
+        ValueError: a routing without probabilities.
+    """
+    routing = single(routing, "entropy")
     nats = float(losses.entropy(routing).detach())
     return nats / math.log(max(probs_of(routing).shape[-1], 2))
 
@@ -68,5 +78,6 @@ def mutual_information(routing: Routing, label: Tensor) -> float:
 
     Raises:
         ValueError: label is not (T,) of non-negative integers.
+        TypeError: not one routing, as all that ``record`` collects.
     """
-    return float(told(expert_by_label(routing, label)))
+    return float(told(expert_by_label(single(routing, "mutual_information"), label)))
