@@ -37,8 +37,13 @@ def steadiness_section(rows: Sequence[Row], layers: Mapping[str, Any]) -> Sectio
     if not table and not moved:
         return None
     widths = {found["m"] for tables in layers.values() if "m" in (found := tables.get("locality", {}))}
-    text = [DRIFT if moved else NO_DRIFT] + [LOCALITY.format(m=width) for width in widths]
+    why = [DRIFT] if moved else [NO_DRIFT] if _validations(rows) < 2 else []
+    text = why + [LOCALITY.format(m=width) for width in widths]
     return Section("Drift and locality", "\n".join(text), [curves(moved)] if moved else [], table)
+
+
+def _validations(rows: Sequence[Row]) -> int:
+    return sum(any("/load_" in name and value != "" for name, value in row.items()) for row in rows)
 
 
 def _drift(rows: Sequence[Row]) -> dict[str, dict[str, Curve]]:
