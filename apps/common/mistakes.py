@@ -11,10 +11,8 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
-from lightning.pytorch.strategies import StrategyRegistry
 
 from apps.common.errors import UserError
-from apps.common.expert_parallel import NAME
 
 _UNKNOWN = re.compile(r"(?:does not accept option|Option) '([^']+)'|unrecognized arguments: (\S+)")
 _REFUSING = re.compile(r"Option '[^']+' is not accepted\. Got value: Namespace\(.*?class_path='([\w.]+)'")
@@ -83,8 +81,10 @@ def refused(error: Exception, args: Sequence[str]) -> UserError:
     typed = any(re.search(rf"\b{re.escape(option)}\b", message) for option in options)
     where = next(reversed([] if typed else config_files(args)), "command line")
     if (found := _STRATEGY.search(message)) is not None:
+        from lightning.pytorch.strategies import StrategyRegistry  # late: reading a file needs no torch
+
         known = StrategyRegistry.available_strategies()
-        near = difflib.get_close_matches(found[1], known, n=1) or ["auto", "ddp", NAME]
+        near = difflib.get_close_matches(found[1], known, n=1) or ["auto", "ddp", "expert_parallel"]
         message = f"trainer.strategy is {found[1]!r}, which does not exist: choose {', '.join(near)}"
     return UserError(f"{where}: {message}.")
 
