@@ -330,7 +330,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(fit: Fit, capsys: pytest.Captu
 
 @pytest.mark.slow
 def test_two_processes_share_one_run(toys: Path) -> None:
-    """Each sees other rows and so another validation loss; they agree on the best checkpoint nevertheless."""
+    """Each sees other rows; what is logged of a validation is that of all of them."""
     two = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
     command = [sys.executable, "-m", "apps", "moons", "fit", *two]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -339,5 +339,18 @@ def test_two_processes_share_one_run(toys: Path) -> None:
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert checkpoint(run)["global_step"] == 12
     assert (run / "report.html").is_file()
-    steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
-    assert steps == [3, 7, 11]
+    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
+    assert [int(row["step"]) for row in rows] == [3, 7, 11]
+    for row in rows:
+        assert float(row["val/loss"]) == pytest.approx(float(row["val/error"]), rel=1e-5)
+    assert "sync_dist" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_tell_a_mistake_once(toys: Path) -> None:
+    two = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "expert_parallel"]
+    wrong = ["--model.network.init_args.num_experts", "5"]
+    command = [sys.executable, "-m", "apps", "moons", "fit", *two, *wrong]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("cannot be shared out evenly over 2 ranks") == 1
