@@ -49,6 +49,23 @@ def test_the_kept_configuration_is_whole_and_runs_again(fit: Fit, toys: Path) ->
     assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("option", "balance"),
+    [
+        (["--model.balance.entropy", "0.1"], {"load_balance": 0.01, "z_loss": 0.001, "entropy": 0.1}),
+        (["--model.balance.z_loss=0.1"], {"load_balance": 0.01, "z_loss": 0.1}),
+        (["--model.balance", "{}"], {}),
+        (["--model.balance", "{z_loss: 0.1}"], {"z_loss": 0.1}),
+    ],
+)
+def test_options_add_a_balance_term_or_replace_all(
+    option: list[str], balance: dict[str, float], fit: Fit
+) -> None:
+    """As configs/README.md has it."""
+    config = yaml.safe_load((fit("--trainer.max_epochs=1", *option) / "config.yaml").read_text())
+    assert config["model"]["balance"] == balance
+
+
 def test_the_best_checkpoint_is_the_best_validation(fit: Fit) -> None:
     run = fit("--trainer.max_epochs=6")
     rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
