@@ -181,8 +181,8 @@ class RoutingMonitor(Callback):
         for layer, found in followed.items():
             moved = {f"drift_{name}": value for name, value in found.get("drift", {}).items()}
             kept = {name: found["locality"][name] for name in ("srp", "sch") if name in found["locality"]}
-            # also in a sanity check: what it logs leads the columns of metrics.csv; where one process alone logs
-            # sync_dist exchanges nothing, but keeps Lightning from advising it
+            # also in a sanity check: what it logs leads the columns of metrics.csv; where one process alone
+            # logs sync_dist exchanges nothing, but keeps Lightning from advising it
             _log(module, layer, moved | kept, rank_zero_only=True, sync_dist=True)
         if trainer.sanity_checking:
             return

@@ -32,6 +32,7 @@ class Router(nn.Module, ABC):
         needs: names of the Context fields without which the router cannot decide.
         outputs: how many outputs a token gets, one for each of several gates; None for one output, without
             a dim of its own.
+        blind: the decision does not look at a token's vector, and so gives it no gradient.
 
     Shapes:
         tokens (T, D) -> Routing over T tokens and E experts.
@@ -43,6 +44,7 @@ class Router(nn.Module, ABC):
 
     needs: tuple[str, ...] = ()
     outputs: int | None = None
+    blind: bool = False
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class GatedRouter(Router):
         super().__init__(dim, num_experts)
         self.gate = gate(dim, num_experts if scores is None else scores)
         self.needs = self.gate.needs
-        self.causal = self.gate.causal
+        self.causal, self.blind = self.gate.causal, self.gate.blind
 
 
 def softmax(logits_TE: Tensor) -> Tensor:
