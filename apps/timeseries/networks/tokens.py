@@ -86,7 +86,7 @@ class TokenForecaster(Forecaster):
         return torch.stack(losses).mean(), forecasts
 
     def _tokens(self, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values and bools as tokens (B, N, P), zeros at missing points, and (B, N) which tokens have any point.
+        """Values, zeros where missing, and bools as tokens (B, N, P); and (B, N) which tokens have any point.
 
         The last is None where all have.
         """
