@@ -16,8 +16,10 @@ def statistics(values: Tensor, observed: Tensor, lags: int) -> Tensor:
     In this order: mean, deviation, least, greatest and median value (the lower one of two in the middle);
     trend, the least-squares slope as a change a token; the ``lags`` strongest peaks of the autocorrelation,
     strongest first, as log(1 + lag), then their correlations. Zeros where nothing was observed, and for peaks
-    that are not there. These are the numbers of SMETimes' statistics prompt, of peaks instead of the first
-    lags, as those of a smooth series are just 1, 2, 3.
+    that are not there.
+
+    SMETimes' prompt tells mean, deviation and change; the others are in that of Time-LLM (Jin et al. 2024), but
+    for its five lags of greatest correlation, which of a smooth series are just the first ones.
 
     Args:
         values: (B, N, P), zeros at missing points.

@@ -25,8 +25,8 @@ class LinearMixture(MoE):
     ``apps.common.controls`` puts beside it is a perceptron of equal size, a product of gate and value as the
     mixture is. With ``AllExperts`` every expert runs for every token, and its two dense twins are one.
 
-    Source: SMETimes ("Small but Mighty"), mixture of base and domain experts; its released code has domain
-    experts alone.
+    Source: SMETimes (Fan et al. 2025), which combines base and domain experts; its released code has the
+    latter alone.
 
     Args:
         dim: D.
@@ -61,8 +61,8 @@ class SMETimes(TokenForecaster):
     Where the paper has a frozen language model, a small transformer is trained; where it embeds a prompt that
     tells the statistics, a learned map embeds the numbers themselves. Forecasts are fed back token by token.
 
-    Source: SMETimes ("Small but Mighty: Enhancing Time Series Forecasting with Lightweight LLMs"), method;
-    sizes and order of the parts after its released code.
+    Source: Fan et al. 2025, "Small but Mighty: Enhancing Time Series Forecasting with Lightweight LLMs"
+    (arXiv 2503.03594), fusion embedding and mixture of experts; the order of the parts after its code.
 
     Args:
         dim: D, a multiple of twice ``heads``.
