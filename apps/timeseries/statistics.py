@@ -18,8 +18,8 @@ def statistics(values: Tensor, observed: Tensor, lags: int) -> Tensor:
     strongest first, as log(1 + lag), then their correlations. Zeros where nothing was observed, and for peaks
     that are not there.
 
-    SMETimes' prompt tells mean, deviation and change; the others are in that of Time-LLM (Jin et al. 2024), but
-    for its five lags of greatest correlation, which of a smooth series are just the first ones.
+    SMETimes' prompt tells mean, deviation and change; the others are in that of Time-LLM (Jin et al. 2024),
+    but for its five lags of greatest correlation, which of a smooth series are just the first ones.
 
     Args:
         values: (B, N, P), zeros at missing points.
