@@ -81,6 +81,8 @@ class Data(LightningDataModule):
             raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
         if pretraining is not None and (path or name) is not None:
             raise UserError(f"both pretraining and {path or name} were given: keep one of the two.")
+        if pretraining is not None:
+            pretraining.check()
         if min(context, horizon, batch_size, validation_stride) < 1:
             raise UserError(
                 "context, horizon, batch_size and validation_stride must be 1 or more: raise them."

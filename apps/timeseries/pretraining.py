@@ -45,7 +45,8 @@ class Pretraining:
     rows: int = 1024
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise UserError for an unknown prior, weights that are no shares, or too few series."""
         unknown = [name for name in self.priors if name not in PRIORS]
         if unknown:
             raise UserError(

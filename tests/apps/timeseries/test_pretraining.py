@@ -154,13 +154,13 @@ def test_the_order_is_a_function_of_seed_and_epoch_and_resumes_anywhere() -> Non
 
 def test_what_cannot_be_mixed_is_refused() -> None:
     with pytest.raises(UserError, match="knows no prior 'waves': choose among gaussian_processes, "):
-        Pretraining(priors={"waves": 1.0})
+        Pretraining(priors={"waves": 1.0}).check()
     with pytest.raises(UserError, match="a positive weight"):
-        Pretraining(priors={}, sets={})
+        Pretraining(priors={}, sets={}).check()
     with pytest.raises(UserError, match="a positive weight"):
-        Pretraining(sets={"small": 0.0})
+        Pretraining(sets={"small": 0.0}).check()
     with pytest.raises(UserError, match="series must be 10 or more"):
-        Pretraining(series=9)
+        Data(pretraining=Pretraining(series=9))
     with pytest.raises(UserError, match="both pretraining and small were given"):
         Data(name="small", pretraining=Pretraining())
     with pytest.raises(UserError, match="rows is 100, and context 90 and horizon 20 need 110"):
