@@ -17,6 +17,7 @@ from apps.common.loaders import ResumableLoader
 from apps.timeseries.clock import season
 from apps.timeseries.latest import Latest, latest_windows
 from apps.timeseries.metrics import naive_error
+from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.simulate import simulate
 from apps.timeseries.splits import Borders, Part, Split, split_tables
@@ -36,6 +37,7 @@ class Data(LightningDataModule):
         path: a CSV or parquet file.
         name: a set of the catalogue, which brings its own split and format. Without path and name the series
             are simulated.
+        pretraining: synthetic series and the training parts of public sets, in place of a file or a set.
         context: rows read.
         horizon: rows forecast.
         batch_size: windows in a batch.
@@ -57,6 +59,7 @@ class Data(LightningDataModule):
         self,
         path: Path | None = None,
         name: str | None = None,
+        pretraining: Pretraining | None = None,
         context: int = 512,
         horizon: int = 96,
         batch_size: int = 64,
@@ -76,11 +79,16 @@ class Data(LightningDataModule):
         super().__init__()
         if path is not None and name is not None:
             raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
+        if pretraining is not None and (path or name) is not None:
+            raise UserError(f"both pretraining and {path or name} were given: keep one of the two.")
+        if pretraining is not None:
+            pretraining.check()
         if min(context, horizon, batch_size, validation_stride) < 1:
             raise UserError(
                 "context, horizon, batch_size and validation_stride must be 1 or more: raise them."
             )
         self.path, self.name, self.simulated_rows = path, name, simulated_rows
+        self.pretraining = pretraining
         self.context, self.horizon, self.batch_size = context, horizon, batch_size
         self.split, self.ratios = split, ratios
         self.format: dict[str, Any] = {
@@ -106,16 +114,17 @@ class Data(LightningDataModule):
         return data
 
     def prepare_data(self) -> None:
-        """Download the named set where it is not on disk."""
+        """Download the named sets where they are not on disk."""
         if self.name is not None:
             fetch(APP, self.name)
+        if self.pretraining is not None:
+            self.pretraining.download(APP)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the series, split them, and measure their scale on the training rows."""
         if self.tables:
             return
-        tables, split = self._read()
-        pairs = split_tables(tables, split, self.ratios, self.context, self.horizon)
+        pairs = self._read()
         self.tables, self.borders = [table for table, _ in pairs], [borders for _, borders in pairs]
         self.frequency = self.tables[0].frequency
         own = Scaler.fit(self.tables, [(0, borders.train) for borders in self.borders])
@@ -145,8 +154,14 @@ class Data(LightningDataModule):
             for table, borders in zip(self.tables, self.borders, strict=True)
             for _ in table.names
         ]
+        channels = list(range(len(spans)))
+        if self.pretraining is not None:
+            cut = [self.pretraining.pieces(*pair) for pair in zip(self.names, spans, strict=True)]
+            channels = [channel for channel, pieces in enumerate(cut) for _ in pieces]
+            spans = [piece for pieces in cut for piece in pieces]
         stride = self.validation_stride if part == "validation" else 1
-        windows = Windows(as_line(self.tables, self.scaler), spans, self.context, self.horizon, stride)
+        line = as_line(self.tables, self.scaler)
+        windows = Windows(line, spans, self.context, self.horizon, stride, channels)
         if not len(windows):
             raise UserError(
                 f"{self.tables[0].source}: no {part} row has a value: fill the gaps, or add rows."
@@ -163,8 +178,9 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch)."""
+        windows = self.windows("train")
         return ResumableLoader(
-            self.windows("train"),
+            self.pretraining.mixed(windows, self.names) if self.pretraining else windows,
             self.batch_size,
             seed=self.seed,
             rows_per_epoch=self.max_windows_per_epoch,
@@ -207,12 +223,17 @@ class Data(LightningDataModule):
         else:
             self._scaler, self.frequency = trained, state_dict["frequency"]
 
-    def _read(self) -> tuple[list[Table], Split]:
+    def _read(self) -> list[tuple[Table, Borders]]:
+        if self.pretraining is not None:
+            return self.pretraining.read(APP, self.context, self.horizon)
+        split = self.split or "ratio"
         if self.path is not None:
-            return read_tables(self.path, **self.format), self.split or "ratio"
-        if self.name is None:
-            return [simulate(self.simulated_rows)], self.split or "ratio"
-        entry = describe(APP, self.name)
-        self.format |= entry.read
-        tables = read_tables(fetch(APP, self.name), **self.format)
-        return tables, self.split or cast(Split, entry.split)
+            tables = read_tables(self.path, **self.format)
+        elif self.name is None:
+            tables = [simulate(self.simulated_rows)]
+        else:
+            entry = describe(APP, self.name)
+            self.format |= entry.read
+            tables = read_tables(fetch(APP, self.name), **self.format)
+            split = self.split or cast(Split, entry.split)
+        return split_tables(tables, split, self.ratios, self.context, self.horizon)

@@ -12,12 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from apps.common.console import print_rows
+from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.timeseries import report
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
+from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Batch, Windows, already_a_batch
 
@@ -31,6 +33,7 @@ def evaluate(
     path: Path | None = None,
     horizon: int | None = None,
     out: Path | None = None,
+    name: str | None = None,
 ) -> None:
     """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
 
@@ -39,35 +42,54 @@ def evaluate(
         split: choose on validation; open the test windows once, when all is chosen.
         path: another file than the run was trained on, in the same format and split.
         horizon: steps to forecast; the run's by default.
-        out: folder of the two files; by default evaluation/<split> in the run's folder.
+        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another set
+            evaluation/<name>/<split>.
+        name: a set of the catalogue that the run was not trained on, in its own split and on the scale of its
+            own training rows.
     """
     found = find_run(APP, run)
-    task, data = load_run(found, path=path, horizon=horizon)
+    task, data = load_run(found, path=path, horizon=horizon, name=name)
     data.setup()
     rows = measure(task, data, split)
-    print_rows(rows, f"{found.path}, {split} windows, horizon {data.horizon}")
-    out = out or found.path / "evaluation" / split
+    told = f"{split} windows{f' of {name}' if name else ''}, horizon {data.horizon}"
+    print_rows(rows, f"{found.path}, {told}")
+    out = out or found.path / "evaluation" / (name or "") / split
     out.mkdir(parents=True, exist_ok=True)
     write_text(
         out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
     )
     table = Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=rows)
     title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
-    told = f"{split} windows, horizon {data.horizon}"
     write_report(out / "report.html", title, [table, *report.sections(task, data, split)], told)
     print(f"Report: {out / 'report.html'}")
 
 
-def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+def load_run(
+    run: Run, path: Path | None = None, horizon: int | None = None, name: str | None = None
+) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with.
+
+    With another path or name that module reads these instead.
+
+    Raises UserError where both are given.
+    """
+    if path is not None and name is not None:
+        raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
     state = load_checkpoint(run.best, APP)["Data"]
     options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
+    other = name is not None and name != options["name"]
+    if other:  # neither the file format nor the scale of training belongs to it
+        options = {key: options[key] for key in ("context", "horizon", "batch_size", "validation_stride")}
+        options["name"] = name
     if path is not None:
-        options |= {"path": path, "name": None}
+        options |= {"path": path, "name": None, "pretraining": None}
+    if options.get("pretraining") is not None:
+        options["pretraining"] = Pretraining(**options["pretraining"])
     if horizon is not None:
         options["horizon"] = horizon
     data = Data(**options)
-    data.load_state_dict(state)
+    if not other:
+        data.load_state_dict(state)
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
 
 

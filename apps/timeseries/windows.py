@@ -68,22 +68,30 @@ def as_line(tables: Sequence[Table], scaler: Scaler) -> Line:
 
 
 class Windows(Dataset[Batch]):
-    """Every window inside the given rows of each series, ordered by series, then by start.
+    """Every window inside the given rows of each series, ordered by span, then by start.
 
-    spans: for each series the rows (begin, end) its windows may touch. stride: rows between starts.
+    spans: rows (begin, end) of a series that windows may touch; channels: the series of each, by default one
+    span a series in their order. stride: rows between starts.
     horizon: 0 for windows that have no target (prediction). Windows with no observed target are left out.
     Raises ValueError where all series together are shorter than one window.
     """
 
     def __init__(
-        self, line: Line, spans: Sequence[tuple[int, int]], context: int, horizon: int, stride: int = 1
+        self,
+        line: Line,
+        spans: Sequence[tuple[int, int]],
+        context: int,
+        horizon: int,
+        stride: int = 1,
+        channels: Sequence[int] | None = None,
     ) -> None:
         self.line, self.context, self.horizon = line, context, horizon
         length = context + horizon
         if len(line.values) < length:
             raise ValueError(f"no window of {length} rows fits into {len(line.values)} rows")
         starts = [torch.arange(begin, max(begin, end - length + 1), stride) for begin, end in spans]
-        self.channel = torch.arange(len(spans)).repeat_interleave(torch.tensor([len(s) for s in starts]))
+        series = torch.tensor(range(len(spans)) if channels is None else channels)
+        self.channel = series.repeat_interleave(torch.tensor([len(s) for s in starts]))
         self.start = torch.cat(starts)
         if horizon and not line.observed.all():
             keep = self._observed_targets() > 0
