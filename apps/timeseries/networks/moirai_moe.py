@@ -194,7 +194,7 @@ class MoiraiMoE(Probabilistic):
             told.append(values)
             if step + 1 < steps:
                 on = on.flatten(0, 1)
-                given = torch.ones_like(on, dtype=torch.bool)
+                given = memory.real.any(1, keepdim=True).expand_as(on)  # of nothing, nothing is to be told
                 tokens, memory = self.encode(on, given, group.flatten(), memory)
                 x = torch.unflatten(tokens[:, -1], 0, (-1, paths))
         return torch.cat(told, -1)
