@@ -84,8 +84,8 @@ class Sight:
 class AnyVariateAttention(nn.Module):
     """Causal attention that tells its own series from others by two learned biases a head, and by no number.
 
-    Queries and keys are normalised, and half of their columns are turned by rotary positions (Woo et al.
-    2024, section 3.1.1). Rows of other groups are not seen.
+    Queries and keys are normalised, and half of their columns are turned by rotary positions (Moirai, section
+    3.1). Rows of other groups are not seen.
     """
 
     frequency: Tensor

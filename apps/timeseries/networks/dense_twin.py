@@ -27,19 +27,10 @@ RATE, WINDOWS, CLUSTERED = 2e-3, 64, 2048
 """Learning rate and windows a step of the twin's training, and windows whose tokens are clustered."""
 
 
-def place_centroids(
-    network: MoiraiMoE, windows: Windows, checkpoint: Path | None, steps: int, seed: int
-) -> None:
-    """Fill each Centroid gate of the network; without one nothing is done.
+def place_centroids(network: MoiraiMoE, windows: Windows) -> None:
+    """Fill each Centroid gate of the network, as its arguments say; without one nothing is done.
 
-    Everything drawn is a function of the seed, and the global generators are left as they were.
-
-    Args:
-        network: whose gates are filled, in place.
-        windows: to train the twin and to cluster.
-        checkpoint: of a dense twin that was trained before; else one is trained here.
-        steps: of that training.
-        seed: of training, choice of windows, and clusters.
+    Everything drawn is a function of the network's seed, and the global generators are left as they were.
 
     Raises:
         UserError: a checkpoint that does not fit, or fewer tokens than centroids.
@@ -48,13 +39,18 @@ def place_centroids(
     if not any(gates):
         return
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        twin = dense_twin(network) if checkpoint is None else load_twin(network, checkpoint)
-        if checkpoint is None:
-            train(twin, windows, steps)
+        torch.manual_seed(network.seed)
+        if network.dense_twin is None:
+            twin = dense_twin(network)
+            train(twin, windows, network.twin_steps)
+        else:
+            twin = load_twin(network, network.dense_twin)
         for own, tokens in zip(gates, inputs(twin, windows), strict=True):
             for gate in own:
-                gate.centroids.copy_(centres(tokens, gate.num_experts, seed))
+                gate.centroids.copy_(centres(tokens, gate.num_experts, network.seed))
+    if network.warm_start:
+        shared = {name: value for name, value in twin.state_dict().items() if ".feed_forward." not in name}
+        network.load_state_dict(shared, strict=False)
 
 
 def dense_twin(network: MoiraiMoE, hidden: int | None = None) -> MoiraiMoE:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from apps.timeseries.networks.heads import Head
 
 NARROW = 1e-3
-"""Deviation of the narrow normal, in deviations of the window (Moirai, section 3.1.2)."""
+"""Deviation of the narrow normal, in deviations of the window (Moirai, section 3.1)."""
 Point = Literal["mean", "median"]
 
 
@@ -65,10 +65,11 @@ class Mixture(NamedTuple):
 
 
 class MixtureHead(Head):
-    """The mixture of each point of the next token, by its negative log-likelihood (Moirai, section 3.1.2).
+    """The mixture of each point of the next token, by its negative log-likelihood (Moirai, section 3.1).
 
     Forecasts are sampled token by token. Of the paper's components the negative binomial and the log-normal
-    are left out: values less their mean, over their deviation, are neither counts nor positive.
+    are left out, and a normal of any width is there instead: values less their mean, over their deviation,
+    are neither counts nor positive.
 
     The random numbers are a function of ``seed`` and of a window's place in its group: no other generator is
     touched, and a forecast does not depend on the batch around its group. For each point they are spread

@@ -45,6 +45,8 @@ class MoiraiMoE(Probabilistic):
         dense_twin: a checkpoint of this network with ``apps.common.controls.DenseFFN`` blocks, of the same
             sizes and head; without it a twin is trained.
         twin_steps: optimiser steps of the twin that is trained.
+        warm_start: begin with the twin's weights outside the feed-forward blocks, so that from the first step
+            on tokens lie where the twin's do, and the centroids among them.
         seed: of that training and of the clusters.
 
     Raises:
@@ -62,12 +64,14 @@ class MoiraiMoE(Probabilistic):
         dropout: float = 0.0,
         dense_twin: Path | None = None,
         twin_steps: int = 400,
+        warm_start: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if dim % (4 * heads):
             raise ValueError(f"dim={dim} must be a multiple of four times heads={heads}")
-        self.patch, self.dense_twin, self.twin_steps, self.seed = patch, dense_twin, twin_steps, seed
+        self.patch, self.seed = patch, seed
+        self.dense_twin, self.twin_steps, self.warm_start = dense_twin, twin_steps, warm_start
         self.embed = Projection(patch, dim)
         self.blocks = nn.ModuleList(Block(dim, heads, feed_forward(dim), dropout) for _ in range(depth))
         self.norm = nn.RMSNorm(dim)
@@ -87,27 +91,23 @@ class MoiraiMoE(Probabilistic):
         Raises:
             UserError: a checkpoint that does not fit, or fewer tokens than centroids.
         """
-        place_centroids(self, train, self.dense_twin, self.twin_steps, self.seed)
+        place_centroids(self, train)
 
-    def forward(self, values: Tensor, observed: Tensor, group: Tensor | None = None) -> Tensor:
-        """The head's parameters (B, N, A, K) at every token.
-
-        Args:
-            values: (B, L) normalised values; what stands at missing points does not matter.
-            observed: (B, L) bool. L is filled up on the left to a multiple of P.
-            group: (B,) int64, the same for windows that see one another; each for itself by default.
-        """
-        parameters: Tensor = self.head(self.encode(values, observed, group)[0])
-        return parameters
-
-    def encode(
+    def forward(
         self,
         values: Tensor,
         observed: Tensor,
         group: Tensor | None = None,
         memory: Memory | None = None,
     ) -> tuple[Tensor, Memory]:
-        """Tokens (B, N, D) of values as in `forward`, which follow those of the memory; and all memory."""
+        """The head's parameters (B, N, A, K) at every token, and the memory of all tokens so far.
+
+        Args:
+            values: (B, L) normalised values; what stands at missing points does not matter.
+            observed: (B, L) bool. L is filled up on the left to a multiple of P.
+            group: (B,) int64, the same for windows that see one another; each for itself by default.
+            memory: of the tokens that these follow.
+        """
         short = -values.shape[1] % self.patch
         values = F.pad(values.masked_fill(~observed, 0.0), (short, 0)).view(len(values), -1, self.patch)
         observed = F.pad(observed, (short, 0)).view(len(values), -1, self.patch)
@@ -123,7 +123,7 @@ class MoiraiMoE(Probabilistic):
         for i, block in enumerate(self.blocks):
             x, kept, routing = block(x, sight, context, memory.layers[i] if memory else None, routing)
             layers.append(kept)
-        return self.norm(x), Memory(layers, known)
+        return self.head(self.norm(x)), Memory(layers, known)
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The head's loss at the tokens behind a random prefix of the context, and the forecasts' centres.
@@ -139,7 +139,8 @@ class MoiraiMoE(Probabilistic):
         ends = tokens * patch - length, -batch["target"].shape[1] % patch
         values = F.pad((torch.cat([batch["context"], batch["target"]], 1) - mean) / scale, ends)
         observed = F.pad(torch.cat([batch["context_mask"], batch["target_mask"]], 1), ends)
-        parameters = self(values[:, :-patch], observed[:, :-patch], batch["group"])[:, prefix - 1 :]
+        parameters, _ = self(values[:, :-patch], observed[:, :-patch], batch["group"])
+        parameters = parameters[:, prefix - 1 :]
         target, mask = (
             F.pad(part[:, prefix * patch :], (0, self.head.ahead - patch)).unfold(1, self.head.ahead, patch)
             for part in (values, observed)
@@ -153,16 +154,13 @@ class MoiraiMoE(Probabilistic):
 
         group as in `forward`.
         """
-        mean, scale = window_scale(context, observed)
-        return self.head.point(self._cloud(context, observed, horizon, group)) * scale + mean
+        return self.head.point(self._cloud(context, observed, horizon, group))
 
     def quantiles(
         self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor, group: Tensor | None = None
     ) -> Tensor:
         """Quantiles (B, H, Q) of the same samples; group as in `forward`."""
-        mean, scale = window_scale(context, observed)
-        found = self.head.quantiles(self._cloud(context, observed, horizon, group), levels)
-        return found * scale[..., None] + mean[..., None]
+        return self.head.quantiles(self._cloud(context, observed, horizon, group), levels)
 
     def forecast_batch(self, batch: Batch, horizon: int) -> Tensor:
         """`forecast` with the batch's groups."""
@@ -173,44 +171,42 @@ class MoiraiMoE(Probabilistic):
         return self.quantiles(batch["context"], batch["context_mask"], horizon, levels, batch["group"])
 
     def _cloud(self, context: Tensor, observed: Tensor, horizon: int, group: Tensor | None) -> Tensor:
-        """The predictive distribution of raw windows as normalised values (B, C, H)."""
+        """The predictive distribution (B, C, H) of raw windows (B, L)."""
         mean, scale = window_scale(context, observed)
         rows = torch.arange(len(context), device=context.device) if group is None else group
         neighbours = Neighbours(rows)
-        x, memory = self.encode((context - mean) / scale, observed, rows)
+        parameters, memory = self((context - mean) / scale, observed, rows)
         noise = self.head.noise(neighbours.width, -(-horizon // self.head.ahead))
         parts = torch.split(noise, max(1, ROWS // len(context)), 1)
-        told = [self._follow(x[:, -1], memory, neighbours, part[neighbours.slot]) for part in parts]
-        return torch.cat(told, 1)[..., :horizon]
+        told = [self._follow(parameters[:, -1], memory, neighbours, part[neighbours.slot]) for part in parts]
+        return torch.cat(told, 1)[..., :horizon] * scale[:, None] + mean[:, None]
 
-    def _follow(self, x: Tensor, memory: Memory, neighbours: Neighbours, noise: Tensor) -> Tensor:
-        """Go on from the last tokens (B, D) with noise (B, S, steps, ...), path by path: (B, C, H)."""
+    def _follow(self, parameters: Tensor, memory: Memory, neighbours: Neighbours, noise: Tensor) -> Tensor:
+        """Go on from the last tokens (B, A, K) with noise (B, S, steps, ...), path by path: (B, C, H)."""
         paths, steps = noise.shape[1:3]
-        group = neighbours.group[:, None] * paths + torch.arange(paths, device=x.device)
+        group = neighbours.group[:, None] * paths + torch.arange(paths, device=noise.device)
         memory = memory.repeat(paths)
-        x, told = x[:, None].expand(-1, paths, -1), []
+        parameters, told = parameters[:, None].expand(-1, paths, -1, -1), []
         for step in range(steps):
-            values, on = self.head.draw(self.head(x), noise[:, :, step])
+            values, on = self.head.draw(parameters, noise[:, :, step])
             told.append(values)
             if step + 1 < steps:
                 on = on.flatten(0, 1)
                 given = memory.real.any(1, keepdim=True).expand_as(on)  # of nothing, nothing is to be told
-                tokens, memory = self.encode(on, given, group.flatten(), memory)
-                x = torch.unflatten(tokens[:, -1], 0, (-1, paths))
+                parameters, memory = self(on, given, group.flatten(), memory)
+                parameters = torch.unflatten(parameters[:, -1], 0, (-1, paths))
         return torch.cat(told, -1)
 
 
 class Projection(nn.Module):
-    """Patches to tokens: one hidden layer of SiLU beside a linear way (Moirai-MoE, section 3.1)."""
+    """Patches to tokens: one hidden layer of SiLU beside a linear way (Moirai-MoE, section 3)."""
 
     def __init__(self, patch: int, dim: int) -> None:
         super().__init__()
         self.hidden, self.direct = nn.Linear(2 * patch, dim), nn.Linear(2 * patch, dim)
         self.out = nn.Linear(dim, dim)
         for layer in (self.hidden, self.direct):
-            nn.init.zeros_(
-                layer.weight[:, patch:]
-            )  # where training never meets a gap, one adds no noise later
+            nn.init.zeros_(layer.weight[:, patch:])  # a gap that training never meets is to add no noise
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """(B, N, P) values and bools to (B, N, D)."""
