@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from apps.common.catalogue import describe, fetch
 from apps.common.errors import UserError
@@ -22,7 +22,7 @@ from apps.timeseries.scaler import Scaler
 from apps.timeseries.simulate import simulate
 from apps.timeseries.splits import Borders, Part, Split, split_tables
 from apps.timeseries.tables import Table, read_tables
-from apps.timeseries.windows import Batch, Windows, already_a_batch, as_line
+from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch, as_line, table_of_each
 
 APP = "timeseries"
 
@@ -52,6 +52,8 @@ class Data(LightningDataModule):
         simulated_rows: hours to simulate.
         max_windows_per_epoch: train on so many windows an epoch, drawn anew by (seed, epoch); all by default.
         validation_stride: rows between the starts of validation windows. Test windows start at every row.
+        joint: let windows of one table and start see one another, in networks that can: batches are then of
+            whole groups and hold about `batch_size` windows. Series of a long file, a table each, stay alone.
         seed: of the order of training windows.
     """
 
@@ -74,6 +76,7 @@ class Data(LightningDataModule):
         simulated_rows: int = 6000,
         max_windows_per_epoch: int | None = None,
         validation_stride: int = 1,
+        joint: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,6 +84,8 @@ class Data(LightningDataModule):
             raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
         if pretraining is not None and (path or name) is not None:
             raise UserError(f"both pretraining and {path or name} were given: keep one of the two.")
+        if pretraining is not None and joint:
+            raise UserError("pretraining reads each series by itself: leave joint out.")
         if pretraining is not None:
             pretraining.check()
         if min(context, horizon, batch_size, validation_stride) < 1:
@@ -100,7 +105,7 @@ class Data(LightningDataModule):
             "header": header,
         }
         self.max_windows_per_epoch, self.validation_stride = max_windows_per_epoch, validation_stride
-        self.seed = seed
+        self.joint, self.seed = joint, seed
         self.tables: list[Table] = []
         self.borders: list[Borders] = []
         self.frequency: str | None = None
@@ -109,7 +114,8 @@ class Data(LightningDataModule):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Data:
         """Rebuild from a checkpoint what prediction needs, without the data it was trained on."""
-        data = cls(context=state["context"], horizon=state["horizon"], **state["format"])
+        joint = state.get("joint", False)  # checkpoints of before have none
+        data = cls(context=state["context"], horizon=state["horizon"], joint=joint, **state["format"])
         data.load_state_dict(dict(state))
         return data
 
@@ -160,8 +166,8 @@ class Data(LightningDataModule):
             channels = [channel for channel, pieces in enumerate(cut) for _ in pieces]
             spans = [piece for pieces in cut for piece in pieces]
         stride = self.validation_stride if part == "validation" else 1
-        line = as_line(self.tables, self.scaler)
-        windows = Windows(line, spans, self.context, self.horizon, stride, channels)
+        line, tables = as_line(self.tables, self.scaler), table_of_each(self.tables) if self.joint else None
+        windows = Windows(line, spans, self.context, self.horizon, stride, channels, tables)
         if not len(windows):
             raise UserError(
                 f"{self.tables[0].source}: no {part} row has a value: fill the gaps, or add rows."
@@ -178,26 +184,34 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch)."""
-        windows = self.windows("train")
+        windows, most = self.windows("train"), self.max_windows_per_epoch
+        if self.pretraining:
+            return self._loader(self.pretraining.mixed(windows, self.names), self.batch_size, most)
+        groups = Groups(windows)
+        return self._loader(
+            groups, groups.holding(self.batch_size), None if most is None else groups.holding(most)
+        )
+
+    def _loader(self, dataset: Dataset[Batch], batch_size: int, most: int | None) -> ResumableLoader:
         return ResumableLoader(
-            self.pretraining.mixed(windows, self.names) if self.pretraining else windows,
-            self.batch_size,
+            dataset,
+            batch_size,
             seed=self.seed,
-            rows_per_epoch=self.max_windows_per_epoch,
+            rows_per_epoch=most,
             collate_fn=already_a_batch,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """In order; the last batch is what is left."""
-        return DataLoader(self.windows("validation"), self.batch_size, collate_fn=already_a_batch)
+        return self._in_order("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """In order; the last batch is what is left."""
-        return DataLoader(self.windows("test"), self.batch_size, collate_fn=already_a_batch)
+        return self._in_order("test")
 
     def prediction_windows(self, tables: Sequence[Table]) -> Latest:
         """Take the last context of every series of a user's tables, whether trained on or not."""
-        return latest_windows(tables, self.context, self._scaler)
+        return latest_windows(tables, self.context, self._scaler, self.joint)
 
     def restore(self, values: Tensor, channel: Tensor) -> Tensor:
         """Turn scaled values (B, ...) of the series channel (B,) into the units of the data."""
@@ -208,6 +222,7 @@ class Data(LightningDataModule):
         return {
             "context": self.context,
             "horizon": self.horizon,
+            "joint": self.joint,
             "frequency": self.frequency,
             "format": self.format,
             "names": list(self.names),
@@ -222,6 +237,10 @@ class Data(LightningDataModule):
             self._scaler = trained.select(self.names) or self.scaler
         else:
             self._scaler, self.frequency = trained, state_dict["frequency"]
+
+    def _in_order(self, part: Part) -> DataLoader[Batch]:
+        groups = Groups(self.windows(part))
+        return DataLoader(groups, groups.holding(self.batch_size), collate_fn=already_a_batch)
 
     def _read(self) -> list[tuple[Table, Borders]]:
         if self.pretraining is not None:

@@ -163,6 +163,8 @@ def test_what_cannot_be_mixed_is_refused() -> None:
         Data(pretraining=Pretraining(series=9))
     with pytest.raises(UserError, match="both pretraining and small were given"):
         Data(name="small", pretraining=Pretraining())
+    with pytest.raises(UserError, match="leave joint out"):
+        Data(pretraining=Pretraining(), joint=True)
     with pytest.raises(UserError, match="rows is 100, and context 90 and horizon 20 need 110"):
         ready(90, 20)
 
