@@ -17,6 +17,7 @@ ARGS =
 
 python := .venv/bin/python
 ready := .venv/.ready
+peers := .venv/.peers
 apps := $(patsubst apps/%/data.py,%,$(wildcard apps/*/data.py))
 option = $(if $($(2)),--$(1) '$($(2))')
 
@@ -24,7 +25,7 @@ option = $(if $($(2)),--$(1) '$($(2))')
 export THP_MEM_ALLOC_ENABLE ?= 1
 
 .NOTPARALLEL:
-.PHONY: help setup list train evaluate predict compare data new-app test lint bench docs lock clean \
+.PHONY: help setup peers list train evaluate predict compare data new-app test lint bench docs lock clean \
         named-app named-input named-name
 .DEFAULT_GOAL := help
 
@@ -36,6 +37,12 @@ setup: $(ready) ## Make .venv from the lock (every command does so when needed)
 
 $(ready): requirements.lock core/pyproject.toml
 	@PYTHON='$(PYTHON)' tools/setup.sh
+	@touch $@
+
+peers: $(peers) ## Add the peers of comparisons to .venv (0.5 GB; compare and test do so when needed)
+
+$(peers): $(ready) requirements-peers.lock
+	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --require-hashes -r requirements-peers.lock
 	@touch $@
 
 list: $(ready) ## List the apps and their configs
@@ -52,7 +59,7 @@ wanted = $(strip $(call option,out,OUT) $(call option,horizon,HORIZON) $(call op
 predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [OUT=] [HORIZON=] [RUN=] [ARGS=]
 	$(python) -m apps $(APP) predict --input '$(INPUT)' $(wanted) $(ARGS)
 
-compare: named-app $(ready) ## Routed against its controls and peers: APP= [PROFILE=quick] [JOBS=2] [ARGS=]
+compare: named-app $(peers) ## Routed against its controls and peers: APP= [PROFILE=quick] [JOBS=2] [ARGS=]
 	$(python) -m apps $(APP) compare --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 data: named-app $(ready) ## Download an app's public data: APP= [NAME=]
@@ -61,7 +68,7 @@ data: named-app $(ready) ## Download an app's public data: APP= [NAME=]
 new-app: named-name $(ready) ## Start a new app that already trains: NAME=
 	$(python) -m apps new-app '$(NAME)'
 
-test: $(ready) ## Run the test suite with coverage: [JOBS=2] [ARGS=tests/core]
+test: $(peers) ## Run the test suite with coverage: [JOBS=2] [ARGS=tests/core]
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(ready) ## Check style and types
@@ -86,6 +93,7 @@ compile = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3
 	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra dev
 lock: $(ready) ## Recompile the locks from pyproject.toml: [ARGS=--upgrade]
 	$(compile) --extra docs -o requirements.lock $(ARGS)
+	$(compile) --extra peers -c requirements.lock -o requirements-peers.lock $(ARGS)
 	$(compile) --extra bench -c requirements.lock -o requirements-bench.lock $(ARGS)
 
 clean: ## Remove what the tools left; runs, data and .venv stay

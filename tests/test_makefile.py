@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Two apps, a finished set-up, the real Makefile and scripts."""
-    for name in ("core/pyproject.toml", "requirements.lock", "requirements-bench.lock"):
+    for name in (
+        "core/pyproject.toml",
+        "requirements.lock",
+        "requirements-peers.lock",
+        "requirements-bench.lock",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for name in ("apps/alpha/data.py", "apps/beta/data.py", "apps/common/task.py", ".venv/.ready"):
@@ -95,6 +100,13 @@ def test_an_up_to_date_environment_is_left_alone(checkout: Path) -> None:
     assert "tools/setup.sh" not in run(checkout, "make", "-n", "list").stdout
     os.utime(checkout / ".venv/.ready", (0, 0))
     assert "tools/setup.sh" in run(checkout, "make", "-n", "list").stdout
+
+
+def test_peers_are_added_by_comparisons_and_tests_alone(checkout: Path) -> None:
+    for command in (["compare", "APP=alpha"], ["test"], ["peers"]):
+        assert "-r requirements-peers.lock" in run(checkout, "make", "-n", *command).stdout
+    for command in (["setup"], ["train", "APP=alpha"], ["evaluate", "APP=alpha"]):
+        assert "requirements-peers.lock" not in run(checkout, "make", "-n", *command).stdout
 
 
 def test_an_old_python_is_refused(checkout: Path) -> None:

@@ -43,10 +43,26 @@ def run_function(function: Callable[..., None], program: str, args: Sequence[str
     parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=False, skip=set(fixed))
     try:
-        values = parser.instantiate_classes(parser.parse_args(list(args)))
+        values = parser.instantiate_classes(parser.parse_args(one_by_one(args, parser)))
     except ArgumentError as error:
         raise explain(str(error), keys(parser), args) from error
     function(**fixed, **values)
+
+
+def one_by_one(args: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """Write the values of a list, `--levels 0.1 0.9`, as the parser reads them, each behind `--levels+`."""
+    lists = {name for action in parser._actions for name in action.option_strings if name.endswith("+")}
+    words: list[str] = []
+    option: str | None = None
+    for arg in args:
+        if option and not arg.startswith(("-", "[")):
+            if words[-1] == option:
+                words.pop()
+            words += [f"{option}+", arg]
+        else:
+            option = arg if f"{arg}+" in lists else None
+            words.append(arg)
+    return words
 
 
 def config_name(file: Path) -> str:

@@ -3,11 +3,12 @@
 import json
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import yaml
 from lightning import Trainer
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,12 +20,15 @@ from apps.common.runs import Run, find_run, load_checkpoint
 from apps.timeseries import report
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
+from apps.timeseries.model import Probabilistic
 from apps.timeseries.pretraining import Pretraining
+from apps.timeseries.quantiles import MEASURED, quantiles, spread
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Batch, Windows, already_a_batch
+from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch
 
 APP = "timeseries"
 BATCH = 512
+POINTS = ("mse", "mae", "mase", "smape")
 
 
 def evaluate(
@@ -52,15 +56,27 @@ def evaluate(
     data.setup()
     rows = measure(task, data, split)
     told = f"{split} windows{f' of {name}' if name else ''}, horizon {data.horizon}"
-    print_rows(rows, f"{found.path}, {told}")
+    points, distributions = tables(rows)
+    print_rows(points, f"{found.path}, {told}")
+    if distributions:
+        print_rows(distributions, "Quantiles of the forecasts")
     out = out or found.path / "evaluation" / (name or "") / split
     out.mkdir(parents=True, exist_ok=True)
     write_text(
         out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
     )
-    table = Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=rows)
+    sections = [
+        Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=points)
+    ]
+    if distributions:
+        text = (
+            "CRPS, on the scale of training, is the absolute error of a whole distribution; msis_95 is the "
+            "scaled interval score of the central 95%; in_50 and in_90 are the shares of the targets in the "
+            "central 50% and 90%."
+        )
+        sections.append(Section("Quantiles", text, table=distributions))
     title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
-    write_report(out / "report.html", title, [table, *report.sections(task, data, split)], told)
+    write_report(out / "report.html", title, [*sections, *report.sections(task, data, split)], told)
     print(f"Report: {out / 'report.html'}")
 
 
@@ -98,7 +114,8 @@ def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor
 
     H is ``horizon``, or else that of the windows.
     """
-    loader = DataLoader(windows, BATCH, collate_fn=already_a_batch)
+    groups = Groups(windows)
+    loader = DataLoader(groups, groups.holding(BATCH), collate_fn=already_a_batch)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     task.horizon = horizon
     parts = trainer.predict(task, loader)
@@ -106,33 +123,27 @@ def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor
     return torch.cat([part for part in parts or [] if isinstance(part, Tensor)])
 
 
-class Errors(NamedTuple):
-    """Errors of each window (W,): mse, mae, mase on the scale of the data, smape in its units."""
+def errors(
+    forecast: Tensor, batch: Batch, data: Data, scale: Tensor, steps: slice = slice(None)
+) -> dict[str, Tensor]:
+    """Errors (B,) of forecasts (B, H) over some steps of the horizon, missing targets left out.
 
-    mse: Tensor
-    mae: Tensor
-    mase: Tensor
-    smape: Tensor
-
-
-def errors(forecast: Tensor, batch: Batch, data: Data, scale: Tensor, steps: slice) -> Errors:
-    """Errors of forecasts (B, H) over some steps of the horizon, missing targets left out.
-
-    scale: (C,) the seasonal naive error of each series, for MASE.
+    mse, mae and mase on the scale of the data, smape in its units. scale: (C,) the seasonal naive error of
+    each series, for MASE.
     """
     forecast, target = forecast[:, steps], batch["target"][:, steps]
     mask, channel = batch["target_mask"][:, steps], batch["channel"]
     units = data.restore(forecast, channel), data.restore(target, channel)
-    return Errors(
-        mse(forecast, target, mask),
-        mae(forecast, target, mask),
-        mase(forecast, target, scale[channel], mask),
-        smape(*units, mask),
-    )
+    return {
+        "mse": mse(forecast, target, mask),
+        "mae": mae(forecast, target, mask),
+        "mase": mase(forecast, target, scale[channel], mask),
+        "smape": smape(*units, mask),
+    }
 
 
 def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
-    """Rows of {slice, windows, mse, mae, mase, smape}.
+    """Rows of {slice, windows, mse, mae, mase, smape}, and what `spread` gives of a probabilistic network.
 
     All steps of the longest horizon, and by quarter of it; the shorter horizons that training validated, each
     a forecast of its own; by series.
@@ -149,8 +160,16 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
     if len(data.names) > 1:
         for channel, name in enumerate(data.names):
             chosen = windows.channel == channel
-            rows.append(_row(name, Errors(*(error[chosen] for error in whole))))
+            rows.append(_row(name, {metric: error[chosen] for metric, error in whole.items()}))
     return rows
+
+
+def tables(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Part measured rows into those of points and those of quantiles, empty where there are none."""
+    both = ("slice", "windows")
+    points = [{key: row[key] for key in (*both, *POINTS)} for row in rows]
+    others = [{key: value for key, value in row.items() if key not in POINTS} for row in rows]
+    return points, others if len(others[0]) > len(both) else []
 
 
 def _errors(
@@ -160,14 +179,22 @@ def _errors(
     scale: Tensor,
     parts: dict[str, slice],
     horizon: int | None = None,
-) -> dict[str, Errors]:
+) -> dict[str, dict[str, Tensor]]:
     """Errors of all windows over each of some parts of the horizon; that of the windows by default."""
-    found: dict[str, list[Errors]] = {name: [] for name in parts}
-    guesses = torch.split(forecast(task, windows, horizon), BATCH)
-    for batch, guess in zip(windows.batches(BATCH), guesses, strict=True):
+    found: dict[str, list[dict[str, Tensor]]] = {name: [] for name in parts}
+    guesses, first = forecast(task, windows, horizon), 0
+    for batch in track(windows.batches(BATCH), "Measuring", -(-len(windows) // BATCH), transient=True):
+        guess, at = guesses[first : first + len(batch["start"])], None
+        first += len(guess)
+        if isinstance(task.network, Probabilistic):
+            at = quantiles(task.network, batch, guess.shape[1], MEASURED)
         for name, steps in parts.items():
-            found[name].append(errors(guess, batch, data, scale, steps))
-    return {name: Errors(*map(torch.cat, zip(*batches, strict=True))) for name, batches in found.items()}
+            error = errors(guess, batch, data, scale, steps)
+            found[name].append(error if at is None else error | spread(at, batch, scale, steps))
+    return {
+        name: {metric: torch.cat([batch[metric] for batch in batches]) for metric in batches[0]}
+        for name, batches in found.items()
+    }
 
 
 def _quarters(horizon: int) -> dict[str, slice]:
@@ -177,7 +204,7 @@ def _quarters(horizon: int) -> dict[str, slice]:
     return {f"steps {first + 1}-{min(first + size, horizon)}": slice(first, first + size) for first in starts}
 
 
-def _row(name: str, error: Errors) -> dict[str, Any]:
-    means = {metric: float(average(values)) for metric, values in error._asdict().items()}
+def _row(name: str, error: dict[str, Tensor]) -> dict[str, Any]:
+    means = {metric: float(average(values)) for metric, values in error.items()}
     known = {metric: round(mean, 6) if isfinite(mean) else None for metric, mean in means.items()}
-    return {"slice": name, "windows": len(error.mse), **known}
+    return {"slice": name, "windows": len(error["mse"]), **known}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from apps.common.errors import UserError
@@ -12,6 +13,8 @@ from apps.timeseries.data import Data
 from apps.timeseries.evaluate import APP, forecast
 from apps.timeseries.files import read_frame
 from apps.timeseries.latest import Latest
+from apps.timeseries.model import Probabilistic
+from apps.timeseries.quantiles import all_quantiles, levels_for
 from apps.timeseries.tables import Table, tables_of, usual_format
 from apps.timeseries.task import Task
 
@@ -27,6 +30,7 @@ def predict(
     value_column: str | None = None,
     frequency: str | None = None,
     header: bool | None = None,
+    levels: list[float] | None = None,
 ) -> None:
     """Forecast what follows the last row of every series of a CSV or parquet file.
 
@@ -44,6 +48,8 @@ def predict(
         value_column: column of the values, in a long file; the run's by default.
         frequency: step of the dates as a pandas offset such as h; inferred by default.
         header: whether the first row holds the names of the columns; as in training by default.
+        levels: of the quantiles that are written beside each forecast, in columns named like sales_q10. For a
+            run whose network knows them: 0.1 0.5 0.9 by default.
     """
     if out.suffix != ".csv":
         raise UserError(f"{out}: forecasts are written as CSV, so give a name that ends in .csv.")
@@ -60,10 +66,17 @@ def predict(
     names = usual_format(frame, data.format) | named
     tables = tables_of(frame, input, columns=columns, frequency=frequency, **names)
     task = Task.load_from_checkpoint(found.best, map_location="cpu")
+    levels = levels_for(task.network, levels)
     latest = data.prediction_windows(tables)
-    values = latest.restore(forecast(task, latest.windows, horizon or data.horizon), latest.windows.channel)
+    values = _values(task, latest, horizon or data.horizon, levels)
     date, key, value = (names.get(column) for column in ("date_column", "id_column", "value_column"))
-    written = _long(values, latest, date, key, value) if key and value else _wide(values, latest, date)
+    if key and value:
+        written = _long(values, latest, date, key, _columns(value, levels))
+    else:
+        written = _wide(values, latest, date, levels)
+    twice = written.columns[written.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"{input}: two columns of the forecasts would be '{twice[0]}': rename that series.")
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
     steps = f"{loaded['global_step']:,} training steps"
@@ -71,24 +84,38 @@ def predict(
     print(f"Forecasts: {out}")
 
 
-def _wide(values: Tensor, latest: Latest, date: str | None) -> pd.DataFrame:
+def _values(task: Task, latest: Latest, horizon: int, levels: list[float]) -> Tensor:
+    """Forecasts and behind them their quantiles, (C, H, 1 + Q), in the units of the file."""
+    parts = [forecast(task, latest.windows, horizon).unsqueeze(-1)]
+    if isinstance(task.network, Probabilistic):
+        parts.append(all_quantiles(task.network, latest.windows, horizon, levels))
+    return latest.restore(torch.cat(parts, -1), latest.windows.channel)
+
+
+def _columns(name: str, levels: list[float]) -> list[str]:
+    """Names of a forecast and of its quantiles.
+
+    >>> _columns("sales", [0.025, 0.9])
+    ['sales', 'sales_q2.5', 'sales_q90']
+    """
+    return [name, *(f"{name}_q{100 * level:g}" for level in levels)]
+
+
+def _wide(values: Tensor, latest: Latest, date: str | None, levels: list[float]) -> pd.DataFrame:
     (table,) = latest.tables
-    frame = pd.DataFrame(values.T.numpy(), columns=list(table.names))
-    frame.insert(0, _axis_name(table, date), table.future(values.shape[1]))
+    columns = [column for name in table.names for column in _columns(name, levels)]
+    frame = pd.DataFrame(values.transpose(0, 1).flatten(1).numpy(), columns=columns)
+    frame.insert(0, _axis_name(table, date), table.future(values.shape[1]), allow_duplicates=True)
     return frame
 
 
-def _long(values: Tensor, latest: Latest, date: str | None, key: str, value: str) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame(
-            {
-                key: table.names[0],
-                _axis_name(table, date): table.future(values.shape[1]),
-                value: series.numpy(),
-            }
-        )
-        for table, series in zip(latest.tables, values, strict=True)
-    ]
+def _long(values: Tensor, latest: Latest, date: str | None, key: str, columns: list[str]) -> pd.DataFrame:
+    parts = []
+    for table, series in zip(latest.tables, values, strict=True):
+        frame = pd.DataFrame(series.numpy(), columns=columns)
+        frame.insert(0, _axis_name(table, date), table.future(len(series)), allow_duplicates=True)
+        frame.insert(0, key, table.names[0], allow_duplicates=True)
+        parts.append(frame)
     return pd.concat(parts)
 
 

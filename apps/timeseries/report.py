@@ -15,26 +15,30 @@ from apps.common.plots import ExpertMap, expert_maps, shares_by
 from apps.common.report import Section
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.model import Forecaster, Probabilistic
+from apps.timeseries.quantiles import quantiles
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Windows
+from apps.timeseries.windows import Groups, Windows
 
 SAMPLE = 1024
+FAN = {"90%": (0.05, 0.95), "50%": (0.25, 0.75)}
+"""Bands of the forecast pictures, the widest first, and the levels that bound them."""
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
     """Forecasts with their context, error by step of the horizon, and who serves which hour and series."""
     windows = data.windows(split)
-    rows = torch.linspace(0, len(windows) - 1, min(SAMPLE, len(windows))).long()
+    rows = Groups(windows).sample(SAMPLE)
     batch = move_data_to_device(windows.__getitems__(rows), task.device)
     with torch.no_grad(), record(task.network) as routings:
         forecasts = task.eval().predict_step(batch).cpu()
-    parts = [_examples(forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]
+    parts = [_examples(task.network, forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]
     if routings:
         parts.append(_experts(routings, rows, windows, data))
     return parts
 
 
-def _examples(forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> Section:
+def _examples(network: Forecaster, forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> Section:
     """A forecast of each of up to six series, from the middle of the split."""
     channels = np.linspace(0, len(data.names) - 1, min(6, len(data.names))).round().astype(int)
     figure = Figure(figsize=(9, 2.2 * -(-len(channels) // 2)), layout="constrained")
@@ -43,6 +47,8 @@ def _examples(forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> 
         own = (windows.channel[rows] == channel).nonzero().flatten()
         if len(own):
             i = int(own[len(own) // 2])
+            if isinstance(network, Probabilistic):
+                _draw_fan(axes, network, int(rows[i]), windows, data)
             _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
             axes.set_title(data.names[channel], fontsize=9)
     figure.axes[0].legend(fontsize=8)
@@ -50,7 +56,19 @@ def _examples(forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> 
         "Context, truth and forecast of one window a series, in the units of the data, over the steps after "
         "the last known value; of the context, as much as twice the forecast is shown."
     )
+    if isinstance(network, Probabilistic):
+        text += " The bands are to hold half and nine tenths of the truth."
     return Section("Forecasts", text, [figure])
+
+
+def _draw_fan(axes: Axes, network: Probabilistic, row: int, windows: Windows, data: Data) -> None:
+    batch = windows.__getitems__([row])
+    levels = sorted(level for bounds in FAN.values() for level in bounds)
+    found = data.restore(quantiles(network, batch, windows.horizon, levels), batch["channel"])[0].numpy()
+    steps = np.arange(1, len(found) + 1)
+    for name, bounds in FAN.items():
+        low, high = (found[:, levels.index(level)] for level in bounds)
+        axes.fill_between(steps, low, high, color="tab:red", alpha=0.18, lw=0, label=name)
 
 
 def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data: Data) -> None:

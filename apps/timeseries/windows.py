@@ -136,9 +136,11 @@ class Windows(Dataset[Batch]):
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Go through all windows in order, the last batch being what is left."""
-        for first in range(0, len(self), size):
-            yield self.__getitems__(torch.arange(first, min(first + size, len(self))))
+        """Go through all windows in order, about `size` at a time, no group in two batches."""
+        groups = Groups(self)
+        some = groups.holding(size)
+        for first in range(0, len(groups), some):
+            yield groups.__getitems__(torch.arange(first, min(first + some, len(groups))))
 
     def _by_table(self, tables: Sequence[int]) -> Tensor:
         """Order the windows by table, start and series, and return the group of each, (W,)."""
@@ -172,6 +174,11 @@ class Groups(Dataset[Batch]):
         before = sizes.cumsum(0) - sizes
         inside = torch.arange(int(sizes.sum())) - before.repeat_interleave(sizes)
         return self.windows.__getitems__(self.first[index].repeat_interleave(sizes) + inside)
+
+    def sample(self, windows: int) -> Tensor:
+        """The rows of evenly spaced groups that hold about so many windows."""
+        chosen = torch.linspace(0, len(self) - 1, min(self.holding(windows), len(self))).long()
+        return torch.isin(self.windows.group, chosen).nonzero().flatten()
 
     def holding(self, windows: int) -> int:
         """How many groups, at least one, hold about so many windows."""

@@ -1,0 +1,84 @@
+"""Quantiles of forecasts: asked of a network, and measured.
+
+Shapes: B windows, W all windows, H horizon, Q levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from rich.progress import track
+from torch import Tensor
+
+from apps.common.errors import UserError
+from apps.timeseries.metrics import coverage, crps, msis
+from apps.timeseries.model import Forecaster, Probabilistic
+from apps.timeseries.windows import Batch, Windows
+
+MEASURED = torch.arange(1, 40) / 40
+"""Evenly spaced, as the CRPS asks, with the bounds of the intervals that are measured among them."""
+
+WRITTEN = (0.1, 0.5, 0.9)
+"""The levels of a prediction where none are given."""
+
+
+def quantiles(network: Probabilistic, batch: Batch, horizon: int, levels: Sequence[float] | Tensor) -> Tensor:
+    """Return quantiles (B, H, Q) of what follows each window, on the scale of the batch."""
+    known = next(iter(network.parameters()), torch.empty(0))
+    here = move_data_to_device(batch, known.device)
+    at = torch.as_tensor(levels, dtype=here["context"].dtype, device=known.device)
+    with torch.no_grad():
+        return network.eval().quantiles_batch(here, horizon, at).cpu()
+
+
+def all_quantiles(
+    network: Probabilistic, windows: Windows, horizon: int, levels: Sequence[float], size: int = 512
+) -> Tensor:
+    """Return quantiles (W, H, Q) of all windows, a batch at a time, with a progress bar."""
+    batches = track(windows.batches(size), "Quantiles", total=-(-len(windows) // size), transient=True)
+    return torch.cat([quantiles(network, batch, horizon, levels) for batch in batches])
+
+
+def spread(found: Tensor, batch: Batch, scale: Tensor, steps: slice) -> dict[str, Tensor]:
+    """Measure quantiles (B, H, Q), at the levels MEASURED, over some steps of the horizon.
+
+    scale: (C,) the seasonal naive error of each series. Returns for each window (B,) the CRPS, the MSIS of
+    the central 95%, and the share of targets in the central 50% and 90%; missing targets are left out.
+    """
+    found, target, mask = found[:, steps], batch["target"][:, steps], batch["target_mask"][:, steps]
+
+    def between(level: float) -> tuple[Tensor, Tensor]:
+        low = round((1 - level) / 2 * 40) - 1
+        return found[..., low], found[..., -1 - low]
+
+    return {
+        "crps": crps(found, target, MEASURED, mask),
+        "msis_95": msis(*between(0.95), target, 0.95, scale[batch["channel"]], mask),
+        "in_50": coverage(*between(0.5), target, mask),
+        "in_90": coverage(*between(0.9), target, mask),
+    }
+
+
+def levels_for(network: Forecaster, asked: Sequence[float] | None) -> list[float]:
+    """Return the levels to predict, ascending: those asked for or else WRITTEN; none for point forecasters.
+
+    Raises:
+        UserError: levels of a network that knows none, or not between 0 and 1, or given twice.
+    """
+    if not isinstance(network, Probabilistic):
+        if asked is None:
+            return []
+        raise UserError(
+            f"levels: {type(network).__name__} forecasts points and knows no quantiles: leave levels out, or "
+            "name a run of a probabilistic network."
+        )
+    levels = sorted(WRITTEN if asked is None else asked)
+    if not levels or not all(0 < level < 1 for level in levels) or len(set(levels)) < len(levels):
+        given = " ".join(f"{level:g}" for level in levels) or "empty"
+        raise UserError(
+            f"levels: {given}: give numbers between 0 and 1, each once, such as "
+            f"{' '.join(map(str, WRITTEN))}."
+        )
+    return levels
