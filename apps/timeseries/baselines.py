@@ -12,7 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from apps.timeseries.model import window_scale
 from apps.timeseries.windows import Batch, Windows
+
+SMALLEST = 1e-2
+"""A window counts as if it moved by no less, on the scale of the data, where windows count by deviation."""
 
 PENALTIES = tuple(10.0**power for power in range(-5, 3))
 
@@ -80,20 +84,33 @@ class Ridge:
     The weights minimise mean |y - x W|^2 + penalty |W|^2 over the training windows; the penalty is chosen by
     validation error. Solved from second moments, so that memory does not grow with the windows.
     Gaps are bridged by the last value before them. Source: NLinear (Zeng et al. 2023), solved in closed form.
+
+    Windows may count by a power of their deviation: at 1 each counts alike in units of its own deviation,
+    which a window of large swings dominates otherwise.
     """
 
     weight: Tensor  # (L, H)
     penalty: float
-    validation: dict[float, float]  # mean squared error by penalty
+    power: float
+    validation: dict[tuple[float, float], float]  # mean squared error by power and penalty
 
     @classmethod
-    def fit(cls, train: Windows, validation: Windows, penalties: Sequence[float] = PENALTIES) -> Ridge:
-        """Solve on the training windows for each penalty and keep the one that validates best."""
-        seen, held_out = moments(train), moments(validation)
-        maps = solve(seen, penalties)
-        errors = {penalty: _error(weight, held_out) for penalty, weight in maps.items()}
-        best = min(errors, key=errors.__getitem__)
-        return cls(maps[best].float(), best, errors)
+    def fit(
+        cls,
+        train: Windows,
+        validation: Windows,
+        penalties: Sequence[float] = PENALTIES,
+        powers: Sequence[float] = (0.0,),
+    ) -> Ridge:
+        """Solve on the training windows for each power and penalty, and keep what validates best."""
+        held_out = moments(validation)
+        maps: dict[tuple[float, float], Tensor] = {}
+        for power in powers:
+            for penalty, weight in solve(moments(train, power), penalties).items():
+                maps[power, penalty] = weight
+        errors = {place: _error(weight, held_out) for place, weight in maps.items()}
+        power, penalty = best = min(errors, key=errors.__getitem__)
+        return cls(maps[best].float(), penalty, power, errors)
 
     def __call__(self, context: Tensor, context_mask: Tensor) -> Tensor:
         """Forecast. Returns (B, H)."""
@@ -101,17 +118,25 @@ class Ridge:
         return (filled - filled[:, -1:]) @ self.weight.to(filled) + filled[:, -1:]
 
 
-def moments(windows: Windows, size: int = 4096) -> Moments:
-    """Accumulate the second moments of all windows in float64, a chunk at a time."""
+def moments(windows: Windows, power: float = 0.0, size: int = 4096) -> Moments:
+    """Accumulate the second moments of all windows in float64, a chunk at a time.
+
+    A window counts by its deviation to the minus 2 ``power``.
+    """
     context, horizon = windows.context, windows.horizon
     xx = torch.zeros(context, context, dtype=torch.float64)
     xy = torch.zeros(context, horizon, dtype=torch.float64)
     yy = torch.zeros((), dtype=torch.float64)
-    count = max(1, len(windows))
+    count = 0.0
     for x, y in _normalised(windows.batches(size)):
+        deviation = window_scale(x, torch.ones_like(x, dtype=torch.bool))[1]
+        weight = deviation.clamp(min=SMALLEST) ** -power
+        count += float(weight.square().sum())
+        x, y = x * weight, y * weight
         xx.addmm_(x.T, x)
         xy.addmm_(x.T, y)
         yy += y.square().sum()
+    count = max(count, torch.finfo(xx.dtype).tiny)
     return Moments(xx / count, xy / count, yy / count)
 
 

@@ -125,7 +125,7 @@ class Linear(Arm):
             module = module_for(data, budget, seed, horizon)
             parts = module.windows("train"), module.windows("validation")
             maps[horizon] = Ridge.fit(*parts, penalties=[trial["penalty"]])
-        score = float(np.mean([ridge.validation[trial["penalty"]] for ridge in maps.values()]))
+        score = float(np.mean([ridge.validation[0.0, trial["penalty"]] for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
         return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, budget, score, cost)

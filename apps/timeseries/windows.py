@@ -6,6 +6,7 @@ Shapes: C series, N rows of all series in one line, W windows, B windows in a ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -141,6 +142,16 @@ class Windows(Dataset[Batch]):
         some = groups.holding(size)
         for first in range(0, len(groups), some):
             yield groups.__getitems__(torch.arange(first, min(first + some, len(groups))))
+
+    def thinned(self, most: int) -> Windows:
+        """Every n-th window, the least n that leaves no more than `most`."""
+        every = -(-len(self) // most)
+        if every == 1:
+            return self
+        fewer = copy(self)
+        fewer.channel, fewer.start = self.channel[::every], self.start[::every]
+        fewer.group = torch.arange(len(fewer.start))
+        return fewer
 
     def _by_table(self, tables: Sequence[int]) -> Tensor:
         """Order the windows by table, start and series, and return the group of each, (W,)."""

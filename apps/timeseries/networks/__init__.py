@@ -5,6 +5,7 @@ from apps.timeseries.networks.gaussian_ridge import GaussianRidge
 from apps.timeseries.networks.heads import QuantileHead
 from apps.timeseries.networks.mixture_head import MixtureHead
 from apps.timeseries.networks.moirai_moe import MoiraiMoE
+from apps.timeseries.networks.ridge_moe import RidgeMoE
 from apps.timeseries.networks.smetimes import SMETimes
 from apps.timeseries.networks.time_moe import TimeMoE
 
@@ -14,6 +15,7 @@ __all__ = [
     "MixtureHead",
     "MoiraiMoE",
     "QuantileHead",
+    "RidgeMoE",
     "SMETimes",
     "TimeMoE",
 ]

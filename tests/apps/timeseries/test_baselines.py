@@ -87,12 +87,25 @@ def test_moments_do_not_depend_on_the_chunk():
 def test_validation_errors_are_the_mean_squared_errors_and_the_least_is_chosen():
     train, validation = make_windows(walk(), 12, 5), make_windows(walk(seed=1), 12, 5)
     batch = validation.__getitems__(range(len(validation)))
-    ridge = Ridge.fit(train, validation, [1e-3, 1.0, 100.0])
-    for penalty, error in ridge.validation.items():
-        alone = Ridge.fit(train, validation, [penalty])
+    ridge = Ridge.fit(train, validation, [1e-3, 1.0, 100.0], powers=[0.0, 1.0])
+    assert len(ridge.validation) == 6
+    for (power, penalty), error in ridge.validation.items():
+        alone = Ridge.fit(train, validation, [penalty], [power])
         forecast = alone(batch["context"], batch["context_mask"])
         assert (forecast - batch["target"]).square().mean().item() == pytest.approx(error, rel=1e-4)
-    assert ridge.penalty == min(ridge.validation, key=ridge.validation.__getitem__)
+    assert (ridge.power, ridge.penalty) == min(ridge.validation, key=ridge.validation.__getitem__)
+
+
+def test_windows_count_by_a_power_of_their_deviation():
+    windows, power = make_windows(walk(), 12, 5), 1.5
+    batch = windows.__getitems__(range(len(windows)))
+    last = batch["context"][:, -1:].double()
+    x, y = batch["context"].double() - last, batch["target"].double() - last
+    weight = x.std(1, correction=0).clamp(min=1e-2) ** (-2 * power)
+    reference = SklearnRidge(alpha=0.5, fit_intercept=False, solver="cholesky")
+    reference.fit(x, y, sample_weight=weight / weight.sum())
+    found = solve(moments(windows, power), [0.5])[0.5]
+    np.testing.assert_allclose(found.T, reference.coef_, atol=1e-7)
 
 
 def test_ridge_finds_a_linear_rule_and_moves_with_the_level():

@@ -1,0 +1,117 @@
+"""A ridge, and a mixture of experts for what it leaves over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from collegium import check_causal, check_needs
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from apps.common.controls import MixtureFFN, feed_forward
+from apps.common.errors import UserError
+from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward
+from apps.timeseries.model import Forecaster, window_scale
+from apps.timeseries.windows import Batch, Windows
+
+POWERS = (0.0, 0.5, 1.0, 1.5)
+"""How windows may count in the ridge, see `baselines.Ridge`; the one that validates best is taken."""
+
+MOST = 50_000
+"""As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
+
+
+class RidgeMoE(Forecaster):
+    """The linear map that is best in closed form, and a routed network that learns its errors.
+
+    With last value l, mean m and deviation s of a window x, and v = V (x - m) / s of width D,
+
+        forecast = l + (x - l) W + s U (v + mixture(norm(v))),
+
+    where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen, and
+    U begins at zero: training begins at the ridge, and early stopping ends no worse on validation windows.
+    A window is one token, so a router chooses experts for a whole window.
+
+    Args:
+        context: rows read, L.
+        horizon: rows forecast, H; a shorter forecast is its beginning.
+        horizons: those whose mean squared errors training lowers alike; H alone by default. Each weighs the
+            steps that it holds by 1 / its length.
+        dim: D.
+        feed_forward: D -> the mixture.
+        dropout: share of (x - m) / s, and of what enters U, that is dropped in training.
+        power: a window's squared error counts by s to the minus 2 ``power`` in training.
+
+    Raises:
+        ValueError: a horizon beyond H, a router whose choice hangs on other windows or on what a window of
+            one series does not tell.
+    """
+
+    weight: Tensor
+    step_weight: Tensor
+
+    def __init__(
+        self,
+        context: int,
+        horizon: int,
+        horizons: Sequence[int] | None = None,
+        dim: int = 16,
+        feed_forward: Callable[[int], nn.Module] = MixtureFFN,
+        dropout: float = 0.2,
+        power: float = 0.5,
+    ) -> None:
+        super().__init__()
+        horizons = [horizon] if horizons is None else list(horizons)
+        if not horizons or not all(1 <= h <= horizon for h in horizons):
+            raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
+        self.context, self.horizon, self.power = context, horizon, power
+        self.register_buffer("weight", torch.zeros(context, horizon))
+        step = torch.arange(horizon)
+        weights = torch.stack([(step < h) / h for h in horizons]).mean(0)
+        self.register_buffer("step_weight", weights * horizon, persistent=False)
+        self.embed = nn.Linear(context, dim)
+        self.norm = nn.RMSNorm(dim)
+        self.mixture = feed_forward(dim)
+        self.head = nn.Linear(dim, horizon)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        check_causal(self)
+        check_needs(self, ())
+
+    def prepare(self, train: Windows, validation: Windows) -> None:
+        """Solve for the ridge."""
+        self.weight.copy_(Ridge.fit(train.thinned(MOST), validation, powers=POWERS).weight)
+
+    def forward(self, context: Tensor, observed: Tensor) -> Tensor:
+        """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""
+        filled = fill_forward(context, observed)
+        last = filled[:, -1:]
+        return last + (filled - last) @ self.weight.to(filled) + self.remainder(filled)
+
+    def remainder(self, filled: Tensor) -> Tensor:
+        """What the network adds to the ridge for contexts (B, L) without gaps. Returns (B, H)."""
+        mean, scale = window_scale(filled, torch.ones_like(filled, dtype=torch.bool))
+        v = self.embed(self.dropout((filled - mean) / scale))
+        mixed, _ = feed_forward(self.mixture, self.norm(v))
+        added: Tensor = scale * self.head(self.dropout(v + mixed))
+        return added
+
+    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
+        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
+        if horizon > self.horizon:
+            raise UserError(f"this RidgeMoE forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
+        steps: Tensor = self(context, observed)[:, :horizon]
+        return steps
+
+    def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Half the mean squared error of the horizons, windows weighted by their deviation."""
+        steps = batch["target"].shape[1]
+        forecast = self.forecast(batch["context"], batch["context_mask"], steps)
+        mask = batch["target_mask"]
+        scale = window_scale(batch["context"], batch["context_mask"])[1]
+        share = scale.clamp(min=SMALLEST) ** (-2 * self.power)
+        weight = mask * self.step_weight[:steps] * share / share.mean()
+        error = F.mse_loss(forecast, batch["target"].masked_fill(~mask, 0.0), reduction="none") / 2
+        return (error * weight).sum() / mask.sum().clamp(min=1), [forecast]
