@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: the two conventions of the long-horizon literature."""
+"""Which rows train, validate and test: the conventions of the long-horizon literature, and M4's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from apps.timeseries.clock import DAY, duration
 from apps.timeseries.tables import Table
 
 Part = Literal["train", "validation", "test"]
-Split = Literal["ratio", "ett"]
+Split = Literal["ratio", "ett", "last"]
 Ratios = tuple[float, float, float]
 
 ETT_MONTHS = (12, 16, 20)  # of 30 days each, counted from the first row
@@ -26,6 +26,11 @@ class Borders(NamedTuple):
     validation: int
     test: int
 
+    @property
+    def tests(self) -> bool:
+        """Whether any row is left to test."""
+        return self.test > self.validation
+
     def span(self, part: Part, context: int) -> tuple[int, int]:
         """Return the rows (begin, end) that windows of a part may touch.
 
@@ -37,8 +42,11 @@ class Borders(NamedTuple):
         return max(0, begin - context), end
 
     def hold(self, context: int, horizon: int) -> bool:
-        """Tell whether each part has at least one window."""
-        spans = [self.span(part, context) for part in ("train", "validation", "test")]
+        """Tell whether each part has at least one window; where no row is left to test, the other two."""
+        parts: list[Part] = ["train", "validation"]
+        if self.tests:
+            parts.append("test")
+        spans = [self.span(part, context) for part in parts]
         return all(end - begin >= context + horizon for begin, end in spans)
 
 
@@ -60,10 +68,15 @@ def ett_borders(frequency: str) -> Borders:
     return Borders(*(months * 30 * steps_a_day for months in ETT_MONTHS))
 
 
+def last_borders(rows: int, horizon: int) -> Borders:
+    """Validate on the last horizon; the rows to test are in a file of their own, as in M4."""
+    return Borders(rows - horizon, rows, rows)
+
+
 def rows_needed(context: int, horizon: int, ratios: Ratios) -> int:
     """Return the least number of rows whose ratio split has a window in each part."""
-    enough = (n for n in count(context + horizon) if ratio_borders(n, ratios).hold(context, horizon))
-    return next(enough)
+    borders = ((n, ratio_borders(n, ratios)) for n in count(context + horizon))
+    return next(n for n, each in borders if each.tests and each.hold(context, horizon))
 
 
 def split_tables(
@@ -78,11 +91,13 @@ def split_tables(
         raise UserError(
             f"ratios {list(ratios)} must be three positive numbers with sum 1, such as [0.7, 0.1, 0.2]."
         )
-    pairs = [(table, _borders(table, split, ratios)) for table in tables]
+    pairs = [(table, _borders(table, split, ratios, horizon)) for table in tables]
     long_enough = [
         (table, borders)
         for table, borders in pairs
-        if borders.test <= len(table.values) and borders.hold(context, horizon)
+        if borders.test <= len(table.values)
+        and borders.hold(context, horizon)
+        and (borders.tests or split == "last")
     ]
     if not long_enough:
         raise UserError(
@@ -93,9 +108,11 @@ def split_tables(
     return long_enough
 
 
-def _borders(table: Table, split: Split, ratios: Ratios) -> Borders:
+def _borders(table: Table, split: Split, ratios: Ratios, horizon: int) -> Borders:
     if split == "ratio":
         return ratio_borders(len(table.values), ratios)
+    if split == "last":
+        return last_borders(len(table.values), horizon)
     if table.frequency is None or duration(table.frequency) > DAY:
         raise UserError(
             f"{table.source}: the ETT borders count days, and its rows are not so timed: split by ratio."
@@ -113,6 +130,11 @@ def _too_short(
         return (
             f"{table.source}: has {rows} rows, absent ones counted, and {asked} need {needed} for a window "
             f"in each part of the split {list(ratios)}: add rows, or lower data.context and data.horizon."
+        )
+    if split == "last":
+        return (
+            f"{table.source}: has {rows} rows and {asked} need {context + 2 * horizon} for a window "
+            "to train on before the last one: add rows, or lower data.context and data.horizon."
         )
     if rows < borders.test:
         return f"{table.source}: has {rows} rows and the ETT borders need {borders.test}: split by ratio."
