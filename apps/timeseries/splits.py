@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -41,11 +41,8 @@ class Borders(NamedTuple):
         begin, end = (self.train, self.validation) if part == "validation" else (self.validation, self.test)
         return max(0, begin - context), end
 
-    def hold(self, context: int, horizon: int) -> bool:
-        """Tell whether each part has at least one window; where no row is left to test, the other two."""
-        parts: list[Part] = ["train", "validation"]
-        if self.tests:
-            parts.append("test")
+    def hold(self, context: int, horizon: int, parts: Sequence[Part] = get_args(Part)) -> bool:
+        """Tell whether each of these parts has at least one window."""
         spans = [self.span(part, context) for part in parts]
         return all(end - begin >= context + horizon for begin, end in spans)
 
@@ -75,8 +72,8 @@ def last_borders(rows: int, horizon: int) -> Borders:
 
 def rows_needed(context: int, horizon: int, ratios: Ratios) -> int:
     """Return the least number of rows whose ratio split has a window in each part."""
-    borders = ((n, ratio_borders(n, ratios)) for n in count(context + horizon))
-    return next(n for n, each in borders if each.tests and each.hold(context, horizon))
+    enough = (n for n in count(context + horizon) if ratio_borders(n, ratios).hold(context, horizon))
+    return next(enough)
 
 
 def split_tables(
@@ -92,12 +89,11 @@ def split_tables(
             f"ratios {list(ratios)} must be three positive numbers with sum 1, such as [0.7, 0.1, 0.2]."
         )
     pairs = [(table, _borders(table, split, ratios, horizon)) for table in tables]
+    parts: tuple[Part, ...] = ("train", "validation") if split == "last" else get_args(Part)
     long_enough = [
         (table, borders)
         for table, borders in pairs
-        if borders.test <= len(table.values)
-        and borders.hold(context, horizon)
-        and (borders.tests or split == "last")
+        if borders.test <= len(table.values) and borders.hold(context, horizon, parts)
     ]
     if not long_enough:
         raise UserError(

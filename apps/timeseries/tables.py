@@ -78,7 +78,7 @@ def tables_by_row(frame: pd.DataFrame, path: Path, frequency: str | None = None)
     if twice is not None:
         raise UserError(f"{path}: two rows are called '{twice}': give each series a name of its own.")
     tables = []
-    for name, row in zip(names, _numbers(frame.iloc[:, 1:], path).to_numpy(), strict=True):
+    for name, row in zip(names, np.array(_numbers(frame.iloc[:, 1:], path)), strict=True):
         known = np.flatnonzero(~np.isnan(row))
         if not len(known):
             raise UserError(f"{path}: '{name}' has no value at all: fill it, or take the row out.")
