@@ -203,3 +203,20 @@ def test_naive2_has_its_published_errors(
     (row,) = compared(forecasts, train, target, PROTOCOLS[name].season)
     assert row["smape"] == pytest.approx(error, abs=5e-4)
     assert row["mase"] == pytest.approx(scaled, abs=5e-4)
+
+
+@pytest.mark.data
+def test_some_weekly_test_rows_stand_in_another_series():
+    """What the README warns of."""
+    tables = real("m4_weekly")
+    names = [table.names[0] for table in tables]
+    wanted = {
+        tuple(rows): name for name, rows in zip(names, targets("m4_weekly", names).tolist(), strict=True)
+    }
+    found = {
+        wanted[rows]
+        for name, table in zip(names, tables, strict=True)
+        for rows in map(tuple, np.lib.stride_tricks.sliding_window_view(table.values[:, 0], 13).tolist())
+        if wanted.get(rows, name) != name
+    }
+    assert 0 < len(found) < 10
