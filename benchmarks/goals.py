@@ -24,7 +24,7 @@ class Goal(NamedTuple):
 
 
 def goals(points: Mapping[Point, Ratios]) -> list[list[str]]:
-    """Rows of label, bound, forward, forward + backward."""
+    """Rows of label, bound, forward, forward + backward; none where there are no points."""
     many = {point: ratios for point, ratios in points.items() if point.rows >= 256}
     wide = [ratios for point, ratios in many.items() if point.width == 256]
     narrow = [ratios for point, ratios in many.items() if point.width == 64]
@@ -58,6 +58,8 @@ def _mean(points: Sequence[Ratios], than: str | None = None) -> Found:
 
 
 def _worst(points: Mapping[Point, Ratios], than: str) -> Found:
+    if not points:
+        return ()
     found = []
     for mode in (0, 1):
         ratios = {point.name: _over(by_arm, than, mode) for point, by_arm in points.items()}

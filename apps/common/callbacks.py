@@ -128,6 +128,9 @@ class RoutingMonitor(Callback):
     - `routing/<layer>/dead_experts`: how many have less than a hundredth of the even load.
     - `routing/<layer>/entropy`: how undecided the router is; 0 is sure, 1 knows nothing.
 
+    Experts that every token has (`FixedPlusRouted`) count in the loads, but not in max violation nor among
+    the dead.
+
     And of a sample of whole sequences, which the first process has seen:
 
     - `routing/<layer>/drift_experts`, `drift_probs`: how far the routing of the same tokens moved since the
@@ -178,8 +181,9 @@ class RoutingMonitor(Callback):
         for layer, found in followed.items():
             moved = {f"drift_{name}": value for name, value in found.get("drift", {}).items()}
             kept = {name: found["locality"][name] for name in ("srp", "sch") if name in found["locality"]}
-            # also in a sanity check: what it logs leads the columns of metrics.csv
-            _log(module, layer, moved | kept, rank_zero_only=True)
+            # also in a sanity check: what it logs leads the columns of metrics.csv; where one process alone
+            # logs sync_dist exchanges nothing, but keeps Lightning from advising it
+            _log(module, layer, moved | kept, rank_zero_only=True, sync_dist=True)
         if trainer.sanity_checking:
             return
         self._seen = seen

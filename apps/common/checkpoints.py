@@ -8,8 +8,10 @@ import collegium
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.common.restart import finish_restart, position, restore_loaders
+from apps.common.revision import commit
 
 
 class BestCheckpoint(Checkpoint):
@@ -151,10 +153,15 @@ def _folder(trainer: Trainer) -> Path:
 
 
 class Stamp(Callback):
-    """Writes into every checkpoint which app and configuration it belongs to."""
+    """Writes into every checkpoint which app and configuration it belongs to, and what code trained it."""
 
     def __init__(self, app: str, config: str) -> None:
-        self.mark = {"app": app, "config": config, "version": collegium.__version__}
+        self.mark = {
+            "app": app,
+            "config": config,
+            "version": collegium.__version__,
+            "commit": commit(project_root()),
+        }
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from collegium.routers import RouteError
 from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,7 +21,7 @@ from apps.common.discovery import app_module
 from apps.common.errors import UserError
 from apps.common.expert_parallel import whole
 from apps.common.metrics_file import MetricsFile
-from apps.common.mistakes import config_files, explain, keys
+from apps.common.mistakes import explain, keys, refused
 from apps.common.opening import Events, Opening
 from apps.common.run_report import write_run_report
 from apps.common.runs import Run, held, load_checkpoint, new_run, runs_root
@@ -91,8 +92,7 @@ class AppCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             self._discard()
             self.holding.close()
-            where = next(reversed(config_files(self.given)), "command line")
-            raise UserError(f"{where}: {' '.join(str(error).split()).rstrip('.!')}.") from error
+            raise refused(error, self.given) from error
         if self.start:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.start)
 
@@ -128,6 +128,13 @@ class AppCLI(LightningCLI):
     def _callbacks(self, folder: Path) -> list[Callback]:
         seed = int(self._get(self.config, "seed_everything"))
         return [SeedEachStep(seed), Annealing(), RoutingMonitor(folder), Stamp(self.app, self.config_name)]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; a router that gives no routing is the configuration's fault."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RouteError as error:
+            raise UserError(f"model.network: {error}.") from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and write the report; leave no folder behind for a run that never took a step."""

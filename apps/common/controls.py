@@ -97,12 +97,14 @@ class Control:
     - "dense_total": a dense block with all the parameters of the mixture.
     - "random_router": the mixture with its router frozen as it was drawn: what did routing learn?
 
+    A dense block has the mixture's activation, or SwiGLU where that has none.
+
     Args:
         kind: which arm.
         mixture: D -> the routed block.
     """
 
-    def __init__(self, kind: Kind, mixture: Callable[[int], MixtureFFN] = MixtureFFN) -> None:
+    def __init__(self, kind: Kind, mixture: Callable[[int], MoE] = MixtureFFN) -> None:
         if kind not in KINDS:
             raise ValueError(f"unknown control {kind!r}: choose one of {', '.join(KINDS)}")
         self.kind, self.mixture = kind, mixture
@@ -120,7 +122,6 @@ class Control:
                 "compare with dense_total, or choose a router with k"
             )
         active, total = inspection.parameters(block)
-        one = sum(p.numel() for p in DenseFFN(dim, 1, block.activation).parameters())
-        return DenseFFN(
-            dim, round((active if self.kind == "dense_active" else total) / one), block.activation
-        )
+        activation = getattr(block, "activation", "swiglu")
+        one = sum(p.numel() for p in DenseFFN(dim, 1, activation).parameters())
+        return DenseFFN(dim, round((active if self.kind == "dense_active" else total) / one), activation)

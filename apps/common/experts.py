@@ -18,6 +18,7 @@ training, a column for each validation. White is even load, red is more, blue is
 
 Max violation tells how far the most used expert lies above even load (0 is even); entropy how undecided the
 router is (0 is sure, 1 knows nothing). An expert is dead with less than a hundredth of the even load.
+Experts that every token has, where there are any, are left out of max violation and of the dead.
 """
 BY_LABEL = """
 Expert by label: share of each expert in what it serves of a label, over an even share. The table tells mutual

@@ -1,5 +1,6 @@
 """Reads the first words of the command line and hands the rest on; imports nothing heavy before that."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +30,8 @@ def main(args: Sequence[str]) -> int:
     try:
         _run(list(args))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if _is_first():
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -38,6 +40,11 @@ def main(args: Sequence[str]) -> int:
             return INTERRUPTED
         raise
     return 0
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a training: the others come upon the same mistake."""
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
 def _run(args: list[str]) -> None:

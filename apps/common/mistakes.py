@@ -15,12 +15,14 @@ from jsonargparse import ArgumentParser
 from apps.common.errors import UserError
 
 _UNKNOWN = re.compile(r"(?:does not accept option|Option) '([^']+)'|unrecognized arguments: (\S+)")
+_REFUSING = re.compile(r"Option '[^']+' is not accepted\. Got value: Namespace\(.*?class_path='([\w.]+)'")
 _CLASS = re.compile(r"class_path='([\w.]+)'|class_path '([\w.]+)'")
 _KEY = re.compile(r'Parser key "([\w.]+)"')
-_VALUE = re.compile(r"(?:Got value|Given value): (.+)")
+_VALUE = re.compile(r"(?:Got value|Given value): (?!Namespace\()(.+?)(?=\. Got value|$)", re.MULTILINE)
 _EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|(?:typing\.)?(.+?)(?:\. Got|\n|$))")
 _NOISE = re.compile(r'Parser key "[\w.]+":|Problem with given ')
 _ABSENT = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_STRATEGY = re.compile(r"invalid strategy name: `strategy='(\w+)'`")
 _MISSING = re.compile(r"arguments are required: (?:fit\.|validate\.|test\.)?(\S+)")
 
 
@@ -49,6 +51,8 @@ def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserErro
         args: the command line; the files after `--config` are looked through for the mistake.
     """
     key, value, owner = (_last(pattern, message) for pattern in (_KEY, _VALUE, _CLASS))
+    if (refusing := _REFUSING.search(message)) is not None:
+        owner = refusing[1]  # the innermost; those around it are told after it
     if unknown := _last(_UNKNOWN, message).lstrip("-").partition("=")[0]:
         inside = f" of {owner}" if owner else ""
         wrong, mend = _mend(unknown, list(_parameters(owner) if owner else known))
@@ -67,6 +71,24 @@ def explain(message: str, known: Iterable[str], args: Sequence[str]) -> UserErro
     return UserError(f"{_source(key, args)}: {f'{key}: ' if key else ''}{text.rstrip('.')}.")
 
 
+def refused(error: Exception, args: Sequence[str]) -> UserError:
+    """Return the sentence for what a class of the configuration refuses when it is built.
+
+    The command line is named where the error speaks of one of its options, or else the last file.
+    """
+    message = " ".join(str(error).split()).rstrip(".!")
+    options = [arg[2:].partition("=")[0].rpartition(".")[2] for arg in _typed(args) if arg.startswith("--")]
+    typed = any(re.search(rf"\b{re.escape(option)}\b", message) for option in options)
+    where = next(reversed([] if typed else config_files(args)), "command line")
+    if (found := _STRATEGY.search(message)) is not None:
+        from lightning.pytorch.strategies import StrategyRegistry  # late: reading a file needs no torch
+
+        known = StrategyRegistry.available_strategies()
+        near = difflib.get_close_matches(found[1], known, n=1) or ["auto", "ddp", "expert_parallel"]
+        message = f"trainer.strategy is {found[1]!r}, which does not exist: choose {', '.join(near)}"
+    return UserError(f"{where}: {message}.")
+
+
 def keys(parser: ArgumentParser) -> list[str]:
     """Return the keys that a parser knows."""
     return [action.dest for action in parser._actions]
@@ -75,6 +97,11 @@ def keys(parser: ArgumentParser) -> list[str]:
 def config_files(args: Sequence[str]) -> list[Path]:
     """Return the files that a command line names with `--config`."""
     return [Path(value) for option, value in pairwise(args) if option == "--config"]
+
+
+def _typed(args: Sequence[str]) -> list[str]:
+    """Return the command line without the files that it names with `--config`."""
+    return [arg for before, arg in pairwise(["", *args]) if "--config" not in (before, arg)]
 
 
 def _last(pattern: re.Pattern[str], message: str) -> str:
@@ -97,12 +124,13 @@ def _readable(kind: str) -> str:
 
 
 def _source(key: str, args: Sequence[str]) -> str:
-    """Return the file in which the last part of `key` stands, or `command line`."""
-    files = config_files(args)
-    if key and any(arg.startswith(f"--{key}") for arg in args):
+    """Return `command line` if an option there ends in the last part of `key`, or else the file with it."""
+    last = re.escape(key.rpartition(".")[2])
+    ends = re.compile(rf"\b{last}(?![\w.])")
+    if key and any(arg.startswith(f"--{key}") or ends.search(arg) for arg in _typed(args)):
         return "command line"
-    word = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\b")
-    holders = [path for path in files if word.search(path.read_text(encoding="utf-8"))]
+    word = re.compile(rf"\b{last}\b")
+    holders = [path for path in config_files(args) if word.search(path.read_text(encoding="utf-8"))]
     return str(holders[-1]) if holders else "command line"
 
 

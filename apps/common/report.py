@@ -2,15 +2,19 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from apps.common.files import write_text
+
+CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass
@@ -19,7 +23,7 @@ class Section:
 
     Attributes:
         title: its heading.
-        text: paragraphs, parted by blank lines.
+        text: paragraphs, parted by blank lines; `code` between backticks.
         figures: pictures, drawn as PNG.
         table: rows, all with the same keys; None for no table.
     """
@@ -56,5 +60,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [part.strip() for part in text.split("\n\n") if part.strip()]
+def _paragraphs(text: str) -> list[Markup]:
+    """Parts between blank lines, with what stands between backticks as code."""
+    parts = [str(escape(part.strip())) for part in text.split("\n\n") if part.strip()]
+    return [Markup(CODE.sub(r"<code>\1</code>", part)) for part in parts]

@@ -46,7 +46,7 @@ def write_run_report(
         learning_section(rows),
         experts_section(rows, checkpoint["global_step"], layers),
         steadiness_section(rows, layers),
-        what_was_run(run, measure_cost(task, data)),
+        what_was_run(run, measure_cost(task, data), checkpoint["collegium"].get("commit")),
     ]
     title = f"{run.app}: {run.path.parent.name}, run {run.path.name}"
     told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
@@ -76,8 +76,14 @@ def what_routing_bought(task: MoETask, data: LightningDataModule) -> Section | N
     )
 
 
-def what_was_run(run: Run, cost: Cost) -> Section:
-    """Tell the command, what the network costs and the settings."""
+def what_was_run(run: Run, cost: Cost, commit: str | None) -> Section:
+    """Tell the command, the code, what the network costs and the settings.
+
+    Args:
+        run: the run.
+        cost: of its network.
+        commit: of the code that trained it, where the checkpoint tells.
+    """
     text = run.config_file.read_text(encoding="utf-8")
     config = yaml.safe_load(text)
     facts = {
@@ -88,9 +94,10 @@ def what_was_run(run: Run, cost: Cost) -> Section:
             if cost.flops is None
             else f"{cost.flops:,.0f} a row of the network's input, in the matrix products of a forward pass"
         ),
+        "commit": commit or "not known",
         "versions": f"collegium {collegium.__version__}, torch {torch.__version__}",
         "seed": config["seed_everything"],
-        **_flat({key: config[key] for key in ("model", "data")}),
+        **_flat({key: config[key] for key in ("model", "data", "trainer")}),
     }
     return Section(
         "What was run", table=[{"setting": name, "value": str(value)} for name, value in facts.items()]

@@ -13,6 +13,10 @@ Drift: how far the routing of the same validation tokens moved since the validat
 share of choices that changed (one minus the Jaccard index); of probabilities, the Jensen-Shannon divergence
 in nats, at most 0.693. Both are 0 where nothing moves.
 """
+NO_DRIFT = """
+Drift needs two validations, one to compare the other with, and this run has had one: train for longer, or
+validate more often.
+"""
 LOCALITY = """
 Local consistency, in segments of {m} neighbours: SRP is the best F1 that one fixed set of experts a segment
 can reach against what its tokens chose, SCH the hit rate of a cache that holds the experts which the segment
@@ -33,8 +37,13 @@ def steadiness_section(rows: Sequence[Row], layers: Mapping[str, Any]) -> Sectio
     if not table and not moved:
         return None
     widths = {found["m"] for tables in layers.values() if "m" in (found := tables.get("locality", {}))}
-    text = ([DRIFT] if moved else []) + [LOCALITY.format(m=width) for width in widths]
+    why = [DRIFT] if moved else [NO_DRIFT] if _validations(rows) < 2 else []
+    text = why + [LOCALITY.format(m=width) for width in widths]
     return Section("Drift and locality", "\n".join(text), [curves(moved)] if moved else [], table)
+
+
+def _validations(rows: Sequence[Row]) -> int:
+    return sum(any("/load_" in name and value != "" for name, value in row.items()) for row in rows)
 
 
 def _drift(rows: Sequence[Row]) -> dict[str, dict[str, Curve]]:

@@ -87,6 +87,11 @@ class MoETask(LightningModule):
             penalty = penalty + self._weighed("consistency", self.consistency, value)
         return output, penalty
 
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Log as Lightning does; what is measured outside training is that of all processes together."""
+        kwargs.setdefault("sync_dist", not self._is_training)
+        super().log(name, value, *args, **kwargs)
+
     def _weighed(self, name: str, weight: float, value: Tensor) -> Tensor:
         if self._is_training:
             self.log(f"balance/{name}", value.detach())

@@ -24,12 +24,13 @@ class Usage:
         self.demand: Tensor | None = None
         self.together: Tensor | None = None
         self.entropy = 0.0
-        self.decided = self.tokens = 0
+        self.decided = self.tokens = self.fixed = 0
         self.labels: dict[str, LabelUsage] = {}
 
     def add(self, calls: Sequence[Routing], batch: int = 0) -> None:
         """Count the routings of one layer in one batch; `batch` tells the sequences of batches apart."""
         for routing in calls:
+            self.fixed = routing.fixed
             demand = routing.demand.double()
             self.demand = demand if self.demand is None else self.demand + demand
             tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
@@ -54,10 +55,10 @@ class Usage:
         """Return the figures that are logged, by name."""
         loads = {f"load_{expert}": float(share) for expert, share in enumerate(self.load)}
         entropy = {"entropy": self.entropy / self.decided} if self.decided else {}
-        dead = float(len(inspection.dead_experts(self.load)))
+        dead = float(len(inspection.dead_experts(self.load, fixed=self.fixed)))
         return {
             **loads,
-            "max_violation": inspection.max_violation(self.load),
+            "max_violation": inspection.max_violation(self.load, self.fixed),
             "dead_experts": dead,
             **entropy,
         }

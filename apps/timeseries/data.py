@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from apps.common.catalogue import describe, fetch
 from apps.common.errors import UserError
@@ -17,11 +17,12 @@ from apps.common.loaders import ResumableLoader
 from apps.timeseries.clock import season
 from apps.timeseries.latest import Latest, latest_windows
 from apps.timeseries.metrics import naive_error
+from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.simulate import simulate
 from apps.timeseries.splits import Borders, Part, Split, split_tables
 from apps.timeseries.tables import Table, read_tables
-from apps.timeseries.windows import Batch, Windows, already_a_batch, as_line
+from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch, as_line, table_of_each
 
 APP = "timeseries"
 
@@ -36,6 +37,7 @@ class Data(LightningDataModule):
         path: a CSV or parquet file.
         name: a set of the catalogue, which brings its own split and format. Without path and name the series
             are simulated.
+        pretraining: synthetic series and the training parts of public sets, in place of a file or a set.
         context: rows read.
         horizon: rows forecast.
         batch_size: windows in a batch.
@@ -52,6 +54,8 @@ class Data(LightningDataModule):
         simulated_rows: hours to simulate.
         max_windows_per_epoch: train on so many windows an epoch, drawn anew by (seed, epoch); all by default.
         validation_stride: rows between the starts of validation windows. Test windows start at every row.
+        joint: let windows of one table and start see one another, in networks that can: batches are then of
+            whole groups and hold about `batch_size` windows. Series of a long file, a table each, stay alone.
         seed: of the order of training windows.
     """
 
@@ -59,6 +63,7 @@ class Data(LightningDataModule):
         self,
         path: Path | None = None,
         name: str | None = None,
+        pretraining: Pretraining | None = None,
         context: int = 512,
         horizon: int = 96,
         batch_size: int = 64,
@@ -74,16 +79,24 @@ class Data(LightningDataModule):
         simulated_rows: int = 6000,
         max_windows_per_epoch: int | None = None,
         validation_stride: int = 1,
+        joint: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if path is not None and name is not None:
             raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
+        if pretraining is not None and (path or name) is not None:
+            raise UserError(f"both pretraining and {path or name} were given: keep one of the two.")
+        if pretraining is not None and joint:
+            raise UserError("pretraining reads each series by itself: leave joint out.")
+        if pretraining is not None:
+            pretraining.check()
         if min(context, horizon, batch_size, validation_stride) < 1:
             raise UserError(
                 "context, horizon, batch_size and validation_stride must be 1 or more: raise them."
             )
         self.path, self.name, self.simulated_rows = path, name, simulated_rows
+        self.pretraining = pretraining
         self.context, self.horizon, self.batch_size = context, horizon, batch_size
         self.split, self.ratios = split, ratios
         self.format: dict[str, Any] = {
@@ -96,7 +109,7 @@ class Data(LightningDataModule):
             "by_row": by_row,
         }
         self.max_windows_per_epoch, self.validation_stride = max_windows_per_epoch, validation_stride
-        self.seed = seed
+        self.joint, self.seed = joint, seed
         self.tables: list[Table] = []
         self.borders: list[Borders] = []
         self.frequency: str | None = None
@@ -105,21 +118,23 @@ class Data(LightningDataModule):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Data:
         """Rebuild from a checkpoint what prediction needs, without the data it was trained on."""
-        data = cls(context=state["context"], horizon=state["horizon"], **state["format"])
+        joint = state.get("joint", False)  # checkpoints of before have none
+        data = cls(context=state["context"], horizon=state["horizon"], joint=joint, **state["format"])
         data.load_state_dict(dict(state))
         return data
 
     def prepare_data(self) -> None:
-        """Download the named set where it is not on disk."""
+        """Download the named sets where they are not on disk."""
         if self.name is not None:
             fetch(APP, self.name)
+        if self.pretraining is not None:
+            self.pretraining.download(APP)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the series, split them, and measure their scale on the training rows."""
         if self.tables:
             return
-        tables, split = self._read()
-        pairs = split_tables(tables, split, self.ratios, self.context, self.horizon)
+        pairs = self._read()
         self.tables, self.borders = [table for table, _ in pairs], [borders for _, borders in pairs]
         self.frequency = self.tables[0].frequency
         own = Scaler.fit(self.tables, [(0, borders.train) for borders in self.borders])
@@ -153,8 +168,14 @@ class Data(LightningDataModule):
             for table, borders in zip(self.tables, self.borders, strict=True)
             for _ in table.names
         ]
+        channels = list(range(len(spans)))
+        if self.pretraining is not None:
+            cut = [self.pretraining.pieces(*pair) for pair in zip(self.names, spans, strict=True)]
+            channels = [channel for channel, pieces in enumerate(cut) for _ in pieces]
+            spans = [piece for pieces in cut for piece in pieces]
         stride = self.validation_stride if part == "validation" else 1
-        windows = Windows(as_line(self.tables, self.scaler), spans, self.context, self.horizon, stride)
+        line, tables = as_line(self.tables, self.scaler), table_of_each(self.tables) if self.joint else None
+        windows = Windows(line, spans, self.context, self.horizon, stride, channels, tables)
         if not len(windows):
             raise UserError(
                 f"{self.tables[0].source}: no {part} row has a value: fill the gaps, or add rows."
@@ -171,25 +192,34 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch)."""
+        windows, most = self.windows("train"), self.max_windows_per_epoch
+        if self.pretraining:
+            return self._loader(self.pretraining.mixed(windows, self.names), self.batch_size, most)
+        groups = Groups(windows)
+        return self._loader(
+            groups, groups.holding(self.batch_size), None if most is None else groups.holding(most)
+        )
+
+    def _loader(self, dataset: Dataset[Batch], batch_size: int, most: int | None) -> ResumableLoader:
         return ResumableLoader(
-            self.windows("train"),
-            self.batch_size,
+            dataset,
+            batch_size,
             seed=self.seed,
-            rows_per_epoch=self.max_windows_per_epoch,
+            rows_per_epoch=most,
             collate_fn=already_a_batch,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """In order; the last batch is what is left."""
-        return DataLoader(self.windows("validation"), self.batch_size, collate_fn=already_a_batch)
+        return self._in_order("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """In order; the last batch is what is left."""
-        return DataLoader(self.windows("test"), self.batch_size, collate_fn=already_a_batch)
+        return self._in_order("test")
 
     def prediction_windows(self, tables: Sequence[Table]) -> Latest:
         """Take the last context of every series of a user's tables, whether trained on or not."""
-        return latest_windows(tables, self.context, self._scaler)
+        return latest_windows(tables, self.context, self._scaler, self.joint)
 
     def restore(self, values: Tensor, channel: Tensor) -> Tensor:
         """Turn scaled values (B, ...) of the series channel (B,) into the units of the data."""
@@ -200,6 +230,7 @@ class Data(LightningDataModule):
         return {
             "context": self.context,
             "horizon": self.horizon,
+            "joint": self.joint,
             "frequency": self.frequency,
             "format": self.format,
             "names": list(self.names),
@@ -215,12 +246,21 @@ class Data(LightningDataModule):
         else:
             self._scaler, self.frequency = trained, state_dict["frequency"]
 
-    def _read(self) -> tuple[list[Table], Split]:
+    def _in_order(self, part: Part) -> DataLoader[Batch]:
+        groups = Groups(self.windows(part))
+        return DataLoader(groups, groups.holding(self.batch_size), collate_fn=already_a_batch)
+
+    def _read(self) -> list[tuple[Table, Borders]]:
+        if self.pretraining is not None:
+            return self.pretraining.read(APP, self.context, self.horizon)
+        split = self.split or "ratio"
         if self.path is not None:
-            return read_tables(self.path, **self.format), self.split or "ratio"
-        if self.name is None:
-            return [simulate(self.simulated_rows)], self.split or "ratio"
-        entry = describe(APP, self.name)
-        self.format |= entry.read
-        tables = read_tables(fetch(APP, self.name), **self.format)
-        return tables, self.split or cast(Split, entry.split)
+            tables = read_tables(self.path, **self.format)
+        elif self.name is None:
+            tables = [simulate(self.simulated_rows)]
+        else:
+            entry = describe(APP, self.name)
+            self.format |= entry.read
+            tables = read_tables(fetch(APP, self.name), **self.format)
+            split = self.split or cast(Split, entry.split)
+        return split_tables(tables, split, self.ratios, self.context, self.horizon)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from apps.common.console import print_rows
+from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, find_run, load_checkpoint
@@ -20,9 +21,10 @@ from apps.timeseries import report
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
 from apps.timeseries.model import Probabilistic
+from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.quantiles import MEASURED, quantiles, spread
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Batch, Windows, already_a_batch
+from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch
 
 APP = "timeseries"
 BATCH = 512
@@ -35,6 +37,7 @@ def evaluate(
     path: Path | None = None,
     horizon: int | None = None,
     out: Path | None = None,
+    name: str | None = None,
 ) -> None:
     """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
 
@@ -43,18 +46,21 @@ def evaluate(
         split: choose on validation; open the test windows once, when all is chosen.
         path: another file than the run was trained on, in the same format and split.
         horizon: steps to forecast; the run's by default.
-        out: folder of the two files; by default evaluation/<split> in the run's folder.
+        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another set
+            evaluation/<name>/<split>.
+        name: a set of the catalogue that the run was not trained on, in its own split and on the scale of its
+            own training rows.
     """
     found = find_run(APP, run)
-    task, data = load_run(found, path=path, horizon=horizon)
+    task, data = load_run(found, path=path, horizon=horizon, name=name)
     data.setup()
     rows = measure(task, data, split)
-    told = f"{split} windows, horizon {data.horizon}"
+    told = f"{split} windows{f' of {name}' if name else ''}, horizon {data.horizon}"
     points, distributions = tables(rows)
     print_rows(points, f"{found.path}, {told}")
     if distributions:
         print_rows(distributions, "Quantiles of the forecasts")
-    out = out or found.path / "evaluation" / split
+    out = out or found.path / "evaluation" / (name or "") / split
     out.mkdir(parents=True, exist_ok=True)
     write_text(
         out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
@@ -74,16 +80,32 @@ def evaluate(
     print(f"Report: {out / 'report.html'}")
 
 
-def load_run(run: Run, path: Path | None = None, horizon: int | None = None) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+def load_run(
+    run: Run, path: Path | None = None, horizon: int | None = None, name: str | None = None
+) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with.
+
+    With another path or name that module reads these instead.
+
+    Raises UserError where both are given.
+    """
+    if path is not None and name is not None:
+        raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
     state = load_checkpoint(run.best, APP)["Data"]
     options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
+    other = name is not None and name != options["name"]
+    if other:  # neither the file format nor the scale of training belongs to it
+        options = {key: options[key] for key in ("context", "horizon", "batch_size", "validation_stride")}
+        options["name"] = name
     if path is not None:
-        options |= {"path": path, "name": None}
+        options |= {"path": path, "name": None, "pretraining": None}
+    if options.get("pretraining") is not None:
+        options["pretraining"] = Pretraining(**options["pretraining"])
     if horizon is not None:
         options["horizon"] = horizon
     data = Data(**options)
-    data.load_state_dict(state)
+    if not other:
+        data.load_state_dict(state)
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
 
 
@@ -92,7 +114,8 @@ def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor
 
     H is ``horizon``, or else that of the windows.
     """
-    loader = DataLoader(windows, BATCH, collate_fn=already_a_batch)
+    groups = Groups(windows)
+    loader = DataLoader(groups, groups.holding(BATCH), collate_fn=already_a_batch)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     task.horizon = horizon
     parts = trainer.predict(task, loader)
@@ -159,10 +182,10 @@ def _errors(
 ) -> dict[str, dict[str, Tensor]]:
     """Errors of all windows over each of some parts of the horizon; that of the windows by default."""
     found: dict[str, list[dict[str, Tensor]]] = {name: [] for name in parts}
-    guesses = torch.split(forecast(task, windows, horizon), BATCH)
-    pairs = zip(windows.batches(BATCH), guesses, strict=True)
-    for batch, guess in track(pairs, "Measuring", len(guesses), transient=True):
-        at = None
+    guesses, first = forecast(task, windows, horizon), 0
+    for batch in track(windows.batches(BATCH), "Measuring", -(-len(windows) // BATCH), transient=True):
+        guess, at = guesses[first : first + len(batch["start"])], None
+        first += len(guess)
         if isinstance(task.network, Probabilistic):
             at = quantiles(task.network, batch, guess.shape[1], MEASURED)
         for name, steps in parts.items():

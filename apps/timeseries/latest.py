@@ -9,7 +9,7 @@ from torch import Tensor
 
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
-from apps.timeseries.windows import Windows, as_line
+from apps.timeseries.windows import Windows, as_line, table_of_each
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ class Latest:
         return self.scaler.restore(forecast, channel)
 
 
-def latest_windows(tables: Sequence[Table], context: int, trained: Scaler | None = None) -> Latest:
+def latest_windows(
+    tables: Sequence[Table], context: int, trained: Scaler | None = None, joint: bool = False
+) -> Latest:
     """Take the last `context` rows of each series; rows that a shorter one lacks count as missing.
 
     They are put on the scale of training where `trained` knows every series of the file; otherwise each on
-    the scale of its own context. For a model that normalises each window the two are the same.
+    the scale of its own context. For a model that normalises each window the two are the same. Where joint,
+    the windows of a table are a group.
 
     Raises UserError where a series has no value in them.
     """
@@ -38,4 +41,6 @@ def latest_windows(tables: Sequence[Table], context: int, trained: Scaler | None
     own = Scaler.fit(tables, spans)
     scaler = (trained.select(own.names) if trained else None) or own
     by_series = [span for table, span in zip(tables, spans, strict=True) for _ in table.names]
-    return Latest(tables, Windows(as_line(tables, scaler), by_series, context, 0), scaler)
+    owners = table_of_each(tables) if joint else None
+    windows = Windows(as_line(tables, scaler), by_series, context, 0, tables=owners)
+    return Latest(tables, windows, scaler)

@@ -23,6 +23,10 @@ class Forecaster(nn.Module, ABC):
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The training loss of a batch, a scalar, and the forecasts on which it was taken."""
 
+    def forecast_batch(self, batch: Batch, horizon: int) -> Tensor:
+        """`forecast` of a batch's windows; a network whose windows see one another reads their groups too."""
+        return self.forecast(batch["context"], batch["context_mask"], horizon)
+
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve before training what is solved and not trained; nothing by default."""
 
@@ -33,6 +37,10 @@ class Probabilistic(Forecaster):
     @abstractmethod
     def quantiles(self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor) -> Tensor:
         """Quantiles (B, H, Q) of each of the next points at ascending levels (Q,) between 0 and 1."""
+
+    def quantiles_batch(self, batch: Batch, horizon: int, levels: Tensor) -> Tensor:
+        """`quantiles` of a batch's windows, as `forecast_batch`."""
+        return self.quantiles(batch["context"], batch["context_mask"], horizon, levels)
 
 
 def window_scale(context: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from rich.progress import track
 from torch import Tensor
 
@@ -26,10 +27,10 @@ WRITTEN = (0.1, 0.5, 0.9)
 def quantiles(network: Probabilistic, batch: Batch, horizon: int, levels: Sequence[float] | Tensor) -> Tensor:
     """Return quantiles (B, H, Q) of what follows each window, on the scale of the batch."""
     known = next(iter(network.parameters()), torch.empty(0))
-    context, observed = (batch[key].to(known.device) for key in ("context", "context_mask"))
-    at = torch.as_tensor(levels, dtype=context.dtype, device=context.device)
+    here = move_data_to_device(batch, known.device)
+    at = torch.as_tensor(levels, dtype=here["context"].dtype, device=known.device)
     with torch.no_grad():
-        return network.eval().quantiles(context, observed, horizon, at).cpu()
+        return network.eval().quantiles_batch(here, horizon, at).cpu()
 
 
 def all_quantiles(

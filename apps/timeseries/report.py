@@ -18,7 +18,7 @@ from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.model import Forecaster, Probabilistic
 from apps.timeseries.quantiles import quantiles
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Windows
+from apps.timeseries.windows import Groups, Windows
 
 SAMPLE = 1024
 FAN = {"90%": (0.05, 0.95), "50%": (0.25, 0.75)}
@@ -28,7 +28,7 @@ FAN = {"90%": (0.05, 0.95), "50%": (0.25, 0.75)}
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
     """Forecasts with their context, error by step of the horizon, and who serves which hour and series."""
     windows = data.windows(split)
-    rows = torch.linspace(0, len(windows) - 1, min(SAMPLE, len(windows))).long()
+    rows = Groups(windows).sample(SAMPLE)
     batch = move_data_to_device(windows.__getitems__(rows), task.device)
     with torch.no_grad(), record(task.network) as routings:
         forecasts = task.eval().predict_step(batch).cpu()

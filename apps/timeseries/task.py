@@ -77,7 +77,7 @@ class Task(MoETask):
         """Errors of whole forecasts; windows without an observed target have no share."""
         for horizon in self._horizons:
             steps = batch["target"].shape[1] if isinstance(horizon, str) else horizon
-            forecast = self.network.forecast(batch["context"], batch["context_mask"], steps)
+            forecast = self.network.forecast_batch(batch, steps)
             target, mask = batch["target"][:, :steps], batch["target_mask"][:, :steps]
             for name, metric in METRICS.items():
                 self._error(name, horizon).update(metric(forecast, target, mask))
@@ -116,5 +116,4 @@ class Task(MoETask):
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Forecasts (B, H) on the scale of the batch; H is ``self.horizon``, or else that of the target."""
         horizon = self.horizon or batch["target"].shape[1]
-        forecast: Tensor = self.network.forecast(batch["context"], batch["context_mask"], horizon)
-        return forecast
+        return self.network.forecast_batch(batch, horizon)

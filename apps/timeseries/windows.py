@@ -23,7 +23,8 @@ class Batch(TypedDict):
 
     context (B, L), target (B, H) float32; context_mask, target_mask bool, True where observed;
     channel (B,) series, start (B,) first row of the context in its table, hour and weekday (B,) of the last
-    row of the context (-1 where there is no clock), all int64.
+    row of the context (-1 where there is no clock), group (B,), the same number for windows that may see one
+    another, which stand in a row, all int64.
     """
 
     context: Tensor
@@ -34,6 +35,7 @@ class Batch(TypedDict):
     start: Tensor
     hour: Tensor
     weekday: Tensor
+    group: Tensor
 
 
 class Line(NamedTuple):
@@ -67,27 +69,44 @@ def as_line(tables: Sequence[Table], scaler: Scaler) -> Line:
     )
 
 
-class Windows(Dataset[Batch]):
-    """Every window inside the given rows of each series, ordered by series, then by start.
+def table_of_each(tables: Sequence[Table]) -> list[int]:
+    """For each series in the order of the line, the number of its table."""
+    return [number for number, table in enumerate(tables) for _ in table.names]
 
-    spans: for each series the rows (begin, end) its windows may touch. stride: rows between starts.
+
+class Windows(Dataset[Batch]):
+    """Every window inside the given rows of each series, ordered by span, then by start.
+
+    spans: rows (begin, end) of a series that windows may touch; channels: the series of each, by default one
+    span a series in their order. stride: rows between starts.
     horizon: 0 for windows that have no target (prediction). Windows with no observed target are left out.
+    tables: for each series the number of its table, not falling: then the windows of one table and start are
+    a group, and the order is by table, start, series. Without it each window is a group by itself.
     Raises ValueError where all series together are shorter than one window.
     """
 
     def __init__(
-        self, line: Line, spans: Sequence[tuple[int, int]], context: int, horizon: int, stride: int = 1
+        self,
+        line: Line,
+        spans: Sequence[tuple[int, int]],
+        context: int,
+        horizon: int,
+        stride: int = 1,
+        channels: Sequence[int] | None = None,
+        tables: Sequence[int] | None = None,
     ) -> None:
         self.line, self.context, self.horizon = line, context, horizon
         length = context + horizon
         if len(line.values) < length:
             raise ValueError(f"no window of {length} rows fits into {len(line.values)} rows")
         starts = [torch.arange(begin, max(begin, end - length + 1), stride) for begin, end in spans]
-        self.channel = torch.arange(len(spans)).repeat_interleave(torch.tensor([len(s) for s in starts]))
+        series = torch.tensor(range(len(spans)) if channels is None else channels)
+        self.channel = series.repeat_interleave(torch.tensor([len(s) for s in starts]))
         self.start = torch.cat(starts)
         if horizon and not line.observed.all():
             keep = self._observed_targets() > 0
             self.channel, self.start = self.channel[keep], self.start[keep]
+        self.group = torch.arange(len(self.start)) if tables is None else self._by_table(tables)
         self._window = line.values.unfold(0, length, 1)
         self._observed = line.observed.unfold(0, length, 1)
 
@@ -113,18 +132,57 @@ class Windows(Dataset[Batch]):
             start=start,
             hour=self.line.hour[end].long(),
             weekday=self.line.weekday[end].long(),
+            group=self.group[index],
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Go through all windows in order, the last batch being what is left."""
-        for first in range(0, len(self), size):
-            yield self.__getitems__(torch.arange(first, min(first + size, len(self))))
+        """Go through all windows in order, about `size` at a time, no group in two batches."""
+        groups = Groups(self)
+        some = groups.holding(size)
+        for first in range(0, len(groups), some):
+            yield groups.__getitems__(torch.arange(first, min(first + some, len(groups))))
+
+    def _by_table(self, tables: Sequence[int]) -> Tensor:
+        """Order the windows by table, start and series, and return the group of each, (W,)."""
+        place = torch.as_tensor(tables)[self.channel] * len(self.line.values) + self.start
+        place, order = place.sort(stable=True)
+        self.channel, self.start = self.channel[order], self.start[order]
+        return (place.diff(prepend=place[:1]) != 0).cumsum(0)
 
     def _observed_targets(self) -> Tensor:
         """How many values of each window's target are observed, (W,)."""
         seen = torch.cat([torch.zeros(1, dtype=torch.long), self.line.observed.long().cumsum(0)])
         target = self.line.first[self.channel] + self.start + self.context
         return seen[target + self.horizon] - seen[target]
+
+
+class Groups(Dataset[Batch]):
+    """The same windows by whole groups, for loaders: an item is all windows of one group."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+        self.sizes = windows.group.bincount()
+        self.first = self.sizes.cumsum(0) - self.sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitems__(self, groups: Sequence[int] | Tensor) -> Batch:
+        """Read the windows of some groups, one group after the other."""
+        index = torch.as_tensor(groups)
+        sizes = self.sizes[index]
+        before = sizes.cumsum(0) - sizes
+        inside = torch.arange(int(sizes.sum())) - before.repeat_interleave(sizes)
+        return self.windows.__getitems__(self.first[index].repeat_interleave(sizes) + inside)
+
+    def sample(self, windows: int) -> Tensor:
+        """The rows of evenly spaced groups that hold about so many windows."""
+        chosen = torch.linspace(0, len(self) - 1, min(self.holding(windows), len(self))).long()
+        return torch.isin(self.windows.group, chosen).nonzero().flatten()
+
+    def holding(self, windows: int) -> int:
+        """How many groups, at least one, hold about so many windows."""
+        return max(1, windows * len(self) // max(1, len(self.windows)))
 
 
 def already_a_batch(batch: Any) -> Any:

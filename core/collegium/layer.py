@@ -59,8 +59,10 @@ class MoE(nn.Module):
 
     Raises:
         ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner; at a
-            call, a context that the router or the experts need is absent or has other leading dims, or a
-            router of slots meets a combiner or experts that know single tokens.
+            call, tokens of another width than the router's, a context that the router or the experts need is
+            absent or has other leading dims, or a router of slots meets a combiner or experts that know
+            single tokens.
+        RouteError: the router's ``route`` returns no routing.
 
     >>> import torch
     >>> from collegium import experts, routers
@@ -124,7 +126,13 @@ class MoE(nn.Module):
     ) -> Tensor | tuple[Tensor, AnyRouting]:
         """Run the layer; ``previous`` is the routing of the layer before, for routers that look back."""
         leading = x.shape[: x.ndim - self.experts.item_ndim]
-        tokens = x.reshape(-1, *x.shape[len(leading) :])
+        item = x.shape[len(leading) :]
+        if item.numel() != self.router.dim:
+            raise ValueError(
+                f"{type(self.router).__name__} expects tokens of width {self.router.dim}, but the layer was "
+                f"given {item.numel()} (x is {tuple(x.shape)}): give both one width"
+            )
+        tokens = x.reshape(-1, *item)
         flat = Context(shape=tuple(leading)) if context is None else context.flatten(leading)
         flat.require(self.experts.needs, type(self.experts).__name__)
         if flat.mask is not None:

@@ -31,6 +31,7 @@ class Routing:
         state: (T, R) what a recurrent router hands to the next layer.
         extras: tensors (T, \\*rest) that one family of routers alone needs.
         context: what the layer knew of the tokens beside their vectors; filled in by the layer.
+        fixed: how many experts, the first ones, every token has without a choice.
     """
 
     token: Tensor
@@ -47,6 +48,15 @@ class Routing:
     state: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     context: Context | None = None
+    fixed: int = 0
+
+    def __repr__(self) -> str:
+        """Sizes, and the names of the optional tensors that are there: the tensors would fill pages."""
+        optional = ("logits", "probs", "mask", "position", "state")
+        held = [name for name in optional if getattr(self, name) is not None] + list(self.extras)
+        sizes = f"tokens={self.num_tokens}, experts={self.num_experts}, assignments={len(self.token)}"
+        gates = [f"gates={self.weight.shape[1]}"] if self.weight.ndim > 1 else []
+        return f"Routing({', '.join([sizes, *gates, *held])})"
 
     @classmethod
     def from_topk(

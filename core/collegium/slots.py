@@ -27,6 +27,12 @@ class SlotRouting:
     mask: Tensor | None = None
     context: Context | None = None
 
+    def __repr__(self) -> str:
+        """Sizes: the tensors would fill pages."""
+        T, E, S = self.into.shape
+        masked = ", mask" if self.mask is not None else ""
+        return f"SlotRouting(tokens={T}, experts={E}, slots={S}, segments={len(self.segments.index)}{masked})"
+
     @property
     def num_tokens(self) -> int:
         """T."""

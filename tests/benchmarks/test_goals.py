@@ -18,3 +18,7 @@ def test_goals_by_hand() -> None:
         "worst point over the best peer": ["0.50, met", f"2.00, missed ({few.name})"],
         "worst point over the floor": [f"2.00, missed ({few.name})", "1.25, met"],
     }
+
+
+def test_without_points_there_is_nothing_to_tell() -> None:
+    assert goals({}) == []

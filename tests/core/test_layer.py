@@ -123,6 +123,32 @@ def test_context_of_other_leading_dims_is_refused() -> None:
         layer()(torch.randn(2, 3, D), Context(mask=torch.ones(6, dtype=torch.bool)))
 
 
+@pytest.mark.parametrize("shape", [(5, D + 1), (2, 0, D - 1), ()])
+def test_tokens_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
+    given = shape[-1] if shape else 1
+    words = rf"TopK expects tokens of width {D}, but the layer was given {given} "
+    with pytest.raises(ValueError, match=words) as refusal:
+        layer()(torch.randn(shape))
+    assert f"(x is {shape})" in str(refusal.value)
+
+
+def test_the_width_of_an_item_of_two_dims_is_their_product() -> None:
+    block = experts.ExpertList([nn.Linear(D, 2) for _ in range(E)], item_ndim=2)
+    with pytest.raises(ValueError, match=rf"width {3 * D}, but the layer was given {2 * D}"):
+        MoE(routers.TopK(3 * D, E), block)(torch.randn(5, 2, D))
+
+
+@pytest.mark.parametrize("found", [None, torch.zeros(5, E), ("routing", "loss")])
+def test_a_router_that_returns_no_routing_is_named(found: object) -> None:
+    class Lazy(routers.Router):
+        def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+            return found  # type: ignore[return-value]
+
+    told = "None" if found is None else type(found).__name__
+    with pytest.raises(TypeError, match=rf"^Lazy\.route must return a Routing .*, not {told}: make one with"):
+        MoE(Lazy(D, E), experts.Copy(E))(torch.randn(5, D))
+
+
 def test_previous_reaches_the_router() -> None:
     class Follow(routers.Router):
         def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
@@ -169,7 +195,7 @@ def test_records_nest_and_leave_nothing_behind() -> None:
 
 def test_record_ends_with_an_exception() -> None:
     net = Net()
-    with pytest.raises(RuntimeError), record(net) as routings:
+    with pytest.raises(ValueError, match="of width"), record(net) as routings:
         net(torch.randn(5, D + 1))
     assert not any(block._sinks for block in net.blocks)
     assert list(routings.values()) == [[], []]

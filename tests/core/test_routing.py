@@ -180,3 +180,12 @@ def test_a_routing_is_immutable_and_equal_to_itself_alone() -> None:
 @given(index=st.lists(st.integers(0, 6), max_size=20))
 def test_count_counts(index: list[int]) -> None:
     assert count(torch.tensor(index, dtype=torch.int64), 7).tolist() == [index.count(i) for i in range(7)]
+
+
+def test_a_routing_prints_its_sizes_and_what_it_holds() -> None:
+    routing = Routing.from_topk(INDEX, WEIGHT, 3)
+    assert repr(routing) == "Routing(tokens=3, experts=3, assignments=6, position)"
+    mask, scores = torch.tensor([True, False, True]), torch.full((3, 3, 2), 0.5)
+    routing = Routing.dense(scores, mask=mask, logits=scores, probs=scores)
+    wanted = "Routing(tokens=3, experts=3, assignments=6, gates=2, logits, probs, mask)"
+    assert repr(routing) == str(routing) == wanted

@@ -49,3 +49,8 @@ def test_balance_terms_read_slots() -> None:
         layer(torch.randn(2, 5, 4))
     torch.testing.assert_close(balance.load_balance(routings), torch.tensor(1.0))
     assert 0 < balance.entropy(routings) <= torch.tensor(3.0).log() + 1e-6
+
+
+def test_slots_print_their_sizes() -> None:
+    assert repr(slots()) == "SlotRouting(tokens=3, experts=2, slots=2, segments=1)"
+    assert repr(slots(torch.tensor([True, False, True]))).endswith(", segments=1, mask)")

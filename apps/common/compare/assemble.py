@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from apps.common.compare.cells import Finished
 from apps.common.compare.differences import differences
-from apps.common.compare.environment import commit, environment
+from apps.common.compare.environment import environment
 from apps.common.compare.ledger import Ledger, openings_in, summarise
 from apps.common.compare.measurements import Measured, rows
 from apps.common.compare.places import PROFILES, results_file
@@ -14,6 +14,7 @@ from apps.common.compare.plan import Plan
 from apps.common.compare.results import read_results
 from apps.common.compare.schema import Choice, Code, Results, Tested
 from apps.common.discovery import project_root
+from apps.common.revision import commit
 
 
 def assemble(

@@ -1,10 +1,9 @@
-"""What a result was made with: versions, machine, commit, and the state of the source."""
+"""What a result was made with: versions, machine, and the state of the source."""
 
 import ast
 import hashlib
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,15 +20,6 @@ def environment() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         "os": f"{platform.system()} {platform.machine()}",
     }
-
-
-def commit(root: Path) -> str:
-    """Return the commit of the checkout, with `-modified` where code or configuration differs from it."""
-    head = _git(root, "rev-parse", "HEAD")
-    if not head:
-        return "unknown"
-    changes = _git(root, "status", "--porcelain", "--", "apps", "core", "configs")
-    return f"{head}-modified" if changes else head
 
 
 def fingerprint(app: str) -> str:
@@ -52,11 +42,3 @@ def _cpu() -> str:
     lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()

@@ -29,7 +29,7 @@ class Ledger:
 
     def open_test(self, cell: Cell) -> None:
         """Note that a cell is about to open its test split; on disk before this returns."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
         line = json.dumps(Opening(cell.data, cell.arm, cell.configuration, cell.seed, now)._asdict()) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

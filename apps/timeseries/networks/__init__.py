@@ -2,6 +2,18 @@
 
 from apps.timeseries.networks.dlinear import DLinear
 from apps.timeseries.networks.gaussian_ridge import GaussianRidge
+from apps.timeseries.networks.heads import QuantileHead
+from apps.timeseries.networks.mixture_head import MixtureHead
+from apps.timeseries.networks.moirai_moe import MoiraiMoE
+from apps.timeseries.networks.smetimes import SMETimes
 from apps.timeseries.networks.time_moe import TimeMoE
 
-__all__ = ["DLinear", "GaussianRidge", "TimeMoE"]
+__all__ = [
+    "DLinear",
+    "GaussianRidge",
+    "MixtureHead",
+    "MoiraiMoE",
+    "QuantileHead",
+    "SMETimes",
+    "TimeMoE",
+]

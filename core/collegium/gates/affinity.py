@@ -114,6 +114,7 @@ class Attended(Shared):
         look_ahead: bool = False,
     ) -> None:
         super().__init__(dim, num_experts, gate, look_ahead)
+        self.blind = self.gate.blind
         self.needs = ("affinity", *(name for name in self.gate.needs if name != "affinity"))
 
     def forward(self, x: Tensor, context: Context, previous: Routing | None) -> Tensor:

@@ -22,6 +22,7 @@ class Gate(nn.Module, ABC):
     Attributes:
         needs: names of the Context fields without which it cannot score.
         causal: a token's scores depend on no later token of its sequence and on no other sequence.
+        blind: scores do not look at a token's vector.
 
     Shapes:
         tokens (T, D) -> logits (T, E).
@@ -31,6 +32,7 @@ class Gate(nn.Module, ABC):
     """
 
     needs: tuple[str, ...] = ()
+    blind: bool = False
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__()

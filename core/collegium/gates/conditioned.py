@@ -57,6 +57,7 @@ class Conditioned(Gate):
         self.by, self.values, self.own_gate, self.period = by, values, own_gate, period
         self.needs = (by,)
         gates = values if own_gate else int(use_token)
+        self.blind = gates == 0
         self.weight = nn.Parameter(torch.empty(gates, num_experts, dim)) if gates else None
         rows = 0 if own_gate else 2 * WAVES if by == "time" else values
         self.bias = nn.Parameter(torch.empty(rows, num_experts)) if rows else None

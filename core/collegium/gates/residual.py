@@ -32,7 +32,7 @@ class Residual(Gate):
     def __init__(self, dim: int, num_experts: int, gate: Callable[[int, int], Gate] = Linear) -> None:
         super().__init__(dim, num_experts)
         self.gate = gate(dim, num_experts)
-        self.needs, self.causal = self.gate.needs, self.gate.causal
+        self.needs, self.causal, self.blind = self.gate.needs, self.gate.causal, self.gate.blind
         self.carry = nn.Parameter(torch.empty(num_experts, num_experts))
         nn.init.uniform_(self.carry, -(num_experts**-0.5), num_experts**-0.5)
 

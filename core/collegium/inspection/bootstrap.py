@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from collegium.inspection.given import single
 from collegium.inspection.joint import check_label, mass, told
 from collegium.routing import Routing
 
@@ -43,7 +44,9 @@ def specialisation(
 
     Raises:
         ValueError: label is not (T,) of non-negative integers, or groups not (T,) of integers.
+        TypeError: not one routing, as all that ``record`` collects.
     """
+    routing = single(routing, "specialisation")
     L = check_label(routing, label)
     if groups is not None and (groups.shape != (routing.num_tokens,) or groups.is_floating_point()):
         raise ValueError(f"groups must be ({routing.num_tokens},) integers")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from collegium.inspection.given import single
 from collegium.routing import Routing
 
 
@@ -29,7 +30,9 @@ def drift(before: Routing, after: Routing) -> Drift:
 
     Raises:
         ValueError: other numbers of tokens, experts or probabilities.
+        TypeError: not one routing each, as all that ``record`` collects.
     """
+    before, after = single(before, "drift"), single(after, "drift")
     sizes = [(r.num_tokens, r.num_experts) for r in (before, after)]
     if sizes[0] != sizes[1]:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from collegium.inspection.given import single
 from collegium.routing import Routing
 
 
@@ -10,7 +11,11 @@ def co_selection(routing: Routing) -> Tensor:
 
     Symmetric. With one expert a token all is zero off the diagonal, and where every token runs every expert
     all is one. Masked tokens have no share; dropped assignments have none either.
+
+    Raises:
+        TypeError: not one routing, as all that ``record`` collects.
     """
+    routing = single(routing, "co_selection")
     tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
     chosen = routing.selected().float()
     return (chosen.T @ chosen).double() / max(tokens, 1)

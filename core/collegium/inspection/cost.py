@@ -1,6 +1,6 @@
 """What a model costs: parameters and multiply-adds, active and total."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from collegium.experts import Experts
+from collegium.inspection.given import Collected, collected
 from collegium.layer import moe_layers
 from collegium.routers import Router
 from collegium.routing import Routing
 
 
-def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | None = None) -> tuple[int, int]:
+def parameters(model: nn.Module, routings: Collected | None = None) -> tuple[int, int]:
     """(active, total) parameters; active counts of each MoE layer's experts those that a mean token uses.
 
     Of experts that several layers hold in common, the layer counts that uses more of them.
@@ -23,12 +24,16 @@ def parameters(model: nn.Module, routings: Mapping[str, Sequence[Routing]] | Non
         routings: from ``record``: what each token ran, for routers whose number of experts varies and for
             experts of unequal size. Without it, a layer's router is asked for its ``experts_a_token``, of
             mean size, and counts with all experts where that varies.
+
+    Raises:
+        TypeError: routings are not what ``record`` collects, as a single one.
     """
+    calls = collected({} if routings is None else routings, "parameters")
     total = sum(p.numel() for p in model.parameters())
     active = float(total)
     used: dict[Experts, list[list[float]]] = {}  # by block: several layers may hold the same
     for name, layer in moe_layers(model).items():
-        used.setdefault(layer.experts, []).append(_shares(layer.router, (routings or {}).get(name, ())))
+        used.setdefault(layer.experts, []).append(_shares(layer.router, calls.get(name, ())))
     for block, shares in used.items():
         most = [max(each) for each in zip(*shares, strict=True)]
         active -= sum(size * (1 - share) for size, share in zip(block.parameters_each(), most, strict=True))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from collegium.inspection.given import single
 from collegium.routing import Routing
 
 NEGLIGIBLE = 1e-12  # nats: an entropy below is that of one label, but for rounding
@@ -22,6 +23,7 @@ def mass(routing: Routing) -> Tensor:
 
 def served(routing: Routing) -> Tensor:
     """(T, E) float64 mass of each token at each expert, zero where it does not go; see ``mass``."""
+    routing = single(routing, "served")
     table = torch.zeros(
         routing.num_tokens * routing.num_experts, dtype=torch.float64, device=routing.token.device
     )
@@ -39,7 +41,9 @@ def expert_by_label(routing: Routing, label: Tensor, labels: int | None = None) 
 
     Raises:
         ValueError: label is not (T,) of non-negative integers below L.
+        TypeError: not one routing, as all that ``record`` collects.
     """
+    routing = single(routing, "expert_by_label")
     L = check_label(routing, label, labels)
     pair = routing.expert * L + label.to(routing.expert.device)[routing.token]
     table = torch.zeros(routing.num_experts * L, dtype=torch.float64, device=pair.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from collegium.context import Context
+from collegium.inspection.given import single
 from collegium.routing import Routing
 from collegium.segments import Segments
 
@@ -28,7 +29,9 @@ def segment_routing_best_performance(routing: Routing, m: int, length: int | Non
 
     Raises:
         ValueError: no segment of m tokens, or nothing tells how tokens lie in sequences.
+        TypeError: not one routing, as all that ``record`` collects.
     """
+    routing = single(routing, "segment_routing_best_performance")
     used = _uses(routing, m, length).long()
     segments = used.flatten().bincount(minlength=m + 1).double()  # (expert, segment) pairs by use
     hits = _at_least(segments * torch.arange(m + 1, dtype=segments.dtype, device=segments.device))
@@ -51,7 +54,9 @@ def segment_cache_hit_rate(routing: Routing, cache: int, m: int, length: int | N
     Raises:
         ValueError: a cache below 1 or above E, no segment of m tokens, or nothing tells how tokens lie in
             sequences.
+        TypeError: not one routing, as all that ``record`` collects.
     """
+    routing = single(routing, "segment_cache_hit_rate")
     if not 1 <= cache <= routing.num_experts:
         raise ValueError(f"cache={cache} must be between 1 and {routing.num_experts} experts")
     used = _uses(routing, m, length)

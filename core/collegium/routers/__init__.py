@@ -2,7 +2,7 @@
 
 from collegium.routers.annealed import DenseToSparse
 from collegium.routers.balanced import Base, Sinkhorn
-from collegium.routers.base import GatedRouter, Router
+from collegium.routers.base import GatedRouter, RouteError, Router
 from collegium.routers.comet import Comet
 from collegium.routers.dense import AllExperts
 from collegium.routers.expert_choice import ExpertChoice
@@ -39,6 +39,7 @@ __all__ = [
     "Random",
     "RandomPartition",
     "Recurrent",
+    "RouteError",
     "Router",
     "Sinkhorn",
     "SoftSlots",

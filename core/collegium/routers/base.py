@@ -13,6 +13,10 @@ from collegium.routing import Routing
 from collegium.slots import SlotRouting
 
 
+class RouteError(TypeError):
+    """What a router's ``route`` returns is no routing."""
+
+
 class Router(nn.Module, ABC):
     """Decides which tokens go to which experts.
 
@@ -28,16 +32,19 @@ class Router(nn.Module, ABC):
         needs: names of the Context fields without which the router cannot decide.
         outputs: how many outputs a token gets, one for each of several gates; None for one output, without
             a dim of its own.
+        blind: the decision does not look at a token's vector, and so gives it no gradient.
 
     Shapes:
         tokens (T, D) -> Routing over T tokens and E experts.
 
     Raises:
         ValueError: a size is not positive, or a needed context field is absent.
+        RouteError: ``route`` returns no routing.
     """
 
     needs: tuple[str, ...] = ()
     outputs: int | None = None
+    blind: bool = False
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__()
@@ -56,9 +63,18 @@ class Router(nn.Module, ABC):
         earlier = previous if isinstance(previous, Routing) else None
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if not torch.is_autocast_enabled(x.device.type):
-            return self.route(x, context, earlier)
+            return self._checked(self.route(x, context, earlier))
         with torch.autocast(x.device.type, enabled=False):
-            return self.route(x, context, earlier)
+            return self._checked(self.route(x, context, earlier))
+
+    def _checked(self, found: object) -> Routing | SlotRouting:
+        if isinstance(found, Routing | SlotRouting):
+            return found
+        raise RouteError(
+            f"{type(self).__name__}.route must return a Routing or a SlotRouting, not "
+            f"{'None' if found is None else type(found).__name__}: make one with Routing.from_topk, "
+            "from_selection or dense"
+        )
 
     @abstractmethod
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing | SlotRouting:
@@ -97,7 +113,7 @@ class GatedRouter(Router):
         super().__init__(dim, num_experts)
         self.gate = gate(dim, num_experts if scores is None else scores)
         self.needs = self.gate.needs
-        self.causal = self.gate.causal
+        self.causal, self.blind = self.gate.causal, self.gate.blind
 
 
 def softmax(logits_TE: Tensor) -> Tensor:

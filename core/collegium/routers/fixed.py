@@ -19,7 +19,8 @@ class FixedPlusRouted(Wrapper):
 
     What ``MoE(shared=...)`` does with one module, here with experts of the block itself, so that they run in
     the same grouped product. To balance terms the fixed experts are loaded with every token and have no
-    probability: ``load_balance`` is then below 1 at even use. Costs the router and ``fixed`` experts more.
+    probability: ``load_balance`` is then below 1 at even use. ``Routing.fixed`` tells how many they are.
+    Costs the router and ``fixed`` experts more.
 
     Args:
         dim, num_experts: D and E, fixed ones included.
@@ -84,7 +85,15 @@ class FixedPlusRouted(Wrapper):
             for name, value in chosen.extras.items()
         }
         demand = torch.cat([routing.demand[:fixed], chosen.demand])  # before the inner router drops any
-        return replace(routing, logits=logits, probs=probs, demand=demand, state=chosen.state, extras=extras)
+        return replace(
+            routing,
+            logits=logits,
+            probs=probs,
+            demand=demand,
+            state=chosen.state,
+            extras=extras,
+            fixed=fixed + chosen.fixed,
+        )
 
     def _of_routed(self, previous: Routing | None) -> Routing | None:
         """The layer before without the fixed experts, which have no scores."""

@@ -27,6 +27,8 @@ class Hash(Router):
     [5, 2, 5]
     """
 
+    blind = True
+
     def __init__(self, dim: int, num_experts: int, key: str = "label", seed: int = 0) -> None:
         super().__init__(dim, num_experts)
         if key not in ("label", "task", "domain", "position", "segment"):

@@ -27,6 +27,8 @@ class Random(Router):
     (20, 80)
     """
 
+    blind = True
+
     def __init__(self, dim: int, num_experts: int, k: int = 1) -> None:
         super().__init__(dim, num_experts)
         check_share("Random", k, num_experts)
@@ -60,6 +62,8 @@ class RandomPartition(Router):
     >>> RandomPartition(16, 4)(torch.randn(20, 16)).counts.tolist()
     [5, 5, 5, 5]
     """
+
+    blind = True
 
     def __init__(self, dim: int, num_experts: int) -> None:
         super().__init__(dim, num_experts)

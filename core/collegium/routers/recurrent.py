@@ -30,7 +30,8 @@ class Recurrent(Wrapper):
         router: (R, E) -> the router of the state.
 
     Raises:
-        ValueError: a state without width, or an inner router of slots; at a call, a state of another width.
+        ValueError: a state without width, or an inner router of slots or one that does not look at the
+            state, which would then learn nothing; at a call, a state of another width.
 
     >>> router = Recurrent(16, 4, state_dim=8)
     >>> first = router(torch.randn(10, 16))
@@ -48,6 +49,11 @@ class Recurrent(Wrapper):
         if state_dim < 1:
             raise ValueError("Recurrent wants a state of at least width 1")
         super().__init__(dim, num_experts, router(state_dim, num_experts))
+        if self.blind:
+            raise ValueError(
+                f"Recurrent: {type(self.router).__name__} does not look at the state, which would learn "
+                "nothing: choose a router that does, such as TopK"
+            )
         self.enter = nn.Parameter(torch.empty(state_dim, dim))
         self.cell = nn.GRUCell(state_dim, state_dim)
         nn.init.uniform_(self.enter, -(dim**-0.5), dim**-0.5)

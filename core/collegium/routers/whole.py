@@ -64,6 +64,7 @@ class WholeSegment(Wrapper):
             probs=None if decided.probs is None else decided.probs[owner],
             state=None if decided.state is None else decided.state[owner],
             extras={name: value[owner] for name, value in decided.extras.items()},
+            fixed=decided.fixed,
         )
 
 

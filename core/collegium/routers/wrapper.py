@@ -25,7 +25,7 @@ class Wrapper(Router):
                 f"{type(self).__name__} needs a router with one output a token, not {type(router).__name__}"
             )
         self.router = router
-        self.needs, self.causal = router.needs, router.causal
+        self.needs, self.causal, self.blind = router.needs, router.causal, router.blind
 
     @property
     def bias(self) -> Tensor | None:

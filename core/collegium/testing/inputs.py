@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from collegium.context import Context
 from collegium.experts import Experts
+from collegium.routers import RouteError
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
@@ -135,6 +136,6 @@ def run(checks: Sequence[Callable[[C], None]], case: C, build: Callable[[], nn.M
             torch.manual_seed(seed)
             try:
                 check(case)
-            except AssertionError as error:
+            except (AssertionError, RouteError) as error:
                 title = check.__name__.strip("_").replace("_", " ")
                 raise AssertionError(f"{name}, {title}: {error}") from error

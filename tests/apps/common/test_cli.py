@@ -19,6 +19,7 @@ Fit = Callable[..., Path]
 ROOT = Path(__file__).parents[3]
 Change = Callable[[dict[str, Any]], Any]
 NET = "toys.moons.model.Net"
+GATE = "--model.network.init_args.router.init_args.gate"
 
 
 def test_a_run_folder_holds_everything(fit: Fit) -> None:
@@ -46,6 +47,23 @@ def test_the_kept_configuration_is_whole_and_runs_again(fit: Fit, toys: Path) ->
     again = fit("--config", str(run / "config.yaml"))
     assert again == toys / "moons" / "default" / "2"
     assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "balance"),
+    [
+        (["--model.balance.entropy", "0.1"], {"load_balance": 0.01, "z_loss": 0.001, "entropy": 0.1}),
+        (["--model.balance.z_loss=0.1"], {"load_balance": 0.01, "z_loss": 0.1}),
+        (["--model.balance", "{}"], {}),
+        (["--model.balance", "{z_loss: 0.1}"], {"z_loss": 0.1}),
+    ],
+)
+def test_options_add_a_balance_term_or_replace_all(
+    option: list[str], balance: dict[str, float], fit: Fit
+) -> None:
+    """As configs/README.md has it."""
+    config = yaml.safe_load((fit("--trainer.max_epochs=1", *option) / "config.yaml").read_text())
+    assert config["model"]["balance"] == balance
 
 
 def test_the_best_checkpoint_is_the_best_validation(fit: Fit) -> None:
@@ -153,6 +171,12 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(nois=1),
         "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
     ),
+    "gate": (
+        lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(
+            gate={"class_path": "collegium.gates.Cosine", "init_args": {"dimm": 4}}
+        ),
+        "unknown key 'dimm' of collegium.gates.Cosine: did you mean 'dim'?",
+    ),
     "callback": (
         lambda c: c["trainer"].update(
             callbacks={
@@ -213,6 +237,28 @@ def test_a_mistake_in_a_configuration_is_one_sentence(
         (["--trainer.max_epoch", "3"], "unknown key 'trainer.max_epoch': did you mean 'trainer.max_epochs'?"),
         (["--data.rows=many"], "data.rows is 'many': give a whole number."),
         (["--foo"], "unknown key 'foo': remove it."),
+        (
+            ["--model.network.init_args.router.init_args.nois", "2"],
+            "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
+        ),
+        (
+            [f"{GATE}=collegium.gates.Cosine", f"{GATE}.init_args.dimm=4"],
+            "unknown key 'dimm' of collegium.gates.Cosine: did you mean 'dim'?",
+        ),
+        (["--model.network.init_args.router.init_args.k", "x"], "k is 'x': give a whole number."),
+        (
+            ["--model.network.init_args.router.init_args.k=9"],
+            "TopK: k=9 must lie between 1 and num_experts=4.",
+        ),
+        (["--model.network.init_args", '{"dimm": 3}'], f"unknown key 'dimm' of {NET}: did you mean 'dim'?"),
+        (
+            ["--trainer.strategy", "expert_paralel"],
+            "trainer.strategy is 'expert_paralel', which does not exist: choose expert_parallel.",
+        ),
+        (
+            ["--trainer.strategy", "abacus"],
+            "trainer.strategy is 'abacus', which does not exist: choose auto, ddp, expert_parallel.",
+        ),
         (["again"], "unknown key 'again': remove it."),
     ],
 )
@@ -221,7 +267,16 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
 ) -> None:
     assert main(["moons", "fit", *options]) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: command line: {sentence}"
-    assert not toys.exists()
+    assert not list(toys.rglob("default/*"))
+
+
+def test_the_file_is_named_where_the_command_line_is_sound(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, MISTAKES["value"][0])
+    sound = ["--model.network.init_args.router.init_args.noise=0.2", "--trainer.max_epochs", "1"]
+    assert main(["moons", "fit", "--config", str(path), *sound]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {path}: TopK: k=9")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +305,14 @@ def test_bad_data_leaves_no_run_folder(toys: Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr()
     assert "error: points.csv is empty: give a file with rows." in told.err
     assert "Run:" not in told.out
+    assert not list(toys.rglob("default/*"))
+
+
+def test_a_router_without_a_routing_is_one_sentence(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    router = "--model.network.init_args.router=toys.moons.model.Lazy"
+    assert main(["moons", "fit", router]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("error: model.network: Lazy.route must return a Routing or a SlotRouting")
     assert not list(toys.rglob("default/*"))
 
 
@@ -284,7 +347,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(fit: Fit, capsys: pytest.Captu
 
 @pytest.mark.slow
 def test_two_processes_share_one_run(toys: Path) -> None:
-    """Each sees other rows and so another validation loss; they agree on the best checkpoint nevertheless."""
+    """Each sees other rows; what is logged of a validation is that of all of them."""
     two = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
     command = [sys.executable, "-m", "apps", "moons", "fit", *two]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -293,5 +356,18 @@ def test_two_processes_share_one_run(toys: Path) -> None:
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert checkpoint(run)["global_step"] == 12
     assert (run / "report.html").is_file()
-    steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
-    assert steps == [3, 7, 11]
+    rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["val/loss"]]
+    assert [int(row["step"]) for row in rows] == [3, 7, 11]
+    for row in rows:
+        assert float(row["val/loss"]) == pytest.approx(float(row["val/error"]), rel=1e-5)
+    assert "sync_dist" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_tell_a_mistake_once(toys: Path) -> None:
+    two = ["--trainer.devices", "2", "--trainer.accelerator", "cpu", "--trainer.strategy", "expert_parallel"]
+    wrong = ["--model.network.init_args.num_experts", "5"]
+    command = [sys.executable, "-m", "apps", "moons", "fit", *two, *wrong]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("cannot be shared out evenly over 2 ranks") == 1

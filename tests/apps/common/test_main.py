@@ -64,6 +64,20 @@ def test_a_wrong_command_is_one_sentence(
     assert told.out == ""
 
 
+@pytest.mark.parametrize(
+    ("ranks", "told"), [({}, 1), ({"LOCAL_RANK": "1"}, 0), ({"RANK": "0", "LOCAL_RANK": "1"}, 1)]
+)
+def test_of_many_processes_the_first_tells_a_mistake(
+    ranks: dict[str, str], told: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, rank in ranks.items():
+        monkeypatch.setenv(name, rank)
+    assert main(["new-app"]) == 2
+    assert capsys.readouterr().err.count("error: new-app wants one name") == told
+
+
 def test_a_function_of_an_app_gets_typed_options(toys: Path, tmp_path: Path) -> None:
     out = tmp_path / "told.txt"
     assert main(["moons", "predict", "--out", str(out), "--rows", "3"]) == 0

@@ -3,6 +3,7 @@
 import base64
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from apps.common.main import main
 from apps.common.plots import COLORS, curves, expert_load, panels
 from apps.common.report import Section, write_report
 from apps.common.run_report import learning_section
+from tests.apps.common.helpers import checkpoint
 
 OUTSIDE = re.compile(r"""(?:src|href)=(?!"(?:data:|#))|https?:|url\(|@import|<link|<script""")
 
@@ -66,6 +68,12 @@ def test_a_report_needs_nothing_but_itself(tmp_path: Path) -> None:
 def test_text_is_never_taken_for_markup(tmp_path: Path) -> None:
     text = write(tmp_path, Section("<b>x</b>", "<script>alert(1)</script>", [], [{"<i>": "<u>"}]))
     assert not {"b", "script", "i", "u"} & set(Page(text).tags)
+
+
+def test_what_stands_between_backticks_is_code(tmp_path: Path) -> None:
+    text = write(tmp_path, Section("A", "run `make <b>` twice\n\na lone ` stays"))
+    assert "<p>run <code>make &lt;b&gt;</code> twice</p>" in text
+    assert "<p>a lone ` stays</p>" in text
 
 
 def test_numbers_are_readable(tmp_path: Path) -> None:
@@ -125,5 +133,10 @@ def test_every_training_ends_with_a_report(toys: Path, capsys: pytest.CaptureFix
     page = Page(path.read_text())
     assert {"moons:", "Learning", "Experts", "seed", "model.network.router.k"} <= set(page.words)
     assert {"Drift", "locality", "FLOPs"} <= set(page.words)
+    table = page.words[page.words.index("setting") :]
+    told = dict(pairwise(table))
+    assert told["trainer.max_epochs"] == "2"
+    assert told["commit"] == checkpoint(path.parent)["collegium"]["commit"]
+    assert "`" not in path.read_text()
     assert page.tags.count("img") == 6
     assert not OUTSIDE.search(path.read_text())

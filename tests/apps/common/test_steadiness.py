@@ -50,12 +50,18 @@ def test_drift_is_drawn_over_the_training() -> None:
     ]
 
 
-def test_after_one_validation_nothing_is_drawn() -> None:
+def test_after_one_validation_nothing_is_drawn_and_the_text_says_why() -> None:
     section = steadiness_section(ROWS[:1], {"b": TABLES["b"]})
     assert section is not None
     assert section.figures == []
-    assert section.text == ""
+    assert "Drift needs two validations" in section.text
     assert section.table == [{"layer": "b", "left out": "every token runs every expert"}]
+
+
+def test_after_two_validations_drift_may_be_left_out_for_another_reason() -> None:
+    section = steadiness_section([ROWS[0], ROWS[0] | {"step": "9"}], {"b": TABLES["b"]})
+    assert section is not None
+    assert section.text == ""
 
 
 def test_without_routings_there_is_no_section() -> None:

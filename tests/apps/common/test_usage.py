@@ -40,6 +40,17 @@ def test_an_expert_that_nobody_chooses_is_dead() -> None:
     assert usage.figures()["dead_experts"] == 1
 
 
+def test_experts_that_every_token_has_do_not_hide_the_others() -> None:
+    router = routers.FixedPlusRouted(2, 3, router=lambda dim, experts: routers.TopK(dim, experts, k=1))
+    with torch.no_grad():
+        router.router.gate.weight.copy_(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))
+    usage = Usage()
+    usage.add([router(torch.tensor([[1.0, 0.0]] * 4))])
+    figures = usage.figures()
+    assert [figures[f"load_{expert}"] for expert in range(3)] == [0.5, 0.5, 0]
+    assert (figures["max_violation"], figures["dead_experts"]) == (1, 1)
+
+
 @pytest.mark.parametrize("router", [routers.TopK(4, 5, k=2), routers.AllExperts(4, 5)])
 def test_batches_add_up_to_the_whole(router: routers.Router) -> None:
     torch.manual_seed(0)

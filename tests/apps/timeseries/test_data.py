@@ -276,3 +276,27 @@ def test_a_second_setup_reads_nothing_again(wide: Path):
     wide.unlink()
     data.setup("test")
     assert len(data.windows("test"))
+
+
+def test_joint_batches_hold_all_series_of_a_start(wide: Path):
+    data = ready(wide, joint=True, batch_size=7)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        batch = next(iter(loader))
+        assert batch["channel"].tolist() == [0, 1, 2] * 2
+        assert batch["start"].tolist() == [s for s in batch["start"][::3].tolist() for _ in range(3)]
+        assert batch["group"].tolist() == [g for g in batch["group"][::3].tolist() for _ in range(3)]
+        assert batch["group"][0] != batch["group"][3]
+
+
+def test_joint_training_draws_as_many_windows_an_epoch(wide: Path):
+    loader = ready(wide, joint=True, batch_size=6, max_windows_per_epoch=30).train_dataloader()
+    assert [len(batch["start"]) for batch in loader] == [6] * 5
+
+
+def test_joint_is_kept_in_a_checkpoint_and_in_prediction(wide: Path):
+    rebuilt = Data.from_state(ready(wide, joint=True).state_dict())
+    (batch,) = rebuilt.prediction_windows(read_tables(wide)).windows.batches(10)
+    assert batch["group"].tolist() == [0, 0, 0]
+    alone = Data.from_state(ready(wide).state_dict())
+    (batch,) = alone.prediction_windows(read_tables(wide)).windows.batches(10)
+    assert batch["group"].tolist() == [0, 1, 2]

@@ -9,7 +9,7 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.timeseries.model import huber
 from apps.timeseries.networks import DLinear, TimeMoE
-from apps.timeseries.networks.time_moe import following
+from apps.timeseries.networks.tokens import following
 from apps.timeseries.task import Task
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
-from apps.timeseries.windows import Windows, as_line
+from apps.timeseries.windows import Groups, Windows, as_line, table_of_each
 
 
 def make_tables(lengths: list[int], share_missing: float = 0.0, seed: int = 0) -> list[Table]:
@@ -79,6 +79,7 @@ def test_one_fetch_gives_a_whole_batch_with_shapes_and_types_as_documented():
         "start": ((3,), torch.int64),
         "hour": ((3,), torch.int64),
         "weekday": ((3,), torch.int64),
+        "group": ((3,), torch.int64),
     }
     for position, row in enumerate([5, 0, 7]):
         for name, values in windows[row].items():
@@ -118,3 +119,41 @@ def test_no_target_means_every_context_counts():
     windows, _ = make(tables, 4, 0)
     assert len(windows) == 9
     assert windows[8]["target"].shape == (1, 0)
+
+
+def joint(tables: list[Table], context: int, horizon: int) -> Windows:
+    spans = [(0, len(table.values)) for table in tables]
+    scaler = Scaler.fit(tables, spans)
+    owners = table_of_each(tables)
+    by_series = [spans[table] for table in owners]
+    return Windows(as_line(tables, scaler), by_series, context, horizon, tables=owners)
+
+
+def test_joint_windows_are_the_same_ones_grouped_by_table_and_start():
+    tables = make_tables([14, 20, 13, 16], 0.4)
+    alone, together = make(tables, 8, 3)[0], joint(tables, 8, 3)
+    keys = list(zip(together.channel.tolist(), together.start.tolist(), strict=True))
+    assert sorted(keys) == list(zip(alone.channel.tolist(), alone.start.tolist(), strict=True))
+    owner = table_of_each(tables)
+    shared: dict[tuple[int, int], set[int]] = {}
+    for (channel, start), group in zip(keys, together.group.tolist(), strict=True):
+        shared.setdefault((owner[channel], start), set()).add(group)
+    assert all(len(groups) == 1 for groups in shared.values())
+    assert together.group.tolist() == sorted(together.group.tolist())
+    assert int(together.group.max()) + 1 == len(shared)
+    assert alone.group.tolist() == list(range(len(alone)))
+
+
+def test_groups_are_read_whole_one_after_the_other():
+    windows = joint(make_tables([14, 20, 13], 0.4), 8, 3)
+    groups = Groups(windows)
+    batch = groups.__getitems__([4, 0, 7])
+    expected = [row for group in (4, 0, 7) for row in (windows.group == group).nonzero()[:, 0].tolist()]
+    for name, values in windows.__getitems__(expected).items():
+        assert torch.equal(batch[name], values)
+
+
+def test_as_many_groups_as_hold_so_many_windows():
+    table = Table(np.random.default_rng(0).normal(size=(20, 6)), pd.RangeIndex(20), tuple("abcdef"), None)
+    groups = Groups(joint([table], 8, 3))
+    assert (len(groups), groups.holding(18), groups.holding(20), groups.holding(2)) == (10, 3, 3, 1)

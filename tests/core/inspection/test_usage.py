@@ -39,6 +39,19 @@ def test_max_violation_by_hand() -> None:
     assert inspection.max_violation(torch.zeros(3)) == 0
 
 
+def test_experts_that_every_token_has_do_not_hide_the_others() -> None:
+    """Of ten tokens all have expert 0; experts 1 to 3 have 9, 1 and 0 of them: a mean of 10 / 3."""
+    chosen = torch.tensor([1] * 9 + [2])
+    index = torch.stack([torch.zeros_like(chosen), chosen], 1)
+    routing = Routing.from_topk(index, torch.ones(10, 2), 4)
+    load = inspection.load({"": [routing]})[""]
+    assert inspection.max_violation(load) == pytest.approx(1)  # expert 0's, whatever the others do
+    assert inspection.max_violation(load, fixed=1) == pytest.approx(1.7)
+    assert inspection.max_violation(load, fixed=4) == 0
+    assert inspection.dead_experts(load, 0.35) == [2, 3]  # below 1.75 of 10 tokens
+    assert inspection.dead_experts(load, 0.25, fixed=1) == [3]  # below 0.83
+
+
 def test_dead_experts_by_hand() -> None:
     load = torch.tensor([0.5, 0.0, 0.002, 0.498])  # the even share is 0.25
     assert inspection.dead_experts(load) == [1, 2]

@@ -8,6 +8,7 @@ from collegium import Context, Routing, routers
 from collegium.gates import Linear
 from collegium.routers import Router
 from collegium.routers.base import softmax
+from collegium.slots import as_routing
 from collegium.testing import check_router, random_context
 from torch import Tensor
 
@@ -45,6 +46,14 @@ def test_autocast_does_not_round_the_scores() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = router(x).logits
     assert torch.equal(inside, router(x).logits)
+
+
+@pytest.mark.parametrize("factory", ROUTERS.values(), ids=ROUTERS)
+def test_a_router_that_looks_at_no_token_says_so(factory: RouterFactory) -> None:
+    router = factory(6, 4).requires_grad_(False)
+    x = torch.randn(12, 6, requires_grad=True)
+    weight = as_routing(router(x, random_context(router.needs, (12,)))).weight
+    assert router.blind is not weight.requires_grad
 
 
 def test_a_router_of_ones_own_is_kept_in_float32_too() -> None:

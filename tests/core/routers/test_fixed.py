@@ -257,3 +257,14 @@ def test_fixed_in_fixed_hands_a_residual_gate_its_own_scores() -> None:
     gate = router.router.router.gate
     wanted = x @ gate.gate.weight.T + first.logits[:, 2:] @ gate.carry.T
     torch.testing.assert_close(router(x, None, first).logits[:, 2:], wanted)
+
+
+def test_the_routing_tells_how_many_experts_are_fixed() -> None:
+    twice = partial(routers.FixedPlusRouted, fixed=1, router=TopK)
+    for router, fixed in (
+        (TopK, 0),
+        (twice, 1),
+        (partial(routers.FixedPlusRouted, fixed=2, router=twice), 3),
+    ):
+        for outer in (routers.WholeSegment, routers.Recurrent):
+            assert outer(D, 6, router=router)(torch.randn(7, D)).fixed == fixed

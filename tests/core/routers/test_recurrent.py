@@ -1,12 +1,27 @@
 """Recurrent: a state a token, from layer to layer, and a router of it."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from collegium import Context, MoE, Routing, experts
-from collegium.routers import DenseToSparse, Lookup, Recurrent, SoftSlots, TopK, TopP, share_cells
+from collegium.gates import Conditioned, Residual
+from collegium.routers import (
+    DenseToSparse,
+    FixedPlusRouted,
+    Hash,
+    Lookup,
+    Random,
+    RandomPartition,
+    Recurrent,
+    Router,
+    SoftSlots,
+    TopK,
+    TopP,
+    share_cells,
+)
 from torch import Tensor, nn
 
 from tests.core.blocks import doubles, gradients_hold
@@ -138,7 +153,7 @@ def test_gradients_are_those_of_differences(inner: partial[TopK]) -> None:
 
 
 def test_it_needs_what_its_router_needs_and_hands_the_schedule_on() -> None:
-    assert recurrent(router=partial(Lookup, by="task")).needs == ("task",)
+    assert recurrent(router=partial(TopK, gate=partial(Conditioned, by="task"))).needs == ("task",)
     router = recurrent(router=DenseToSparse)
     router.anneal(1.0)
     assert (router(torch.randn(T, D)).experts_per_token() == 1).all()
@@ -147,6 +162,19 @@ def test_it_needs_what_its_router_needs_and_hands_the_schedule_on() -> None:
 def test_a_state_without_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Recurrent wants a state of at least width 1$"):
         Recurrent(D, E, state_dim=0)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        *[Random, RandomPartition, Lookup, Hash],
+        partial(FixedPlusRouted, router=Random),
+        partial(TopK, gate=partial(Residual, gate=partial(Conditioned, use_token=False))),
+    ],
+)
+def test_a_router_that_does_not_look_at_the_state_is_refused(inner: Callable[[int, int], Router]) -> None:
+    with pytest.raises(ValueError, match=r"^Recurrent: \w+ does not look at the state.*such as TopK$"):
+        Recurrent(D, E, router=inner)
 
 
 @pytest.mark.parametrize(("width", "tokens"), [(R + 1, T), (R, T + 1)])

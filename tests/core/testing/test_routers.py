@@ -97,6 +97,12 @@ class Greedy(Softmax):
         self.linear = nn.Linear(max(dim, 1), max(num_experts, 1))
 
 
+class Silent(Softmax):
+    def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
+        super().route(x, context, previous)
+        return None  # type: ignore[return-value]
+
+
 class Unsorted(Router):
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         token = torch.arange(len(x))
@@ -115,6 +121,7 @@ BROKEN: dict[str, tuple[Callable[[int, int], Router], str]] = {
     "Forgetful": (Forgetful, "the router that the state dict brings back"),
     "Careless": (Careless, r"without context\.label"),
     "Greedy": (Greedy, r"dim, num_experts = \(0, 4\) must be refused"),
+    "Silent": (Silent, "^Silent, routing is whole: Silent.route must return a Routing"),
     "Unsorted": (Unsorted, "expert must ascend"),
 }
 

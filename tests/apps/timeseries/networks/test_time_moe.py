@@ -9,7 +9,8 @@ from torch import nn
 
 from apps.common.controls import DenseFFN, MixtureFFN
 from apps.timeseries.model import window_scale
-from apps.timeseries.networks.time_moe import Embedding, TimeMoE, greedy_schedule
+from apps.timeseries.networks.time_moe import Embedding, TimeMoE
+from apps.timeseries.networks.tokens import greedy_schedule
 
 
 def small(patch: int = 4, horizons: tuple[int, ...] = (4, 12), **options: object) -> TimeMoE:
