@@ -68,6 +68,15 @@ def summary(app: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
+def own_commands(app: str) -> tuple[str, ...]:
+    """Return the commands that an app has beside the usual ones: COMMANDS of its package.
+
+    Each is a function of its own name in a module of that name.
+    """
+    package = import_module(_full_name(app, "data").rpartition(".")[0])
+    return tuple(getattr(package, "COMMANDS", ()))
+
+
 def _full_name(app: str, name: str) -> str:
     check_app(app)
     root = str(project_root())

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from apps.common.discovery import app_module, app_names, check_app, configs, summary
+from apps.common.discovery import app_module, app_names, check_app, configs, own_commands, summary
 from apps.common.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -19,6 +19,7 @@ python -m apps <app> validate|test           Lightning's loops on the newest run
 python -m apps <app> evaluate|predict        measure a run; predict for your own file; see --help
 python -m apps <app> compare                 routed against its controls and peers; --profile quick|full
 python -m apps <app> data                    download public data; --name for one set
+python -m apps <app> <command>               what an app has of its own; see its README
 python -m apps new-app <name>                start a new app
 python -m apps results                       regenerate every table made from docs/results/
 """
@@ -78,13 +79,16 @@ def _run_app(app: str, args: list[str]) -> None:
             from apps.common.compare import compare
 
             _call(compare, f"{app} compare", rest, app=app)
+        case [command, *rest] if command in own_commands(app):
+            _call(getattr(app_module(app, command), command), f"{app} {command}", rest)
         case ["data", *rest]:
             from apps.common.catalogue import fetch_sets
 
             _call(fetch_sets, f"{app} data", rest, app=app)
         case _:
             wanted = f"{args[0]!r} is no command of {app}" if args else f"{app} wants a command"
-            raise UserError(f"{wanted}: choose fit, validate, test, evaluate, predict, compare or data.")
+            usual = "fit, validate, test, evaluate, predict, compare"
+            raise UserError(f"{wanted}: choose {', '.join([usual, *own_commands(app)])} or data.")
 
 
 def _call(function: Callable[..., None], name: str, args: list[str], **fixed: str) -> None:

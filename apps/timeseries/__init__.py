@@ -1,1 +1,3 @@
 """Forecasting of many series by one model: data, baselines and a routed forecaster."""
+
+COMMANDS = ("m4",)

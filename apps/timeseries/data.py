@@ -41,7 +41,8 @@ class Data(LightningDataModule):
         context: rows read.
         horizon: rows forecast.
         batch_size: windows in a batch.
-        split: "ratio", or "ett" for 12, 4 and 4 months; that of the catalogue, or ratio, by default.
+        split: "ratio", "ett" for 12, 4 and 4 months, or "last" for one horizon at the end that validates and
+            no test; that of the catalogue, or ratio, by default.
         ratios: shares of the rows for training, validation and test.
         date_column: column of the dates; found by its usual names by default; "none" for undated rows.
         columns: series to keep; all by default.
@@ -49,6 +50,7 @@ class Data(LightningDataModule):
         value_column: column of the values, in a long file.
         frequency: step of the dates as a pandas offset such as h; inferred by default.
         header: whether the first row holds the names of the columns.
+        by_row: whether each row is a series, its name and then its values without dates.
         simulated_rows: hours to simulate.
         max_windows_per_epoch: train on so many windows an epoch, drawn anew by (seed, epoch); all by default.
         validation_stride: rows between the starts of validation windows. Test windows start at every row.
@@ -73,6 +75,7 @@ class Data(LightningDataModule):
         value_column: str | None = None,
         frequency: str | None = None,
         header: bool = True,
+        by_row: bool = False,
         simulated_rows: int = 6000,
         max_windows_per_epoch: int | None = None,
         validation_stride: int = 1,
@@ -103,6 +106,7 @@ class Data(LightningDataModule):
             "value_column": value_column,
             "frequency": frequency,
             "header": header,
+            "by_row": by_row,
         }
         self.max_windows_per_epoch, self.validation_stride = max_windows_per_epoch, validation_stride
         self.joint, self.seed = joint, seed
@@ -155,6 +159,10 @@ class Data(LightningDataModule):
 
     def windows(self, part: Part) -> Windows:
         """Return the windows of one part; see `Borders.span` for the rows they touch."""
+        if part == "test" and not self.borders[0].tests:
+            raise UserError(
+                f"{self.tables[0].source}: the split `last` leaves no row to test: say validation."
+            )
         spans = [
             borders.span(part, self.context)
             for table, borders in zip(self.tables, self.borders, strict=True)

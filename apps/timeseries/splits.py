@@ -1,10 +1,10 @@
-"""Which rows train, validate and test: the two conventions of the long-horizon literature."""
+"""Which rows train, validate and test: the conventions of the long-horizon literature, and M4's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -13,7 +13,7 @@ from apps.timeseries.clock import DAY, duration
 from apps.timeseries.tables import Table
 
 Part = Literal["train", "validation", "test"]
-Split = Literal["ratio", "ett"]
+Split = Literal["ratio", "ett", "last"]
 Ratios = tuple[float, float, float]
 
 ETT_MONTHS = (12, 16, 20)  # of 30 days each, counted from the first row
@@ -26,6 +26,11 @@ class Borders(NamedTuple):
     validation: int
     test: int
 
+    @property
+    def tests(self) -> bool:
+        """Whether any row is left to test."""
+        return self.test > self.validation
+
     def span(self, part: Part, context: int) -> tuple[int, int]:
         """Return the rows (begin, end) that windows of a part may touch.
 
@@ -36,9 +41,9 @@ class Borders(NamedTuple):
         begin, end = (self.train, self.validation) if part == "validation" else (self.validation, self.test)
         return max(0, begin - context), end
 
-    def hold(self, context: int, horizon: int) -> bool:
-        """Tell whether each part has at least one window."""
-        spans = [self.span(part, context) for part in ("train", "validation", "test")]
+    def hold(self, context: int, horizon: int, parts: Sequence[Part] = get_args(Part)) -> bool:
+        """Tell whether each of these parts has at least one window."""
+        spans = [self.span(part, context) for part in parts]
         return all(end - begin >= context + horizon for begin, end in spans)
 
 
@@ -60,6 +65,11 @@ def ett_borders(frequency: str) -> Borders:
     return Borders(*(months * 30 * steps_a_day for months in ETT_MONTHS))
 
 
+def last_borders(rows: int, horizon: int) -> Borders:
+    """Validate on the last horizon; the rows to test are in a file of their own, as in M4."""
+    return Borders(rows - horizon, rows, rows)
+
+
 def rows_needed(context: int, horizon: int, ratios: Ratios) -> int:
     """Return the least number of rows whose ratio split has a window in each part."""
     enough = (n for n in count(context + horizon) if ratio_borders(n, ratios).hold(context, horizon))
@@ -78,11 +88,12 @@ def split_tables(
         raise UserError(
             f"ratios {list(ratios)} must be three positive numbers with sum 1, such as [0.7, 0.1, 0.2]."
         )
-    pairs = [(table, _borders(table, split, ratios)) for table in tables]
+    pairs = [(table, _borders(table, split, ratios, horizon)) for table in tables]
+    parts: tuple[Part, ...] = ("train", "validation") if split == "last" else get_args(Part)
     long_enough = [
         (table, borders)
         for table, borders in pairs
-        if borders.test <= len(table.values) and borders.hold(context, horizon)
+        if borders.test <= len(table.values) and borders.hold(context, horizon, parts)
     ]
     if not long_enough:
         raise UserError(
@@ -93,9 +104,11 @@ def split_tables(
     return long_enough
 
 
-def _borders(table: Table, split: Split, ratios: Ratios) -> Borders:
+def _borders(table: Table, split: Split, ratios: Ratios, horizon: int) -> Borders:
     if split == "ratio":
         return ratio_borders(len(table.values), ratios)
+    if split == "last":
+        return last_borders(len(table.values), horizon)
     if table.frequency is None or duration(table.frequency) > DAY:
         raise UserError(
             f"{table.source}: the ETT borders count days, and its rows are not so timed: split by ratio."
@@ -113,6 +126,11 @@ def _too_short(
         return (
             f"{table.source}: has {rows} rows, absent ones counted, and {asked} need {needed} for a window "
             f"in each part of the split {list(ratios)}: add rows, or lower data.context and data.horizon."
+        )
+    if split == "last":
+        return (
+            f"{table.source}: has {rows} rows and {asked} need {context + 2 * horizon} for a window "
+            "to train on before the last one: add rows, or lower data.context and data.horizon."
         )
     if rows < borders.test:
         return f"{table.source}: has {rows} rows and the ETT borders need {borders.test}: split by ratio."

@@ -1,4 +1,4 @@
-"""Read a user's file of series: wide (a column a series) or long (a row a value), with or without dates."""
+"""Read a user's file of series: a column a series (wide), a row a value (long), or a row a series."""
 
 from __future__ import annotations
 
@@ -59,10 +59,32 @@ class Table:
         return replace(self, values=np.vstack([blank, self.values]), index=index)
 
 
-def read_tables(path: Path, *, header: bool = True, **layout: Any) -> list[Table]:
-    """Read a CSV or parquet file (`.gz` too), headed or not; the rest as in tables_of."""
+def read_tables(path: Path, *, header: bool = True, by_row: bool = False, **layout: Any) -> list[Table]:
+    """Read a CSV or parquet file (`.gz` too), headed or not; the rest as in tables_of, or tables_by_row."""
     path = Path(path)
-    return tables_of(read_frame(path, header), path, **layout)
+    frame = read_frame(path, header)
+    return tables_by_row(frame, path, layout.get("frequency")) if by_row else tables_of(frame, path, **layout)
+
+
+def tables_by_row(frame: pd.DataFrame, path: Path, frequency: str | None = None) -> list[Table]:
+    """Turn each row into a table: a series' name, its values without dates, and blanks after its end.
+
+    Other blanks are missing values. frequency: tells the season; there is no clock.
+
+    Raises UserError for a series without values or with the name of another, or a cell that is no number.
+    """
+    names = [str(name) for name in frame.iloc[:, 0]]
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: two rows are called '{twice}': give each series a name of its own.")
+    tables = []
+    for name, row in zip(names, np.array(_numbers(frame.iloc[:, 1:], path)), strict=True):
+        known = np.flatnonzero(~np.isnan(row))
+        if not len(known):
+            raise UserError(f"{path}: '{name}' has no value at all: fill it, or take the row out.")
+        values = row[: known[-1] + 1, None]
+        tables.append(Table(values, pd.RangeIndex(len(values)), (name,), frequency, path))
+    return tables
 
 
 def tables_of(

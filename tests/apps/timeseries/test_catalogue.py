@@ -13,6 +13,7 @@ from apps.timeseries.metrics import average, mae, mse
 
 CATALOGUE = Path(__file__).parents[3] / "data" / "timeseries" / "catalogue.yaml"
 NAMES = ("ETTh1", "ETTh2", "ETTm1", "exchange", "illness")
+M4 = ("m4_hourly", "m4_hourly_test", "m4_weekly", "m4_weekly_test")
 
 
 def real(name: str, **options) -> Data:
@@ -28,12 +29,12 @@ def real(name: str, **options) -> Data:
 
 def test_every_set_has_a_pinned_address_a_checksum_and_a_citation():
     entries = yaml.safe_load(CATALOGUE.read_text())
-    assert tuple(entries) == NAMES
+    assert tuple(entries) == NAMES + M4
     for entry in entries.values():
         assert entry["url"].startswith("https://")
         assert any(len(part) == 40 for part in entry["url"].split("/")), "the commit is written out"
         assert len(entry["sha256"]) == 64
-        assert entry["split"] in ("ett", "ratio")
+        assert entry["split"] in ("ett", "ratio", "last")
         assert entry["licence"]
         assert entry["citation"]
 

@@ -77,3 +77,13 @@ def test_what_the_ett_borders_refuse(rows: int, frequency: str | None, context: 
 def test_ratios_must_share_out_the_rows(ratios: tuple[float, float, float]):
     with pytest.raises(UserError, match="three positive numbers with sum 1"):
         split_tables([table(500)], "ratio", ratios, 48, 24)
+
+
+def test_the_last_horizon_validates_and_nothing_is_left_to_test():
+    tables = [table(100, name="long"), table(72, name="enough"), table(71, name="short")]
+    with pytest.warns(UserWarning, match="1 of 3 series are too short"):
+        kept = split_tables(tables, "last", SHARES, 24, 24)
+    assert [pair[1] for pair in kept] == [(76, 100, 100), (48, 72, 72)]
+    assert not kept[0][1].tests
+    with pytest.raises(UserError, match="has 71 rows and context 24 and horizon 24 need 72"):
+        split_tables(tables[2:], "last", SHARES, 24, 24)

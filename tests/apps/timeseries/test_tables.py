@@ -301,3 +301,25 @@ def test_one_row_shows_no_step(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="one row shows no step"):
         read_tables(file)
     assert read_tables(file, frequency="D")[0].frequency == "D"
+
+
+def test_a_row_a_series_ends_where_its_values_do(csv):
+    first, second = read_tables(csv("V1,V2,V3,V4\na,1,2,\nb,3,,5\n"), by_row=True, frequency="h")
+    assert (first.names, second.names) == (("a",), ("b",))
+    assert first.values.ravel().tolist() == [1, 2]
+    np.testing.assert_array_equal(second.values.ravel(), [3, np.nan, 5])
+    assert first.frequency == "h"
+    assert second.future(2).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("a,1,2\na,3,4\n", "two rows are called 'a'"),
+        ("a,1,2\nb,,\n", "'b' has no value at all"),
+        ("a,1,2\nb,x,4\n", "'V2' holds 'x' in row"),
+    ],
+)
+def test_rows_that_are_no_series_are_told(csv, rows: str, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        read_tables(csv(f"V1,V2,V3\n{rows}"), by_row=True)
