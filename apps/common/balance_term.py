@@ -57,8 +57,8 @@ def _arguments(name: str, found: Any) -> list[Parameter]:
     """Return what a term can be given beside the routings. Raises ValueError where it is no term."""
     if found is balance.BiasBalance:
         raise ValueError(
-            f"model.balance names {name!r}, which is no loss but moves the routers' biases: take it out, and "
-            "add apps.common.callbacks.BiasBalancing to trainer.callbacks"
+            f"model.balance names {name!r}, which is no loss but moves the routers' biases: "
+            "call it BiasBalance"
         )
     called = _parameters(found)
     if isclass(found):

@@ -89,7 +89,9 @@ class AppCLI(LightningCLI):
         """Build data, model and trainer; what a class refuses is the configuration's fault."""
         try:
             super().instantiate_classes()
-        except (ValueError, MisconfigurationException) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            if isinstance(error, TypeError) and "abstract class" not in str(error):
+                raise
             self._discard()
             self.holding.close()
             raise refused(error, self.given) from error

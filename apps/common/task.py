@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from collegium import record
-from lightning import LightningModule
+from collegium.layer import moe_layers
+from lightning import Callback, LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from apps.common.balance_term import BalanceTerm
+from apps.common.callbacks import BiasBalancing
 from apps.common.errors import UserError
 from apps.common.expert_parallel import share_out
 
@@ -30,6 +32,7 @@ class MoETask(LightningModule):
             the recorded routings (layer name -> list) to a scalar, or a class whose instances are: these are
             kept, and told to `step()` once an optimiser step. `consistency`, for random experts, has a weight
             alone: a second pass over each training batch is to agree with the first (see `disagreement`).
+            `BiasBalance` is no loss: its number is the rate at which biases of the routers move.
         learning_rate: the peak rate.
         weight_decay: decay of the weights with two or more dimensions; biases and norms have none.
         warmup_steps: optimiser steps of the linear warm-up.
@@ -57,6 +60,7 @@ class MoETask(LightningModule):
         self.network = network
         terms = {"load_balance": 0.01} if balance is None else dict(balance)
         self.consistency = consistency_weight(terms.pop("consistency", 0.0))
+        self.bias_balancing = bias_balancing(network, terms.pop("BiasBalance", None))
         self.balance = [BalanceTerm.of(name, value) for name, value in terms.items()]
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -125,6 +129,10 @@ class MoETask(LightningModule):
         if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
             share_out(self)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what moves the biases, if `balance` asks for it."""
+        return [] if self.bias_balancing is None else [self.bias_balancing]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with the schedule, one step an optimiser step."""
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -155,6 +163,26 @@ def consistency_weight(value: float | dict[str, Any]) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
         raise ValueError(f"model.balance gives consistency {value!r}: give it a weight of 0 or more, alone")
     return float(weight)
+
+
+def bias_balancing(network: nn.Module, value: float | dict[str, Any] | None) -> BiasBalancing | None:
+    """Return what balances by biases, and let the routers keep one.
+
+    Raises ValueError for anything but a rate, or {rate: ..., rest: ...}, and for a router that knows no bias.
+    """
+    if value is None:
+        return None
+    options = value if isinstance(value, dict) else {"rate": value}
+    if not set(options) <= {"rate", "rest"} or not all(
+        type(number) in (int, float) and number >= 0 for number in options.values()
+    ):
+        raise ValueError(
+            f"model.balance gives BiasBalance {value!r}: give it a rate of 0 or more, "
+            "or {rate: ..., rest: ...}"
+        )
+    for layer in moe_layers(network).values():
+        layer.router.keep_bias()
+    return BiasBalancing(**options)
 
 
 def _is_plain(value: Any) -> bool:

@@ -58,10 +58,11 @@ class MoE(nn.Module):
         each.
 
     Raises:
-        ValueError: router and experts disagree on E, or dense dispatch is asked of another combiner; at a
-            call, tokens of another width than the router's, a context that the router or the experts need is
-            absent or has other leading dims, or a router of slots meets a combiner or experts that know
-            single tokens.
+        TypeError: the first is no router, or the second no block of experts.
+        ValueError: router and experts disagree on E or D, or dense dispatch is asked of another combiner;
+            at a call, tokens of another width than the router's, a context that the router or the experts
+            need is absent or has other leading dims, or a router of slots meets a combiner or experts that
+            know single tokens.
         RouteError: the router's ``route`` returns no routing.
 
     >>> import torch
@@ -81,6 +82,12 @@ class MoE(nn.Module):
         dispatch: Literal["auto", "dense"] = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(router, Router) or not isinstance(experts, Experts):
+            given = f"{type(router).__name__} and {type(experts).__name__}"
+            raise TypeError(f"MoE wants a router and then experts, not {given}")
+        width = getattr(experts, "dim", None)
+        if width is not None and width != router.dim:
+            raise ValueError(f"the router reads tokens of width {router.dim}, the experts of width {width}")
         if router.num_experts != experts.num_experts:
             raise ValueError(
                 f"the router chooses among {router.num_experts} experts, the block has {experts.num_experts}"

@@ -74,6 +74,14 @@ def _with_gate(node: Any, router: dict[str, Any]) -> Any:
     return [_with_gate(value, router) for value in node] if isinstance(node, list) else node
 
 
+@pytest.mark.parametrize("app", APPS)
+def test_a_router_stands_in_one_line_of_a_config(app: str) -> None:
+    for path in training_configs(app):
+        lines = [line for line in path.read_text().splitlines() if line.strip().startswith("router:")]
+        assert all("class_path: " in line or "collegium." in line for line in lines), path
+        assert lines, path
+
+
 TERMS = {
     "load_balance": 0.01,
     "GlobalLoadBalance": 0.01,
@@ -84,6 +92,9 @@ TERMS = {
     "information": 0.01,
     "concentration": 0.01,
     "heterogeneous": {"weight": 0.01, "cheap": 1},
+    "latency_cv": {"weight": 0.01, "latency": [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]},
+    "consistency": 1.0,
+    "BiasBalance": 0.001,
 }
 
 

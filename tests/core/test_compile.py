@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from collegium import Context, MoE, balance, experts, gates, record, routers
+from collegium.testing import exported
 from torch import Tensor, nn
 
 from tests.core.blocks import RouterFactory
@@ -51,6 +52,11 @@ STATIC: dict[str, RouterFactory] = {
     "FixedPlusRouted TopP": partial(routers.FixedPlusRouted, router=routers.TopP),
     "SoftSlots": routers.SoftSlots,
 }
+
+
+def test_every_router_of_the_core_is_compiled() -> None:
+    compiled = {type(make(D, E)) for make in STATIC.values()}
+    assert set(exported(routers, routers.Router).values()) <= compiled
 
 
 class Net(nn.Module):

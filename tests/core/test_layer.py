@@ -280,3 +280,13 @@ def test_checkpointing_gives_the_same_gradients_and_one_routing_a_call() -> None
         found.append(torch.autograd.grad(loss, [x, *net.parameters()]))
     for plain, checkpointed in zip(*found, strict=True):
         torch.testing.assert_close(checkpointed, plain)
+
+
+def test_router_and_experts_of_unlike_width_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"reads tokens of width 16, the experts of width 8$"):
+        MoE(routers.TopK(16, 4), experts.MLP(8, 4, hidden=4))
+
+
+def test_router_and_experts_the_wrong_way_round_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"a router and then experts, not MLP and TopK$"):
+        MoE(experts.MLP(8, 4, hidden=4), routers.TopK(8, 4))

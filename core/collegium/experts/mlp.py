@@ -46,6 +46,7 @@ class MLP(Experts):
         if min(dim, hidden, out_dim) < 1:
             raise ValueError("MLP wants dim, hidden and out_dim of at least 1")
         self.activation = activation
+        self.dim = dim
         self.up = nn.Parameter(torch.empty(num_experts, dim, ACTIVATIONS[activation].widen * hidden))
         self.down = nn.Parameter(torch.empty(num_experts, hidden, out_dim))
         nn.init.uniform_(self.up, -(dim**-0.5), dim**-0.5)

@@ -8,6 +8,7 @@ from torch import Tensor
 from collegium.context import Context
 from collegium.gates import Gate, Linear
 from collegium.routers.assignment import balanced_assignment
+from collegium.routers.base import Router
 from collegium.routers.topk import Score, TopK, largest
 
 
@@ -31,6 +32,8 @@ class Base(TopK):
     def __init__(self, dim: int, num_experts: int, gate: Callable[[int, int], Gate] = Linear) -> None:
         super().__init__(dim, num_experts, k=1, score="sigmoid", gate=gate)
         self.causal = False
+
+    keep_bias = Router.keep_bias
 
     def select(self, wish_TE: Tensor, logits_TE: Tensor, context: Context) -> Tensor:
         """(T, 1) by assignment in training, greedily in evaluation."""
@@ -78,6 +81,8 @@ class Sinkhorn(TopK):
         super().__init__(dim, num_experts, k, renormalize, score=score, gate=gate)
         self.causal = False
         self.tolerance, self.most_rounds = tolerance, most_rounds
+
+    keep_bias = Router.keep_bias
 
     def select(self, wish_TE: Tensor, logits_TE: Tensor, context: Context) -> Tensor:
         """(T, K) by the plan in training, by the logits in evaluation."""

@@ -89,6 +89,14 @@ class Router(nn.Module, ABC):
     def anneal(self, progress: float) -> None:
         """Take up the share of training that is over, 0 to 1; for routers with a schedule."""
 
+    def keep_bias(self) -> None:
+        """Keep a selection bias from now on, for ``balance.BiasBalance``; one that is kept stays.
+
+        Raises:
+            ValueError: this router knows none.
+        """
+        raise ValueError(f"{type(self).__name__} knows no selection bias: use one that does, such as TopK")
+
     def extra_repr(self) -> str:
         """Sizes, for print(model)."""
         return f"dim={self.dim}, num_experts={self.num_experts}"

@@ -108,6 +108,12 @@ class TopK(GatedRouter):
         """(T, K) the experts of each token, by how much it wishes for each, score plus bias, or by logits."""
         return largest(wish_TE, self.k)
 
+    def keep_bias(self) -> None:
+        """Keep a selection bias from now on, at first of zeros."""
+        if self.bias is None:
+            known = next(self.parameters(), torch.empty(0))
+            self.bias = torch.zeros(self.num_experts, device=known.device)
+
     def noise_std(self, x: Tensor) -> Tensor | None:
         """Deviation of the noise on the logits, a scalar or (T, E); None for no noise."""
         return x.new_tensor(self.noise) if self.noise and self.training else None

@@ -42,6 +42,10 @@ class Wrapper(Router):
         """Pass on to the inner router."""
         self.router.anneal(progress)
 
+    def keep_bias(self) -> None:
+        """Let the inner router keep one."""
+        self.router.keep_bias()
+
     def decide(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """What the inner router says.
 

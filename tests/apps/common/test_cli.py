@@ -171,6 +171,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(nois=1),
         "unknown key 'nois' of collegium.routers.TopK: did you mean 'noise'?",
     ),
+    "a router that is none yet": (
+        lambda c: c["model"]["network"]["init_args"].update(router="collegium.routers.Router"),
+        "Can't instantiate abstract class Router",
+    ),
     "gate": (
         lambda c: c["model"]["network"]["init_args"]["router"]["init_args"].update(
             gate={"class_path": "collegium.gates.Cosine", "init_args": {"dimm": 4}}

@@ -197,11 +197,40 @@ def test_what_is_no_term_is_refused(name: str) -> None:
         Task(mixture(), balance={name: 0.1})
 
 
-@pytest.mark.parametrize("name", ["BiasBalance", "collegium.balance.BiasBalance"])
-def test_bias_balance_is_sent_to_its_callback(name: str) -> None:
-    words = f"model.balance names '{name}'.*add apps.common.callbacks.BiasBalancing to trainer.callbacks"
-    with pytest.raises(ValueError, match=words):
-        Task(mixture(), balance={name: 0.1})
+def test_bias_balance_is_called_by_its_name_alone() -> None:
+    with pytest.raises(ValueError, match=r"moves the routers' biases: call it BiasBalance$"):
+        Task(mixture(), balance={"collegium.balance.BiasBalance": 0.1})
+
+
+@pytest.mark.parametrize("value", [0.01, {"rate": 0.01, "rest": 0.0}])
+def test_bias_balance_moves_biases_and_is_no_loss(value: Any) -> None:
+    task = Task(mixture(), balance={"BiasBalance": value})
+    router = task.network[1].router
+    assert torch.equal(router.bias, torch.zeros(3))
+    train(task, 2)
+    assert float(router.bias.abs().max()) > 0
+    assert float(router.bias.abs().max()) <= 0.02 + 1e-6
+    assert float(task.forward_with_balance(torch.randn(2, 4))[1]) == 0.0
+
+
+def test_bias_balance_leaves_a_bias_that_is_kept() -> None:
+    network = mixture()
+    network[1].router = routers.TopK(4, 3, bias=True)
+    network[1].router.bias.fill_(0.5)
+    assert Task(network, balance={"BiasBalance": 0.1}).network[1].router.bias.tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("router", [routers.Base, routers.Sinkhorn, routers.Hash, routers.TopP])
+def test_bias_balance_of_a_router_without_a_bias_is_refused(router: Any) -> None:
+    network = nn.Sequential(MoE(router(4, 3), experts.MLP(4, 3, hidden=4)))
+    with pytest.raises(ValueError, match=f"{router.__name__} knows no selection bias"):
+        Task(network, balance={"BiasBalance": 0.1})
+
+
+@pytest.mark.parametrize("value", [-1.0, "fast", True, {"rate": 0.1, "tau": 1.0}])
+def test_bias_balance_takes_a_rate(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"gives BiasBalance .*: give it a rate of 0 or more"):
+        Task(mixture(), balance={"BiasBalance": value})
 
 
 def test_every_term_of_the_core_is_one() -> None:

@@ -12,12 +12,24 @@ from collegium.slots import as_routing
 from collegium.testing import check_router, random_context
 from torch import Tensor
 
-from tests.core.blocks import ROUTERS, RouterFactory, doubles
+from tests.core.blocks import ROUTERS, RouterFactory, doubles, gradients_hold
 
 
 def test_soft_slots_pass_check_router() -> None:
     check_router(routers.SoftSlots)
     check_router(partial(routers.SoftSlots, slots=3), num_experts=2, seed=1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("factory", ROUTERS.values(), ids=ROUTERS)
+def test_gradients_of_the_weights_hold_against_differences(factory: RouterFactory, training: bool) -> None:
+    torch.manual_seed(1)
+    router, x = factory(4, 4).double().train(training), doubles(7, 4)
+    context = random_context(router.needs, (7,))
+    if router(x, context).weight.requires_grad:
+        assert gradients_hold(router, x, context, seed=0)
+    else:
+        assert router.blind or not any(p.requires_grad for p in router.parameters())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
