@@ -13,8 +13,12 @@ from torch import Tensor
 from tests.core.blocks import examples
 
 
-def by_brute_force(probs: Tensor, k: int, segment: list[int], real: list[bool]) -> Tensor:
-    """(T, E) weights: in each segment each expert takes its ceil(k * n / E) most probable real tokens."""
+def by_brute_force(logits: Tensor, k: int, segment: list[int], real: list[bool]) -> Tensor:
+    """(T, E) weights: in each segment each expert takes its ceil(k * n / E) most probable real tokens.
+
+    A token's probabilities are a softmax over the experts.
+    """
+    probs = logits.exp() / logits.exp().sum(1, keepdim=True)
     table = torch.zeros_like(probs)
     for s in set(segment):
         members = [t for t in range(len(segment)) if segment[t] == s and real[t]]
@@ -42,8 +46,9 @@ def test_experts_take_their_most_probable_tokens(
     segment = torch.randint(3, (tokens,)) * 7 - 1 if segmented else torch.zeros(tokens, dtype=torch.int64)
     mask = torch.rand(tokens) < 0.6 if masked else torch.ones(tokens, dtype=torch.bool)
     context = Context(segment=segment if segmented else None, mask=mask if masked else None)
-    routing = ExpertChoice(4, num_experts, k=k)(torch.randn(tokens, 4), context)
-    wanted = by_brute_force(routing.probs.detach(), k, segment.tolist(), mask.tolist())
+    router, x = ExpertChoice(4, num_experts, k=k), torch.randn(tokens, 4)
+    routing = router(x, context)
+    wanted = by_brute_force((x @ router.gate.weight.T).detach(), k, segment.tolist(), mask.tolist())
     torch.testing.assert_close(routing.dense_weight(), wanted)
     assert routing.row_counts().unique().numel() == 1
 
