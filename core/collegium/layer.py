@@ -85,8 +85,8 @@ class MoE(nn.Module):
         if not isinstance(router, Router) or not isinstance(experts, Experts):
             given = f"{type(router).__name__} and {type(experts).__name__}"
             raise TypeError(f"MoE wants a router and then experts, not {given}")
-        width = getattr(experts, "dim", None)
-        if width is not None and width != router.dim:
+        width = getattr(experts, "dim", router.dim) if experts.item_ndim == 1 else router.dim
+        if width != router.dim:
             raise ValueError(f"the router reads tokens of width {router.dim}, the experts of width {width}")
         if router.num_experts != experts.num_experts:
             raise ValueError(

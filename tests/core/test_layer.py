@@ -287,6 +287,12 @@ def test_router_and_experts_of_unlike_width_are_refused() -> None:
         MoE(routers.TopK(16, 4), experts.MLP(8, 4, hidden=4))
 
 
+def test_a_width_of_items_with_more_dims_is_not_compared() -> None:
+    block = experts.ExpertList([nn.Linear(4, 4) for _ in range(3)], item_ndim=2)
+    block.dim = 4
+    assert MoE(routers.TopK(8, 3), block)(torch.randn(5, 2, 4)).shape == (5, 2, 4)
+
+
 def test_router_and_experts_the_wrong_way_round_are_refused() -> None:
     with pytest.raises(TypeError, match=r"a router and then experts, not MLP and TopK$"):
         MoE(experts.MLP(8, 4, hidden=4), routers.TopK(8, 4))
