@@ -41,14 +41,19 @@ class MixtureFFN(MoE):
         if shared_hidden is not None:
             shared = experts.Shared(DenseFFN(dim, shared_hidden, activation), dim, gate=shared_gate)
         block = experts.MLP(dim, num_experts, dim if hidden is None else hidden, activation)
-        choice = router(dim, num_experts)
-        if choice.outputs is not None:
-            raise ValueError(
-                f"{type(choice).__name__} gives a token an output for each of its gates, and this block has "
-                "one: choose another router"
-            )
+        choice = of_one_output(router(dim, num_experts))
         super().__init__(choice, block, shared)
         self.dim, self.activation = dim, activation
+
+
+def of_one_output(router: routers.Router) -> routers.Router:
+    """Return the router of a block that gives a token one output. Raises ValueError for one of several."""
+    if router.outputs is not None:
+        raise ValueError(
+            f"{type(router).__name__} gives a token an output for each of its gates, and this block has "
+            "one: choose another router"
+        )
+    return router
 
 
 class DenseFFN(nn.Module):

@@ -81,16 +81,21 @@ def fresh_compiler() -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", STATIC)
-def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -> None:
-    net = Net(STATIC[name](D, E))
-    graphs = []
+def counting(net: nn.Module) -> tuple[Any, list[torch.fx.GraphModule]]:
+    """The network compiled whole, and the graphs that were made for it so far."""
+    graphs: list[torch.fx.GraphModule] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
         graphs.append(graph)
         return graph.forward
 
-    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    return torch.compile(net, backend=backend, fullgraph=True), graphs
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -> None:
+    net = Net(STATIC[name](D, E))
+    compiled, graphs = counting(net)
     found = []
     for model in (net, compiled, compiled, compiled):
         torch.manual_seed(0)
@@ -109,13 +114,7 @@ def test_one_graph_holds_the_layer_and_recording_recompiles_nothing(name: str) -
 @pytest.mark.parametrize("name", ["DenseToSparse", "Comet search"])
 def test_a_schedule_costs_two_graphs_one_on_each_side_of_its_end(name: str) -> None:
     net = Net(STATIC[name](D, E))
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    compiled, graphs = counting(net)
     outputs = []
     for progress in (0.0, 0.1, 0.2, 0.3, 0.4, 1.0, 1.0):
         net.moe.router.anneal(progress)

@@ -9,7 +9,7 @@ import torch
 from collegium import Context, MoE, check_causal, check_needs, experts, routers
 from torch import Tensor, nn
 
-from apps.common.controls import DenseFFN, feed_forward
+from apps.common.controls import DenseFFN, feed_forward, of_one_output
 from apps.timeseries.networks.time_moe import Block
 from apps.timeseries.networks.tokens import LossOn, TokenForecaster
 from apps.timeseries.statistics import DESCRIPTIVE, statistics
@@ -45,12 +45,7 @@ class LinearMixture(MoE):
         router: Callable[[int, int], routers.Router] = routers.AllExperts,
         base: bool = True,
     ) -> None:
-        choice = router(dim, num_experts)
-        if choice.outputs is not None:
-            raise ValueError(
-                f"{type(choice).__name__} gives a token an output for each of its gates, and this block has "
-                "one: choose another router"
-            )
+        choice = of_one_output(router(dim, num_experts))
         domain = experts.ExpertList(nn.Linear(dim, dim, bias=False) for _ in range(num_experts))
         super().__init__(choice, domain, nn.Linear(dim, dim, bias=False) if base else None)
 

@@ -1,7 +1,7 @@
 """Balanced assignment: every expert gets equally many tokens, for the greatest sum of scores."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
 def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
@@ -24,7 +24,7 @@ def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
     return owner
 
 
-@torch.library.custom_op("collegium::balanced_assignment", mutates_args=())
+@library.custom_op("collegium::balanced_assignment", mutates_args=())
 def _assign(score_TE: Tensor, precision: float) -> Tensor:
     T, E = score_TE.shape
     if T == 0 or E == 1:

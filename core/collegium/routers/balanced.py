@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from collegium.context import Context
 from collegium.gates import Gate, Linear
@@ -103,7 +103,7 @@ def sinkhorn(logits_TE: Tensor, tolerance: float = 1e-2, most_rounds: int = 100)
     return plan
 
 
-@torch.library.custom_op("collegium::sinkhorn", mutates_args=())
+@library.custom_op("collegium::sinkhorn", mutates_args=())
 def _scale(logits_TE: Tensor, tolerance: float, most_rounds: int) -> Tensor:
     T, E = logits_TE.shape
     if not T:
