@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from apps.common.callbacks import SeedEachStep
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
-from apps.common.controls import KINDS, Control, MixtureFFN
+from apps.common.controls import KINDS, Kind
 from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
+from apps.timeseries.contenders import build
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
-from apps.timeseries.model import Forecaster
-from apps.timeseries.networks import DLinear, TimeMoE
 from apps.timeseries.simulate import simulate
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
@@ -35,28 +34,12 @@ Rule = Callable[[Tensor, Tensor, int], Tensor]
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm, for one budget: context, horizons, training (see configs/timeseries/compare.yaml)."""
-    mixture = partial(MixtureFFN, **budget["mixture"])
-    found: dict[str, Arm] = {}
-    for kind in KINDS:
-        network = partial(_time_moe, feed_forward=Control(kind, mixture))
-        found[kind] = Trained(budget, network, "network", {"kind": kind})
-    found["dlinear"] = Trained(budget, _dlinear, "dlinear", {"kind": "dlinear"})
+    found: dict[str, Arm] = {kind: Chosen(budget, kind) for kind in KINDS}
+    found |= {name: Trained(budget, name) for name in budget["networks"]}
     found["ridge"] = Linear(budget)
     found["seasonal_naive"] = Untrained(budget, lambda data: partial(seasonal_naive, season=data.season))
     found["repeat_last"] = Untrained(budget, lambda data: repeat_last)
     return found
-
-
-def _time_moe(
-    budget: Mapping[str, Any], trial: Trial, feed_forward: Callable[[int], nn.Module]
-) -> Forecaster:
-    return TimeMoE(
-        **budget["network"], horizons=budget["horizons"], dropout=trial["dropout"], feed_forward=feed_forward
-    )
-
-
-def _dlinear(budget: Mapping[str, Any], trial: Trial) -> Forecaster:
-    return DLinear(budget["context"], max(budget["horizons"]))
 
 
 def data_sha256(name: str) -> str | None:
@@ -69,25 +52,29 @@ def data_sha256(name: str) -> str | None:
 class Trained(Arm):
     """A network trained by gradient descent; the epoch of least validation error is kept."""
 
-    def __init__(
-        self,
-        budget: Mapping[str, Any],
-        network: Callable[[Mapping[str, Any], Trial], Forecaster],
-        trials: str,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self.budget, self.network, self.settings = budget, network, settings
-        self.trials = budget["trials"][trials]
+    kind: Kind = "routed"
+
+    def __init__(self, budget: Mapping[str, Any], name: str) -> None:
+        self.budget, self.name = budget, name
+        self.settings = {"network": name, **budget["networks"][name]}
+        self.trials = budget["trials"][name]
+
+    def network(self, budget: Mapping[str, Any]) -> str:
+        """The network to train with the budget of one set, as named there."""
+        return self.name
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
         """Train with Lightning on one set for all horizons at once."""
         seed_everything(seed, verbose=False)
         budget = budget_for(data, self.budget)
-        module = module_for(data, budget, seed)
+        name = self.network(budget)
+        told = budget["networks"][name]
+        module = module_for(data, budget, seed, batch_size=told["batch_size"])
+        options = {key: value for key, value in trial.items() if key != "learning_rate"}
         task = Task(
-            self.network(budget, trial),
+            build(name, budget, self.kind, options),
             validation_horizons=budget["horizons"],
-            balance={"load_balance": budget["balance"]},
+            balance=told.get("balance"),
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],
         )
@@ -95,6 +82,7 @@ class Trained(Arm):
             best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
             Trainer(
                 max_epochs=budget["epochs"],
+                check_val_every_n_epoch=told.get("validate_every", 1),
                 gradient_clip_val=1.0,
                 callbacks=[best, SeedEachStep(seed)],
                 logger=False,
@@ -107,6 +95,20 @@ class Trained(Arm):
         network = task.network.eval().cpu()
         score = float(best.best_model_score)  # type: ignore[arg-type]
         return Measured(network.forecast, data, budget, score, _cost(network, budget["context"]))
+
+
+class Chosen(Trained):
+    """The network that the budget of a set calls `routed`, as it is or as a control."""
+
+    def __init__(self, budget: Mapping[str, Any], kind: Kind) -> None:
+        self.budget, self.kind = budget, kind
+        names = {budget_for(data, budget)["routed"] for data in ["", *budget.get("sets", {})]}
+        self.settings = {"kind": kind, "networks": {name: budget["networks"][name] for name in names}}
+        self.trials = budget["trials"]["routed"]
+
+    def network(self, budget: Mapping[str, Any]) -> str:
+        """What the set calls `routed`."""
+        return str(budget["routed"])
 
 
 class Linear(Arm):
@@ -196,17 +198,20 @@ class Measured(Fitted):
 
 
 def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
-    """The budget with what it says of one set in particular, below `sets`."""
-    return {**budget, **budget.get("sets", {}).get(data, {})}
+    """The budget with what it says of one set in particular, below `sets`; of `networks` name by name."""
+    own = dict(budget.get("sets", {}).get(data, {}))
+    return {**budget, **own, "networks": {**budget["networks"], **own.get("networks", {})}}
 
 
-def module_for(name: str, budget: Mapping[str, Any], seed: int, horizon: int | None = None) -> Data:
+def module_for(
+    name: str, budget: Mapping[str, Any], seed: int, horizon: int | None = None, batch_size: int = 64
+) -> Data:
     """The data module of one set; the horizon is the longest of the budget unless given."""
     module = Data(
         name=None if name == SIMULATED else name,
         context=budget["context"],
         horizon=horizon or max(budget["horizons"]),
-        batch_size=budget["batch_size"],
+        batch_size=batch_size,
         max_windows_per_epoch=budget["windows_per_epoch"],
         validation_stride=budget["validation_stride"],
         seed=seed,

@@ -97,6 +97,7 @@ class Windows(Dataset[Batch]):
         tables: Sequence[int] | None = None,
     ) -> None:
         self.line, self.context, self.horizon = line, context, horizon
+        self._places = spans, stride, channels, tables
         length = context + horizon
         if len(line.values) < length:
             raise ValueError(f"no window of {length} rows fits into {len(line.values)} rows")
@@ -142,6 +143,11 @@ class Windows(Dataset[Batch]):
         some = groups.holding(size)
         for first in range(0, len(groups), some):
             yield groups.__getitems__(torch.arange(first, min(first + some, len(groups))))
+
+    def of_horizon(self, horizon: int) -> Windows:
+        """The windows of the same rows with another horizon: the shorter it is, the more there are."""
+        spans, stride, channels, tables = self._places
+        return Windows(self.line, spans, self.context, horizon, stride, channels, tables)
 
     def thinned(self, most: int) -> Windows:
         """Every n-th window, the least n that leaves no more than `most`."""

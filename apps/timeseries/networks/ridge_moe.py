@@ -15,10 +15,10 @@ from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward
 from apps.timeseries.model import Forecaster, window_scale
 from apps.timeseries.windows import Batch, Windows
 
-POWERS = (0.0, 0.5, 1.0, 1.5)
+POWERS = (0.0, 0.5, 1.0)
 """How windows may count in the ridge, see `baselines.Ridge`; the one that validates best is taken."""
 
-MOST = 50_000
+MOST = 20_000
 """As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
 
 
@@ -31,6 +31,8 @@ class RidgeMoE(Forecaster):
 
     where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen, and
     U begins at zero: training begins at the ridge, and early stopping ends no worse on validation windows.
+    The steps up to the first horizon are those of a ridge for that horizon, which has more windows than the
+    longest, the steps up to the second those of a ridge for the second, and so on.
     A window is one token, so a router chooses experts for a whole window.
 
     Args:
@@ -66,6 +68,7 @@ class RidgeMoE(Forecaster):
         if not horizons or not all(1 <= h <= horizon for h in horizons):
             raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
         self.context, self.horizon, self.power = context, horizon, power
+        self.horizons = sorted({*horizons, horizon})
         self.register_buffer("weight", torch.zeros(context, horizon))
         step = torch.arange(horizon)
         weights = torch.stack([(step < h) / h for h in horizons]).mean(0)
@@ -81,8 +84,12 @@ class RidgeMoE(Forecaster):
         check_needs(self, ())
 
     def prepare(self, train: Windows, validation: Windows) -> None:
-        """Solve for the ridge."""
-        self.weight.copy_(Ridge.fit(train.thinned(MOST), validation, powers=POWERS).weight)
+        """Solve for the ridge of each horizon, and take from it the steps that the one before did not reach."""
+        begin = 0
+        for end in self.horizons:
+            windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)
+            self.weight[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
+            begin = end
 
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""

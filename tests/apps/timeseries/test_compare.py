@@ -13,20 +13,35 @@ from apps.timeseries import compare
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
+TOKENS = {"dim": 16, "depth": 1, "heads": 2, "patch": 8}
+EXPERTS = {"num_experts": 4, "hidden": 16}
 BUDGET = {
     "context": 48,
     "horizons": [8, 16],
-    "network": {"dim": 16, "depth": 1, "heads": 2, "patch": 8},
-    "mixture": {"num_experts": 4, "hidden": 16, "shared_hidden": 16},
-    "balance": 0.01,
+    "routed": "ridge_moe",
+    "networks": {
+        "ridge_moe": {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 16}},
+        "time_moe": {"batch_size": 32, "mixture": {**EXPERTS, "shared_hidden": 16}, "options": TOKENS},
+        "moirai_moe": {
+            "batch_size": 32,
+            "mixture": EXPERTS,
+            "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
+        },
+        "smetimes": {"batch_size": 32, "mixture": {"num_experts": 2}, "options": TOKENS},
+        "dlinear": {"batch_size": 32},
+        "patchtst": {"batch_size": 32, "options": {"depth": 1}},
+        "nhits": {"batch_size": 32, "options": {"hidden": 16, "downsampling": [8, 4, 1]}},
+    },
     "epochs": 1,
     "windows_per_epoch": 256,
-    "batch_size": 32,
     "warmup_steps": 0,
     "validation_stride": 20,
     "trials": {
-        "network": [{"learning_rate": 1e-3, "dropout": 0.0}],
-        "dlinear": [{"learning_rate": 1e-3}],
+        **{
+            name: [{"learning_rate": 1e-3, "dropout": 0.0}]
+            for name in ("routed", "ridge_moe", "time_moe", "moirai_moe", "smetimes")
+        },
+        **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
         "ridge": [{"penalty": 0.1}],
     },
 }
@@ -108,6 +123,18 @@ def test_a_set_may_change_the_budget() -> None:
     budget = {**BUDGET, "sets": {"illness": {"context": 24}}}
     assert compare.budget_for("illness", budget)["context"] == 24
     assert compare.budget_for("ETTh1", budget)["context"] == 48
+
+
+def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
+    dim = {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 24}}
+    own = {"illness": {"routed": "time_moe", "networks": {"ridge_moe": dim}}}
+    budget = {**BUDGET, "sets": own}
+    assert compare.budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}
+    arms = compare.arms(budget)
+    routed = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
+    named = [arms[name].fit("ETTh1", arms[name].trials[0], 0).cost for name in ("ridge_moe", "time_moe")]
+    assert routed == named
+    assert set(arms["routed"].settings["networks"]) == {"ridge_moe", "time_moe"}
 
 
 def test_the_simulated_set_is_told_by_its_content() -> None:
