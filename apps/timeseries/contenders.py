@@ -39,12 +39,14 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     if name == "dlinear":
         return DLinear(context, longest)
     if name in ("patchtst", "nhits"):
-        return {"patchtst": patchtst, "nhits": nhits}[name](context, longest, **options)
+        peer: Callable[..., Forecaster] = patchtst if name == "patchtst" else nhits
+        return peer(context, longest, **options)
     block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
     if name == "ridge_moe":
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
     if name == "moirai_moe":
         head = partial(QuantileHead, patches=options.pop("patches"))
         return MoiraiMoE(feed_forward=block, head=head, **options)
-    tokens = {"time_moe": TimeMoE, "smetimes": SMETimes}[name]
-    return tokens(feed_forward=block, horizons=horizons, **options)
+    if name == "time_moe":
+        return TimeMoE(feed_forward=block, horizons=horizons, **options)
+    return SMETimes(feed_forward=block, horizons=horizons, **options)
