@@ -112,7 +112,7 @@ class Chosen(Trained):
 
 
 class Linear(Arm):
-    """The closed-form ridge on last-value-normalised windows, one map a horizon, one penalty for all."""
+    """The closed-form ridge on last-value-normalised windows: a map and a penalty for each horizon."""
 
     seeded = False
 
@@ -120,14 +120,14 @@ class Linear(Arm):
         self.budget, self.trials = budget, budget["trials"]["ridge"]
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
-        """Solve for each horizon."""
+        """Solve for each horizon, with the best of the trial's penalties."""
         maps: dict[int, Ridge] = {}
         budget = budget_for(data, self.budget)
         for horizon in budget["horizons"]:
             module = module_for(data, budget, seed, horizon)
             parts = module.windows("train"), module.windows("validation")
-            maps[horizon] = Ridge.fit(*parts, penalties=[trial["penalty"]])
-        score = float(np.mean([ridge.validation[0.0, trial["penalty"]] for ridge in maps.values()]))
+            maps[horizon] = Ridge.fit(*parts, penalties=trial["penalties"])
+        score = float(np.mean([min(ridge.validation.values()) for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
         return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, budget, score, cost)

@@ -42,7 +42,7 @@ BUDGET = {
             for name in ("routed", "ridge_moe", "time_moe", "moirai_moe", "smetimes")
         },
         **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
-        "ridge": [{"penalty": 0.1}],
+        "ridge": [{"penalties": [0.1, 1.0]}],
     },
 }
 
