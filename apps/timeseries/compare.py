@@ -59,15 +59,15 @@ class Trained(Arm):
         self.settings = {"network": name, **budget["networks"][name]}
         self.trials = budget["trials"][name]
 
-    def network(self, budget: Mapping[str, Any]) -> str:
-        """The network to train with the budget of one set, as named there."""
+    def network(self, data: str) -> str:
+        """The network to train on a set, as named in the budget."""
         return self.name
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
         """Train with Lightning on one set for all horizons at once."""
         seed_everything(seed, verbose=False)
         budget = budget_for(data, self.budget)
-        name = self.network(budget)
+        name = self.network(data)
         told = budget["networks"][name]
         module = module_for(data, budget, seed, batch_size=told["batch_size"])
         options = {key: value for key, value in trial.items() if key != "learning_rate"}
@@ -98,17 +98,21 @@ class Trained(Arm):
 
 
 class Chosen(Trained):
-    """The network that the budget of a set calls `routed`, as it is or as a control."""
+    """The network that the budget calls `routed` on a set, as it is or as a control."""
 
     def __init__(self, budget: Mapping[str, Any], kind: Kind) -> None:
         self.budget, self.kind = budget, kind
-        names = {budget_for(data, budget)["routed"] for data in ["", *budget.get("sets", {})]}
-        self.settings = {"kind": kind, "networks": {name: budget["networks"][name] for name in names}}
+        self.settings = {
+            "kind": kind,
+            "routed": budget["routed"],
+            "networks": {name: budget["networks"][name] for name in budget["routed"].values()},
+        }
         self.trials = budget["trials"]["routed"]
 
-    def network(self, budget: Mapping[str, Any]) -> str:
-        """What the set calls `routed`."""
-        return str(budget["routed"])
+    def network(self, data: str) -> str:
+        """The one named for the set, or the default."""
+        routed = self.budget["routed"]
+        return str(routed.get(data, routed["default"]))
 
 
 class Linear(Arm):

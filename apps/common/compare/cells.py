@@ -9,7 +9,7 @@ import numpy as np
 
 from apps.common.compare.arms import Cost, Outcome, Place, Value
 
-OTHERS = ("trials", "sets", "networks")
+OTHERS = ("trials", "sets", "networks", "routed")
 FORMAT = 1
 """Counts up when the files of finished cells change their meaning, so that older ones are run again."""
 
@@ -40,8 +40,8 @@ class Cell:
         return _digest({key: value for key, value in whole.items() if key not in ("seed", "final")})
 
     def _own_budget(self) -> dict[str, Any]:
-        """The budget without what is for others: all `trials`, the `sets` of other data, and `networks`,
-        of which arms name their own in their settings."""
+        """The budget without what is for others: all `trials`, the `sets` of other data, and `networks`
+        and `routed`, of which arms repeat in their settings what is theirs."""
         own = {key: value for key, value in self.budget.items() if key not in OTHERS}
         return {**own, "set": self.budget.get("sets", {}).get(self.data, {})}
 

@@ -84,7 +84,7 @@ class RidgeMoE(Forecaster):
         check_needs(self, ())
 
     def prepare(self, train: Windows, validation: Windows) -> None:
-        """Solve for the ridge of each horizon, and take from it the steps that the one before did not reach."""
+        """Solve the ridge of each horizon, and take from it the steps that the one before did not reach."""
         begin = 0
         for end in self.horizons:
             windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)

@@ -18,7 +18,7 @@ EXPERTS = {"num_experts": 4, "hidden": 16}
 BUDGET = {
     "context": 48,
     "horizons": [8, 16],
-    "routed": "ridge_moe",
+    "routed": {"default": "ridge_moe"},
     "networks": {
         "ridge_moe": {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 16}},
         "time_moe": {"batch_size": 32, "mixture": {**EXPERTS, "shared_hidden": 16}, "options": TOKENS},
@@ -127,13 +127,13 @@ def test_a_set_may_change_the_budget() -> None:
 
 def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
     dim = {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 24}}
-    own = {"illness": {"routed": "time_moe", "networks": {"ridge_moe": dim}}}
-    budget = {**BUDGET, "sets": own}
+    routed = {"default": "ridge_moe", "illness": "time_moe"}
+    budget = {**BUDGET, "routed": routed, "sets": {"illness": {"networks": {"ridge_moe": dim}}}}
     assert compare.budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}
     arms = compare.arms(budget)
-    routed = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
+    chosen = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
     named = [arms[name].fit("ETTh1", arms[name].trials[0], 0).cost for name in ("ridge_moe", "time_moe")]
-    assert routed == named
+    assert chosen == named
     assert set(arms["routed"].settings["networks"]) == {"ridge_moe", "time_moe"}
 
 
