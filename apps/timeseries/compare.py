@@ -68,6 +68,7 @@ class Trained(Arm):
         seed_everything(seed, verbose=False)
         budget = budget_for(data, self.budget)
         name = self.network(data)
+        trial = trial.get(name, trial)
         told = budget["networks"][name]
         module = module_for(data, budget, seed, batch_size=told["batch_size"])
         options = {key: value for key, value in trial.items() if key != "learning_rate"}
@@ -107,7 +108,8 @@ class Chosen(Trained):
             "routed": budget["routed"],
             "networks": {name: budget["networks"][name] for name in budget["routed"].values()},
         }
-        self.trials = budget["trials"]["routed"]
+        trials = {name: budget["trials"][name] for name in budget["routed"].values()}
+        self.trials = [dict(zip(trials, some, strict=True)) for some in zip(*trials.values(), strict=True)]
 
     def network(self, data: str) -> str:
         """The one named for the set, or the default."""

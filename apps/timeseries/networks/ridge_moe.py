@@ -1,4 +1,4 @@
-"""A ridge, and a mixture of experts for what it leaves over."""
+"""A ridge and a mixture of experts, averaged."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ MOST = 20_000
 
 
 class RidgeMoE(Forecaster):
-    """The linear map that is best in closed form, and a routed network that learns its errors.
+    """The linear map that is best in closed form, and beside it a routed network.
 
     With last value l, mean m and deviation s of a window x, and v = V (x - m) / s of width D,
 
-        forecast = l + (x - l) W + s U (v + mixture(norm(v))),
+        forecast = (1 - share) (l + (x - l) W) + share (m + s U (v + mixture(norm(v)))),
 
-    where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen, and
-    U begins at zero: training begins at the ridge, and early stopping ends no worse on validation windows.
+    where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen. The
+    network is trained by itself, not on what the ridge leaves over: two forecasters that err differently
+    are better together than one that corrects the other on the windows which that has fitted.
+    A window is one token, so a router chooses experts for a whole window.
+
     The steps up to the first horizon are those of a ridge for that horizon, which has more windows than the
     longest, the steps up to the second those of a ridge for the second, and so on.
-    A window is one token, so a router chooses experts for a whole window.
 
     Args:
         context: rows read, L.
@@ -42,12 +44,13 @@ class RidgeMoE(Forecaster):
             steps that it holds by 1 / its length.
         dim: D.
         feed_forward: D -> the mixture.
+        share: of the network in the forecast, between 0 and 1.
         dropout: share of (x - m) / s, and of what enters U, that is dropped in training.
         power: a window's squared error counts by s to the minus 2 ``power`` in training.
 
     Raises:
-        ValueError: a horizon beyond H, a router whose choice hangs on other windows or on what a window of
-            one series does not tell.
+        ValueError: a horizon beyond H, a share outside its range, a router whose choice hangs on other
+            windows or on what a window of one series does not tell.
     """
 
     weight: Tensor
@@ -58,16 +61,19 @@ class RidgeMoE(Forecaster):
         context: int,
         horizon: int,
         horizons: Sequence[int] | None = None,
-        dim: int = 16,
+        dim: int = 128,
         feed_forward: Callable[[int], nn.Module] = MixtureFFN,
-        dropout: float = 0.2,
+        share: float = 0.5,
+        dropout: float = 0.3,
         power: float = 0.5,
     ) -> None:
         super().__init__()
         horizons = [horizon] if horizons is None else list(horizons)
         if not horizons or not all(1 <= h <= horizon for h in horizons):
             raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
-        self.context, self.horizon, self.power = context, horizon, power
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share} must lie between 0 and 1")
+        self.context, self.horizon, self.share, self.power = context, horizon, share, power
         self.horizons = sorted({*horizons, horizon})
         self.register_buffer("weight", torch.zeros(context, horizon))
         step = torch.arange(horizon)
@@ -78,8 +84,6 @@ class RidgeMoE(Forecaster):
         self.mixture = feed_forward(dim)
         self.head = nn.Linear(dim, horizon)
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
         check_causal(self)
         check_needs(self, ())
 
@@ -94,31 +98,42 @@ class RidgeMoE(Forecaster):
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""
         filled = fill_forward(context, observed)
-        last = filled[:, -1:]
-        return last + (filled - last) @ self.weight.to(filled) + self.remainder(filled)
+        return torch.lerp(self.linear(filled), self.network(filled), self.share)
 
-    def remainder(self, filled: Tensor) -> Tensor:
-        """What the network adds to the ridge for contexts (B, L) without gaps. Returns (B, H)."""
+    def linear(self, filled: Tensor) -> Tensor:
+        """The ridge's forecast (B, H) of contexts (B, L) without gaps."""
+        last = filled[:, -1:]
+        return last + (filled - last) @ self.weight.to(filled)
+
+    def network(self, filled: Tensor) -> Tensor:
+        """The network's forecast (B, H) of contexts (B, L) without gaps."""
         mean, scale = window_scale(filled, torch.ones_like(filled, dtype=torch.bool))
         v = self.embed(self.dropout((filled - mean) / scale))
         mixed, _ = feed_forward(self.mixture, self.norm(v))
-        added: Tensor = scale * self.head(self.dropout(v + mixed))
-        return added
+        forecast: Tensor = mean + scale * self.head(self.dropout(v + mixed))
+        return forecast
 
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
-        if horizon > self.horizon:
-            raise UserError(f"this RidgeMoE forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
-        steps: Tensor = self(context, observed)[:, :horizon]
+        steps: Tensor = self(context, observed)[:, : self._known(horizon)]
         return steps
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Half the mean squared error of the horizons, windows weighted by their deviation."""
-        steps = batch["target"].shape[1]
-        forecast = self.forecast(batch["context"], batch["context_mask"], steps)
+        """Half the mean squared error of the network over the horizons, windows weighted by deviation.
+
+        Raises:
+            UserError: a target beyond the steps that it was made for.
+        """
+        steps = self._known(batch["target"].shape[1])
+        forecast = self.network(fill_forward(batch["context"], batch["context_mask"]))[:, :steps]
         mask = batch["target_mask"]
         scale = window_scale(batch["context"], batch["context_mask"])[1]
         share = scale.clamp(min=SMALLEST) ** (-2 * self.power)
         weight = mask * self.step_weight[:steps] * share / share.mean()
         error = F.mse_loss(forecast, batch["target"].masked_fill(~mask, 0.0), reduction="none") / 2
         return (error * weight).sum() / mask.sum().clamp(min=1), [forecast]
+
+    def _known(self, horizon: int) -> int:
+        if horizon > self.horizon:
+            raise UserError(f"this RidgeMoE forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
+        return horizon

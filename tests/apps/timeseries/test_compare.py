@@ -39,7 +39,7 @@ BUDGET = {
     "trials": {
         **{
             name: [{"learning_rate": 1e-3, "dropout": 0.0}]
-            for name in ("routed", "ridge_moe", "time_moe", "moirai_moe", "smetimes")
+            for name in ("ridge_moe", "time_moe", "moirai_moe", "smetimes")
         },
         **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
         "ridge": [{"penalties": [0.1, 1.0]}],

@@ -1,4 +1,4 @@
-"""RidgeMoE: it begins at the ridge, and learns what that leaves over."""
+"""RidgeMoE: a ridge, and a network that is trained by itself."""
 
 from functools import partial
 
@@ -42,15 +42,14 @@ def batch(size: int = 9) -> Batch:
 
 
 def awake(net: RidgeMoE) -> RidgeMoE:
-    """With a head that is not zero, in evaluation."""
-    torch.nn.init.normal_(net.head.weight)
+    """With some ridge, in evaluation."""
     torch.nn.init.normal_(net.weight, std=0.1)
     return net.eval()
 
 
-def test_it_begins_at_the_ridge_that_validates_best() -> None:
+def test_without_a_share_of_the_network_it_is_the_ridge_that_validates_best() -> None:
     train, validation = two_rules(), two_rules(seed=1)
-    net = network()
+    net = network(share=0.0)
     net.prepare(train, validation)
     found = Ridge.fit(train, validation, PENALTIES, POWERS)
     assert len(found.validation) == len(PENALTIES) * len(POWERS)
@@ -59,14 +58,34 @@ def test_it_begins_at_the_ridge_that_validates_best() -> None:
     torch.testing.assert_close(net.eval().forecast(data["context"], data["context_mask"], H), wanted)
 
 
-def test_the_formula_by_hand() -> None:
-    net, data = awake(network()), batch()
+def test_the_steps_of_a_horizon_come_from_a_ridge_with_all_its_windows() -> None:
+    train, validation = two_rules(), two_rules(seed=1)
+    net = network(horizons=[2, 6])
+    net.prepare(train, validation)
+    assert len(train.of_horizon(2)) == len(train) + 2 * (H - 2)  # two series
+    short, long = (
+        Ridge.fit(train.of_horizon(h), validation.of_horizon(h), PENALTIES, POWERS) for h in (2, H)
+    )
+    assert torch.equal(net.weight[:, :2], short.weight)
+    assert torch.equal(net.weight[:, 2:], long.weight[:, 2:])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_formula_by_hand(share: float) -> None:
+    net, data = awake(network(share=share)), batch()
     x = data["context"]
     last, mean = x[:, -1:], x.mean(1, keepdim=True)
     s = (x - mean).square().mean(1, keepdim=True).sqrt()
     v = net.embed((x - mean) / s)
-    wanted = last + (x - last) @ net.weight + s * net.head(v + net.mixture(net.norm(v)))
+    ridge, learned = last + (x - last) @ net.weight, mean + s * net.head(v + net.mixture(net.norm(v)))
+    wanted = (1 - share) * ridge + share * learned
     torch.testing.assert_close(net(x, data["context_mask"]), wanted)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_between_nothing_and_all(share: float) -> None:
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        network(share=share)
 
 
 def test_level_and_scale_of_a_window_go_through() -> None:
@@ -88,10 +107,12 @@ def test_a_shorter_forecast_is_the_beginning_of_the_whole_and_a_longer_one_is_re
     assert torch.equal(net.forecast(x, seen, 2), net.forecast(x, seen, H)[:, :2])
     with pytest.raises(UserError, match="forecasts 6 steps, not 7"):
         net.forecast(x, seen, 7)
+    with pytest.raises(UserError, match="forecasts 6 steps, not 7"):
+        net.loss({**data, "target": torch.zeros(9, 7), "target_mask": torch.ones(9, 7, dtype=torch.bool)})
 
 
 def loss_by_hand(net: RidgeMoE, data: Batch, horizons: list[int], power: float) -> float:
-    forecast = net(data["context"], data["context_mask"])
+    forecast = net.network(data["context"])
     share = window_scale(data["context"], data["context_mask"])[1] ** (-2 * power)
     error = (forecast - data["target"]).square() * share / share.mean() / 2
     return float(torch.stack([error[:, :h].mean() for h in horizons]).mean().detach())
@@ -126,12 +147,12 @@ def test_training_leaves_the_ridge_behind_where_rules_change(kind: str) -> None:
     train, validation = two_rules(), two_rules(seed=1)
     torch.manual_seed(0)
     mixture = partial(MixtureFFN, num_experts=4, hidden=8)
-    net = RidgeMoE(L, H, dim=8, feed_forward=Control(kind, mixture), dropout=0.0)
+    net = RidgeMoE(L, H, dim=8, feed_forward=Control(kind, mixture), share=1.0, dropout=0.0)
     net.prepare(train, validation)
     ridge, weight = error(net, validation), net.weight.clone()
     optimiser = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-2)
     net.train()
-    for _ in range(100):
+    for _ in range(150):
         loss, _ = net.loss(train.__getitems__(torch.randint(len(train), (64,))))
         optimiser.zero_grad()
         loss.backward()
