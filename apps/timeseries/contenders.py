@@ -13,7 +13,8 @@ from apps.timeseries.networks import DLinear, MoiraiMoE, QuantileHead, RidgeMoE,
 from apps.timeseries.networks.peers import nhits, patchtst
 from apps.timeseries.networks.smetimes import LinearMixture
 
-CENTROIDS = partial(routers.TopK, k=2, renormalize=True, gate=gates.Centroid)
+RANDOM = partial(routers.TopK, k=2, renormalize=True)
+CENTROIDS = partial(RANDOM, gate=gates.Centroid)
 
 MIXTURES: dict[str, Callable[..., MoE]] = {
     "ridge_moe": MixtureFFN,
@@ -41,7 +42,10 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     if name in ("patchtst", "nhits"):
         peer: Callable[..., Forecaster] = patchtst if name == "patchtst" else nhits
         return peer(context, longest, **options)
-    block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
+    mixture = MIXTURES[name]
+    if name == "moirai_moe" and kind == "random_router":  # its own gate has nothing to freeze
+        mixture = partial(mixture, router=RANDOM)
+    block: Callable[[int], nn.Module] = Control(kind, partial(mixture, **told["mixture"]))
     if name == "ridge_moe":
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
     if name == "moirai_moe":

@@ -28,7 +28,9 @@ RATE, WINDOWS, CLUSTERED = 2e-3, 64, 2048
 
 
 def place_centroids(network: MoiraiMoE, windows: Windows) -> None:
-    """Fill each Centroid gate of the network, as its arguments say; without one nothing is done.
+    """Fill each Centroid gate of the network, as its arguments say.
+
+    Without such a gate or a warm start nothing is done.
 
     Everything drawn is a function of the network's seed, and the global generators are left as they were.
 
@@ -36,7 +38,7 @@ def place_centroids(network: MoiraiMoE, windows: Windows) -> None:
         UserError: a checkpoint that does not fit, or fewer tokens than centroids.
     """
     gates = [[m for m in block.modules() if isinstance(m, Centroid)] for block in network.layers]
-    if not any(gates):
+    if not any(gates) and not network.warm_start:
         return
     with torch.random.fork_rng():
         torch.manual_seed(network.seed)

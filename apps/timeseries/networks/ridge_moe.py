@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from collegium import check_causal, check_needs
@@ -14,6 +15,8 @@ from apps.common.errors import UserError
 from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward
 from apps.timeseries.model import Forecaster, window_scale
 from apps.timeseries.windows import Batch, Windows
+
+Base = Literal["mean", "ridge"]
 
 POWERS = (0.0, 0.5, 1.0)
 """How windows may count in the ridge, see `baselines.Ridge`; the one that validates best is taken."""
@@ -27,11 +30,13 @@ class RidgeMoE(Forecaster):
 
     With last value l, mean m and deviation s of a window x, and v = V (x - m) / s of width D,
 
-        forecast = (1 - share) (l + (x - l) W) + share (m + s U (v + mixture(norm(v)))),
+        ridge    = l + (x - l) W
+        network  = base + s U (v + mixture(norm(v)))
+        forecast = (1 - share) ridge + share network,
 
-    where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen. The
-    network is trained by itself, not on what the ridge leaves over: two forecasters that err differently
-    are better together than one that corrects the other on the windows which that has fitted.
+    where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen, and U
+    begins at zero. The base is m, and then two forecasters that err differently are averaged; or it is the
+    ridge, and then the network learns what that leaves over. Which is better hangs on the data.
     A window is one token, so a router chooses experts for a whole window.
 
     The steps up to the first horizon are those of a ridge for that horizon, which has more windows than the
@@ -44,13 +49,14 @@ class RidgeMoE(Forecaster):
             steps that it holds by 1 / its length.
         dim: D.
         feed_forward: D -> the mixture.
+        base: of the network, "mean" or "ridge".
         share: of the network in the forecast, between 0 and 1.
         dropout: share of (x - m) / s, and of what enters U, that is dropped in training.
         power: a window's squared error counts by s to the minus 2 ``power`` in training.
 
     Raises:
-        ValueError: a horizon beyond H, a share outside its range, a router whose choice hangs on other
-            windows or on what a window of one series does not tell.
+        ValueError: a horizon beyond H, an unknown base, a share outside its range, a router whose choice
+            hangs on other windows or on what a window of one series does not tell.
     """
 
     weight: Tensor
@@ -63,6 +69,7 @@ class RidgeMoE(Forecaster):
         horizons: Sequence[int] | None = None,
         dim: int = 128,
         feed_forward: Callable[[int], nn.Module] = MixtureFFN,
+        base: Base = "mean",
         share: float = 0.5,
         dropout: float = 0.3,
         power: float = 0.5,
@@ -71,9 +78,12 @@ class RidgeMoE(Forecaster):
         horizons = [horizon] if horizons is None else list(horizons)
         if not horizons or not all(1 <= h <= horizon for h in horizons):
             raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
+        if base not in get_args(Base):
+            raise ValueError(f"unknown base {base!r}: choose one of {', '.join(get_args(Base))}")
         if not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        self.context, self.horizon, self.share, self.power = context, horizon, share, power
+        self.context, self.horizon, self.power = context, horizon, power
+        self.base, self.share = base, share
         self.horizons = sorted({*horizons, horizon})
         self.register_buffer("weight", torch.zeros(context, horizon))
         step = torch.arange(horizon)
@@ -84,6 +94,8 @@ class RidgeMoE(Forecaster):
         self.mixture = feed_forward(dim)
         self.head = nn.Linear(dim, horizon)
         self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
         check_causal(self)
         check_needs(self, ())
 
@@ -98,9 +110,9 @@ class RidgeMoE(Forecaster):
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""
         filled = fill_forward(context, observed)
-        return torch.lerp(self.linear(filled), self.network(filled), self.share)
+        return torch.lerp(self.ridge(filled), self.network(filled), self.share)
 
-    def linear(self, filled: Tensor) -> Tensor:
+    def ridge(self, filled: Tensor) -> Tensor:
         """The ridge's forecast (B, H) of contexts (B, L) without gaps."""
         last = filled[:, -1:]
         return last + (filled - last) @ self.weight.to(filled)
@@ -110,7 +122,8 @@ class RidgeMoE(Forecaster):
         mean, scale = window_scale(filled, torch.ones_like(filled, dtype=torch.bool))
         v = self.embed(self.dropout((filled - mean) / scale))
         mixed, _ = feed_forward(self.mixture, self.norm(v))
-        forecast: Tensor = mean + scale * self.head(self.dropout(v + mixed))
+        base = mean if self.base == "mean" else self.ridge(filled)
+        forecast: Tensor = base + scale * self.head(self.dropout(v + mixed))
         return forecast
 
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:

@@ -87,11 +87,17 @@ def test_preparing_is_a_function_of_the_seed_and_touches_the_centroids_alone():
     assert not torch.equal(found["one"], found["other"])
 
 
-def test_a_warm_start_takes_all_of_the_twin_but_its_blocks(tmp_path: Path):
+def nearest_pair(dim: int) -> MixtureFFN:
+    return nearest_of(dim, 2)
+
+
+@pytest.mark.parametrize("block", [nearest_pair, Control("dense_active", nearest_pair)])
+def test_a_warm_start_takes_all_of_the_twin_but_its_blocks(tmp_path: Path, block):
     twin = small(feed_forward=lambda dim: DenseFFN(dim, hidden=24))
     for parameter in twin.parameters():
         parameter.data.add_(0.05)
-    net, data = small(dense_twin=checkpoint(twin, tmp_path / "dense.ckpt"), warm_start=True), series()
+    given = checkpoint(twin, tmp_path / "dense.ckpt")
+    net, data = small(feed_forward=block, dense_twin=given, warm_start=True), series()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     net.prepare(data, data)
     for name, value in net.state_dict().items():

@@ -42,7 +42,8 @@ def batch(size: int = 9) -> Batch:
 
 
 def awake(net: RidgeMoE) -> RidgeMoE:
-    """With some ridge, in evaluation."""
+    """With a ridge and a head that are not zero, in evaluation."""
+    torch.nn.init.normal_(net.head.weight)
     torch.nn.init.normal_(net.weight, std=0.1)
     return net.eval()
 
@@ -70,16 +71,30 @@ def test_the_steps_of_a_horizon_come_from_a_ridge_with_all_its_windows() -> None
     assert torch.equal(net.weight[:, 2:], long.weight[:, 2:])
 
 
+@pytest.mark.parametrize("base", ["mean", "ridge"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_formula_by_hand(share: float) -> None:
-    net, data = awake(network(share=share)), batch()
+def test_the_formula_by_hand(share: float, base: str) -> None:
+    net, data = awake(network(share=share, base=base)), batch()
     x = data["context"]
     last, mean = x[:, -1:], x.mean(1, keepdim=True)
     s = (x - mean).square().mean(1, keepdim=True).sqrt()
     v = net.embed((x - mean) / s)
-    ridge, learned = last + (x - last) @ net.weight, mean + s * net.head(v + net.mixture(net.norm(v)))
+    ridge = last + (x - last) @ net.weight
+    learned = {"mean": mean, "ridge": ridge}[base] + s * net.head(v + net.mixture(net.norm(v)))
     wanted = (1 - share) * ridge + share * learned
     torch.testing.assert_close(net(x, data["context_mask"]), wanted)
+
+
+def test_with_the_ridge_as_base_it_begins_there() -> None:
+    net, data = network(base="ridge").eval(), batch()
+    torch.nn.init.normal_(net.weight)
+    x = data["context"]
+    torch.testing.assert_close(net(x, data["context_mask"]), net.ridge(x))
+
+
+def test_an_unknown_base_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown base 'last': choose one of mean, ridge"):
+        network(base="last")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
@@ -142,12 +157,13 @@ def error(net: RidgeMoE, windows: Windows) -> float:
     return float((found - data["target"]).square().mean())
 
 
+@pytest.mark.parametrize("base", ["mean", "ridge"])
 @pytest.mark.parametrize("kind", ["routed", "dense_active", "dense_total", "random_router"])
-def test_training_leaves_the_ridge_behind_where_rules_change(kind: str) -> None:
+def test_training_leaves_the_ridge_behind_where_rules_change(kind: str, base: str) -> None:
     train, validation = two_rules(), two_rules(seed=1)
     torch.manual_seed(0)
     mixture = partial(MixtureFFN, num_experts=4, hidden=8)
-    net = RidgeMoE(L, H, dim=8, feed_forward=Control(kind, mixture), share=1.0, dropout=0.0)
+    net = RidgeMoE(L, H, dim=8, feed_forward=Control(kind, mixture), base=base, share=1.0, dropout=0.0)
     net.prepare(train, validation)
     ridge, weight = error(net, validation), net.weight.clone()
     optimiser = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-2)
