@@ -4,19 +4,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-from collegium import Routing, inspection, record
+from collegium import record
 from lightning.fabric.utilities import move_data_to_device
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from apps.common.experts import tells
-from apps.common.plots import ExpertMap, expert_maps, shares_by
+from apps.common.plots import panels
 from apps.common.report import Section
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.model import Forecaster, Probabilistic
 from apps.timeseries.quantiles import quantiles
+from apps.timeseries.report_experts import expert_sections, one_a_series
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Groups, Windows
 
@@ -26,31 +26,25 @@ FAN = {"90%": (0.05, 0.95), "50%": (0.25, 0.75)}
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
-    """Forecasts with their context, error by step of the horizon, and who serves which hour and series."""
+    """Forecasts with their context, error by step of the horizon, and what the experts do."""
     windows = data.windows(split)
     rows = Groups(windows).sample(SAMPLE)
     batch = move_data_to_device(windows.__getitems__(rows), task.device)
     with torch.no_grad(), record(task.network) as routings:
         forecasts = task.eval().predict_step(batch).cpu()
     parts = [_examples(task.network, forecasts, rows, windows, data), _by_step(forecasts, rows, windows)]
-    if routings:
-        parts.append(_experts(routings, rows, windows, data))
-    return parts
+    return [*parts, *expert_sections(task, routings, rows, windows, data)]
 
 
 def _examples(network: Forecaster, forecasts: Tensor, rows: Tensor, windows: Windows, data: Data) -> Section:
     """A forecast of each of up to six series, from the middle of the split."""
-    channels = np.linspace(0, len(data.names) - 1, min(6, len(data.names))).round().astype(int)
-    figure = Figure(figsize=(9, 2.2 * -(-len(channels) // 2)), layout="constrained")
-    grid = figure.subplots(-(-len(channels) // 2), min(2, len(channels)), squeeze=False).flat
-    for axes, channel in zip(grid, channels, strict=False):
-        own = (windows.channel[rows] == channel).nonzero().flatten()
-        if len(own):
-            i = int(own[len(own) // 2])
-            if isinstance(network, Probabilistic):
-                _draw_fan(axes, network, int(rows[i]), windows, data)
-            _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
-            axes.set_title(data.names[channel], fontsize=9)
+    chosen = one_a_series(rows, windows, 6)
+    figure, grid = panels(len(chosen), columns=2, width=4.5, height=2.2)
+    for axes, i in zip(grid, chosen, strict=True):
+        if isinstance(network, Probabilistic):
+            _draw_fan(axes, network, int(rows[i]), windows, data)
+        _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
+        axes.set_title(data.names[windows.channel[rows[i]]], fontsize=9)
     figure.axes[0].legend(fontsize=8)
     text = (
         "Context, truth and forecast of one window a series, in the units of the data, over the steps after "
@@ -104,42 +98,3 @@ def _by_step(forecasts: Tensor, rows: Tensor, windows: Windows) -> Section:
     total = float(average(mse(forecasts, target, mask)))
     text = f"{len(rows)} windows, evenly spaced, on the scale of training; MSE of all steps {total:.4f}."
     return Section("Error by step", text, [figure])
-
-
-def _experts(routings: dict[str, list[Routing]], rows: Tensor, windows: Windows, data: Data) -> Section:
-    """Heat maps of expert by hour and by series, a row a layer, with specialisation."""
-    tokens = next(iter(routings.values()))[0].num_tokens // len(rows)
-    channel, hour = token_labels(rows, windows, -(-windows.context // tokens))
-    labels = {"series": (channel, list(data.names))}
-    if int(hour.min()) >= 0:
-        labels["hour of day"] = (hour, [str(h) for h in range(24)])
-    window = torch.arange(len(channel)) // (len(channel) // len(rows))
-    lines, table = [], []
-    for name, calls in routings.items():
-        lines.append(
-            [
-                ExpertMap(f"{name}: expert by {what}", what, names, shares_by(calls[0], label, len(names)))
-                for what, (label, names) in labels.items()
-            ]
-        )
-        row = {"layer": name}
-        for what, (label, _) in labels.items():
-            row |= tells(what, inspection.specialisation(calls[0], label, window))
-        table.append(row)
-    text = (
-        "Share of each expert in the tokens of a series, or of an hour (that of a token's last point), over "
-        "an even share: red is more, blue is less. The table gives mutual information over the entropy of "
-        "the label: 1 where the expert tells it, 0 where it says nothing; its 95% interval over windows; and "
-        "what it would be by chance, with the labels of another window."
-    )
-    return Section("Who serves what", text, [expert_maps(lines)], table)
-
-
-def token_labels(rows: Tensor, windows: Windows, patch: int) -> tuple[Tensor, Tensor]:
-    """Series and hour (-1 where there is no clock) of each token's last point, both (B * N,)."""
-    tokens = -(-windows.context // patch)
-    end = windows.context - 1 - patch * torch.arange(tokens - 1, -1, -1)
-    channel = windows.channel[rows]
-    first = windows.line.first[channel] + windows.start[rows]
-    hour = windows.line.hour[first[:, None] + end].long()
-    return channel[:, None].expand(-1, tokens).reshape(-1), hour.reshape(-1)

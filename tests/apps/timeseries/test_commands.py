@@ -60,7 +60,14 @@ def test_a_run_leaves_what_the_readme_promises(run: Path) -> None:
     found = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.csv", "report.html", "checkpoints"} <= found
     page = (run / "report.html").read_text(encoding="utf-8")
-    for title in ("Forecasts", "Error by step", "Who serves what", "Learning curves", "Experts"):
+    for title in (
+        "Forecasts",
+        "Error by step",
+        "Who serves what",
+        "What each expert adds",
+        "Learning curves",
+        "Experts",
+    ):
         assert f">{title}<" in page
     assert "data:image/png;base64," in page
     assert "<script src" not in page
