@@ -21,6 +21,7 @@ from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
 from apps.timeseries.contenders import build
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.simulate import simulate
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
@@ -35,7 +36,8 @@ Rule = Callable[[Tensor, Tensor, int], Tensor]
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm, for one budget: context, horizons, training (see configs/timeseries/compare.yaml)."""
     found: dict[str, Arm] = {kind: Chosen(budget, kind) for kind in KINDS}
-    found |= {name: Trained(budget, name) for name in budget["networks"]}
+    found |= {name: Trained(budget, name) for name in budget["networks"] if name != "zero_shot"}
+    found["zero_shot"] = ZeroShot(budget)
     found["ridge"] = Linear(budget)
     found["seasonal_naive"] = Untrained(budget, lambda data: partial(seasonal_naive, season=data.season))
     found["repeat_last"] = Untrained(budget, lambda data: repeat_last)
@@ -63,6 +65,10 @@ class Trained(Arm):
         """The network to train on a set, as named in the budget."""
         return self.name
 
+    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+        """What to train and validate on for a set: its own windows."""
+        return module_for(data, budget, seed, batch_size=batch_size)
+
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
         """Train with Lightning on one set for all horizons at once."""
         seed_everything(seed, verbose=False)
@@ -70,7 +76,7 @@ class Trained(Arm):
         name = self.network(data)
         trial = trial.get(name, trial)
         told = budget["networks"][name]
-        module = module_for(data, budget, seed, batch_size=told["batch_size"])
+        module = self.training_data(data, budget, seed, told["batch_size"])
         options = {key: value for key, value in trial.items() if key != "learning_rate"}
         task = Task(
             build(name, budget, self.kind, options),
@@ -115,6 +121,24 @@ class Chosen(Trained):
         """The one named for the set, or the default."""
         routed = self.budget["routed"]
         return str(routed.get(data, routed["default"]))
+
+
+class ZeroShot(Trained):
+    """A network that never saw the set: pretrained on synthetic priors and training parts of other sets.
+
+    It validates on what is held out of these.
+    """
+
+    def __init__(self, budget: Mapping[str, Any]) -> None:
+        told = budget["networks"]["zero_shot"]
+        super().__init__(budget, told["network"])
+        self.pretraining = told["pretraining"]
+        self.settings = {**self.settings, "pretraining": self.pretraining}
+
+    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+        """Priors, and the sets that the budget names for this one, each with the same weight."""
+        options = {**self.pretraining, "sets": dict.fromkeys(self.pretraining["sets"].get(data, []), 1.0)}
+        return module_for(None, budget, seed, batch_size=batch_size, pretraining=Pretraining(**options))
 
 
 class Linear(Arm):
@@ -210,17 +234,17 @@ def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def module_for(
-    name: str, budget: Mapping[str, Any], seed: int, horizon: int | None = None, batch_size: int = 64
+    name: str | None, budget: Mapping[str, Any], seed: int, horizon: int | None = None, **options: Any
 ) -> Data:
     """The data module of one set; the horizon is the longest of the budget unless given."""
     module = Data(
         name=None if name == SIMULATED else name,
         context=budget["context"],
         horizon=horizon or max(budget["horizons"]),
-        batch_size=batch_size,
         max_windows_per_epoch=budget["windows_per_epoch"],
         validation_stride=budget["validation_stride"],
         seed=seed,
+        **options,
     )
     module.prepare_data()
     module.setup()

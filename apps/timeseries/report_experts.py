@@ -21,8 +21,8 @@ from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
 
 SERVES = """
-Share of each expert in the tokens of a kind, over an even share: red is more, blue is less. The hour of a token
-is that of its last point. The kind of a window holds for all its tokens: the octave of periods, in rows, that
+Share of each expert in the tokens of a kind, over an even share: red is more, blue is less. The hour of a
+token is that of its last point. The kind of a window holds for all its tokens: the octave of periods that
 has the most of its variance about a straight line; and its regime. It is wild where it deviates more than the
 median window of its series, and rising or falling where its last fifth lies more than half a deviation from
 its mean.

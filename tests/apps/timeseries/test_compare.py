@@ -28,6 +28,7 @@ BUDGET = {
             "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
         },
         "smetimes": {"batch_size": 32, "mixture": {"num_experts": 2}, "options": TOKENS},
+        "zero_shot": {"network": "time_moe", "pretraining": {"series": 10, "rows": 64, "sets": {}}},
         "dlinear": {"batch_size": 32},
         "patchtst": {"batch_size": 32, "options": {"depth": 1}},
         "nhits": {"batch_size": 32, "options": {"hidden": 16, "downsampling": [8, 4, 1]}},
@@ -61,6 +62,27 @@ def test_every_arm_of_the_profiles_exists() -> None:
     profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
     for profile in profiles.values():
         assert set(profile["arms"]) == set(compare.arms(profile["budget"]))
+
+
+def test_zero_shot_sees_no_series_of_its_set() -> None:
+    profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
+    for profile in profiles.values():
+        sets = profile["budget"]["networks"]["zero_shot"]["pretraining"]["sets"]
+        for name in profile["data"]:
+            same = {"ETTh1", "ETTm1"} if name in ("ETTh1", "ETTm1") else {name}
+            assert sets[name]
+            assert not same & set(sets[name])
+
+
+def test_zero_shot_trains_on_priors_and_is_tested_on_the_set() -> None:
+    arm = compare.arms(BUDGET)["zero_shot"]
+    data = arm.training_data("any", compare.budget_for("any", BUDGET), 0, 32)
+    assert data.names == ("gaussian_processes", "compositions", "regimes")
+    fitted = arm.fit("any", arm.trials[0], 0)
+    assert fitted.data == "any"
+    other = compare.arms(BUDGET)["time_moe"].fit("any", arm.trials[0], 0)
+    assert fitted.cost == other.cost
+    assert fitted.validation != other.validation
 
 
 @pytest.mark.parametrize("name", list(compare.arms(BUDGET)))
