@@ -76,8 +76,8 @@ lint: $(ready) ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv-bench/.ready ## Time the MoE layer against its peers (own environment): [ARGS=]
-	.venv-bench/bin/python -m benchmarks.moe_layer $(ARGS)
+bench: $(if $(APP),$(peers),.venv-bench/.ready) ## Time the MoE layer against its peers, or an app against its own: [APP=] [ARGS=]
+	$(if $(APP),$(python) -m benchmarks.$(APP),.venv-bench/bin/python -m benchmarks.moe_layer) $(ARGS)
 
 .venv-bench/.ready: $(ready) requirements-bench.lock
 	@.venv/bin/uv venv --quiet --allow-existing --python $(python) .venv-bench

@@ -67,7 +67,7 @@ class Loop(nn.Module):
         return y.view(x.shape)
 
 
-def collegium(point: Point) -> nn.Module:
+def collegium(point: Point) -> MoE:
     """This library, as a reader of its front page would write it."""
     return MoE(
         routers.TopK(point.width, point.experts, k=point.k),

@@ -17,10 +17,11 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from apps.common.compare.environment import commit, environment
+from apps.common.compare.environment import environment
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
+from apps.common.revision import commit
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.grid import FULL, QUICK, Point
 from benchmarks.layers import CannotRunError, dense, input_shape

@@ -1,9 +1,9 @@
 """The tables of docs/performance.md, made from docs/results/moe_layer.json alone."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from statistics import geometric_mean
 
+from apps.common import markdown
 from apps.common.compare.results import read_results
 from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
@@ -17,7 +17,6 @@ from benchmarks.timing import MODES
 
 RESULTS = project_root() / "docs" / "results" / "moe_layer.json"
 PAGE = project_root() / "docs" / "performance.md"
-BLOCK = re.compile(r"(?<=<!-- bench:begin -->\n).*?(?=<!-- bench:end -->)", re.DOTALL)
 
 CLASSES: dict[str, Callable[[Point], bool]] = {
     "256 and more, width 256": lambda point: point.rows >= 256 and point.width == 256,
@@ -47,13 +46,13 @@ def fresh_page() -> str:
         if RESULTS.exists()
         else "Not measured yet: `make bench` writes the tables."
     )
-    return BLOCK.sub(lambda _: f"\n{text}\n\n", PAGE.read_text(encoding="utf-8"))
+    return markdown.between("bench", text, PAGE.read_text(encoding="utf-8"))
 
 
 def tables(results: Results) -> str:
     """All tables, as markdown."""
     points = by_point(results)
-    aims = _table(["goal", "at most", *(mode.replace("_", " + ") for mode in MODES)], goals(points))
+    aims = markdown.table(["goal", "at most", *(mode.replace("_", " + ") for mode in MODES)], goals(points))
     parts = [_summary(points), aims, _every_point(points, results)]
     if memory := _memory(results):
         parts += ["Peak memory of one forward + backward, weights and gradients included, in MiB:", memory]
@@ -97,7 +96,7 @@ def _summary(points: Mapping[Point, Ratios]) -> str:
     for label, belongs in CLASSES.items():
         members = [ratios for point, ratios in points.items() if belongs(point)]
         rows.append([label, str(len(members)), *(_pair(means(members, arm)) for arm in arms)])
-    return _table(["rows an expert", "points", *map(_title, arms)], rows)
+    return markdown.table(["rows an expert", "points", *map(_title, arms)], rows)
 
 
 def _every_point(points: Mapping[Point, Ratios], results: Results) -> str:
@@ -113,7 +112,7 @@ def _every_point(points: Mapping[Point, Ratios], results: Results) -> str:
         cells = [_pair(ratios.get(arm)) for arm in arms]
         rows.append([point.name, str(point.rows), dense, *cells, _fastest(ratios)])
     head = ["point", "rows an expert", "dense, ms", *map(_title, arms), "fastest"]
-    return _table(head, rows)
+    return markdown.table(head, rows)
 
 
 def _fastest(ratios: Ratios) -> str:
@@ -134,7 +133,7 @@ def _memory(results: Results) -> str:
         [data, *(f"{found[data, arm]:.0f}" if (data, arm) in found else "-" for arm in arms)]
         for data in dict.fromkeys(data for data, _ in found)
     ]
-    return _table(["point", *map(_title, arms)], rows) if rows else ""
+    return markdown.table(["point", *map(_title, arms)], rows) if rows else ""
 
 
 def _parts(results: Results) -> str:
@@ -144,7 +143,7 @@ def _parts(results: Results) -> str:
         [data, *(f"{found[data, part]:.2f}" for part in PARTS)]
         for data in dict.fromkeys(data for data, _ in found)
     ]
-    return _table(["point", *PARTS], rows) if rows else ""
+    return markdown.table(["point", *PARTS], rows) if rows else ""
 
 
 def _routers(results: Results) -> str:
@@ -160,7 +159,7 @@ def _routers(results: Results) -> str:
         ratios = [tuple(found[data, name, f"ratio_{mode}"] for mode in MODES) for data in points]
         cells = [_pair((forward, both)) for forward, both in ratios]
         rows.append([name, f"{found[points[0], name, 'experts_a_token']:.1f}", *cells, ROUTERS[name].reason])
-    return _table(["router", "experts a token", *points, "why"], rows) if rows else ""
+    return markdown.table(["router", "experts a token", *points, "why"], rows) if rows else ""
 
 
 def _left_out(results: Results) -> str:
@@ -189,11 +188,6 @@ def _pair(ratios: tuple[float, float] | None) -> str:
 
 def _title(name: str) -> str:
     return name.replace("_", " ") if name != "transformers_grouped_mm" else "transformers grouped_mm"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

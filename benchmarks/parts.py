@@ -3,10 +3,12 @@
 import math
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from collegium import Context, Routing
 from collegium.dispatch import combine_rows, gather_rows
+from collegium.gates import Gate
 from collegium.routers.base import softmax
 from collegium.routers.topk import largest
 
@@ -23,7 +25,8 @@ def shares(point: Point, rounds: int) -> dict[str, float]:
     layer, plain = collegium(point), dense(point)
     x = torch.randn(input_shape(plain, point))
     tokens, nothing = x.flatten(0, -2), Context()
-    logits = layer.router.gate(tokens, nothing, None)
+    gate = cast(Gate, layer.router.gate)
+    logits = gate(tokens, nothing, None)
     probs = softmax(logits)
     index = largest(probs, point.k)
     weight = probs.gather(1, index)
@@ -31,7 +34,7 @@ def shares(point: Point, rounds: int) -> dict[str, float]:
     rows = gather_rows(tokens, routing)
     y = layer.experts(rows, routing.counts)
     runs: dict[str, Callable[[], object]] = {
-        "gate": lambda: layer.router.gate(tokens, nothing, None),
+        "gate": lambda: gate(tokens, nothing, None),
         "softmax and choice": lambda: _choose(logits, point.k),
         "sort by expert": lambda: Routing.from_topk(index, weight, point.experts, logits=logits, probs=probs),
         "gather": lambda: gather_rows(tokens, routing),

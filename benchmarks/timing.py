@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -49,13 +50,13 @@ def race(
     """
     best = {mode: dict.fromkeys(contestants, math.inf) for mode in MODES}
     order = list(contestants)
-    with _no_collection():
+    with no_collection():
         for turn in range(rounds):
             random.Random(turn).shuffle(order)
             for (mode, run), name in ((item, name) for item in MODES.items() for name in order):
                 times = best[mode]
                 if turn < 3 or times[name] < SLOW * times["dense"]:
-                    seconds = _cpu_seconds(run, contestants[name], _repeats(times["dense"]))
+                    seconds = cpu_seconds(partial(run, contestants[name]), _repeats(times["dense"]))
                     times[name] = min(times[name], seconds)
             tick()
     return best
@@ -65,10 +66,11 @@ def _repeats(dense: float) -> int:
     return 1 if math.isinf(dense) else max(1, round(SAMPLE / dense))
 
 
-def _cpu_seconds(run: Callable[[Contestant], None], contestant: Contestant, repeats: int) -> float:
+def cpu_seconds(run: Callable[[], object], repeats: int = 1) -> float:
+    """CPU seconds of the process for one call, the mean of some in a row."""
     start = time.process_time()
     for _ in range(repeats):
-        run(contestant)
+        run()
     return (time.process_time() - start) / repeats
 
 
@@ -82,7 +84,8 @@ def warm_allocator() -> None:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
+    """Within, the garbage collector does not step in."""
     gc.collect()
     gc.disable()
     try:

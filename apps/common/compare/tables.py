@@ -5,6 +5,7 @@ from statistics import fmean
 
 from apps.common.compare.schema import Row
 from apps.common.compare.view import WHOLE, View
+from apps.common.markdown import table
 
 BLANK = "-"
 
@@ -22,7 +23,7 @@ def main_table(view: View) -> str:
         for metric in view.metrics(slice_):
             cells += [_value(view, arm, slice_, metric), _difference(view, arm, slice_, metric)]
         body.append(cells + _cost([row for row in view.rows if row["arm"] == arm]))
-    return _table(head, body)
+    return table(head, body)
 
 
 def slice_tables(view: View) -> list[str]:
@@ -33,7 +34,7 @@ def slice_tables(view: View) -> list[str]:
     for metric in metrics:
         where = [slice_ for slice_ in parts if metric in view.metrics(slice_)]
         body = [[arm, *(_short(view, arm, slice_, metric) for slice_ in where)] for arm in view.arms]
-        tables.append(_table([metric, *(_with_units(view, slice_) for slice_ in where)], body))
+        tables.append(table([metric, *(_with_units(view, slice_) for slice_ in where)], body))
     return tables
 
 
@@ -81,8 +82,3 @@ def _count(number: int | None) -> str:
         if number >= size:
             return f"{number / size:.1f}{unit}"
     return str(number)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
