@@ -4,11 +4,9 @@ Every layer of a point is timed in one run, interleaved, on one thread, as CPU t
 as a ratio to a dense layer of the same active compute.
 """
 
-import datetime
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -17,17 +15,15 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from apps.common.compare.environment import environment
 from apps.common.compare.results import write_results
-from apps.common.compare.schema import Results, Row
-from apps.common.discovery import project_root
-from apps.common.revision import commit
+from apps.common.compare.schema import Row
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.grid import FULL, QUICK, Point
 from benchmarks.layers import CannotRunError, dense, input_shape
 from benchmarks.memory import peak_megabytes
 from benchmarks.page import RESULTS, refresh, tables
 from benchmarks.parts import shares
+from benchmarks.results import results, row
 from benchmarks.routers import POINTS as ROUTER_POINTS
 from benchmarks.routers import ROUTERS, TOPK, Layer, experts_a_token
 from benchmarks.timing import MODES, Contestant, race, warm_allocator
@@ -59,11 +55,11 @@ def main(quick: bool = False, rounds: int = 10) -> None:
         for point in [] if quick else ROUTER_POINTS:
             _announce(progress, task, f"routers {point.name}")
             rows += _measure_routers(point, _turns(point, rounds), lambda: progress.advance(task))
-    results = _results(rows, {"rounds": rounds, "left_out": left_out})
+    measured = results("moe_layer", "make bench", rows, {"rounds": rounds, "left_out": left_out})
     if quick:
-        Console().print(Markdown(tables(results)))
+        Console().print(Markdown(tables(measured)))
         return
-    write_results(RESULTS, results)
+    write_results(RESULTS, measured)
     refresh()
 
 
@@ -134,33 +130,9 @@ def _row(
     megabytes: float | None,
     slice_: str = "all",
 ) -> Row:
-    return Row(
-        data=point.name,
-        slice=slice_,
-        arm=arm,
-        seed=0,
-        metric=metric,
-        value=value,
-        higher_is_better=False,
-        active_params=point.active_params,
-        total_params=total_params,
-        active_flops=float(2 * point.active_params),
-        train_seconds=None,
-        peak_memory_mb=megabytes,
-    )
-
-
-def _results(rows: list[Row], budget: dict[str, Any]) -> Results:
-    return Results(
-        app="moe_layer",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        commit=commit(project_root()),
-        command="make bench",
-        environment=environment(),
-        data={},
-        budget=budget,
-        rows=rows,
-    )
+    active = {"active_params": point.active_params, "active_flops": float(2 * point.active_params)}
+    held = {"total_params": total_params, "peak_memory_mb": megabytes}
+    return row(point.name, arm, metric, value, slice_, **active, **held)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ All run in one process on one thread, in turn and each round in another order; w
 least of all rounds. Peak memory is that of one training step, each in a process of its own.
 """
 
-import datetime
 import logging
 import math
 import random
@@ -18,18 +17,17 @@ from jsonargparse import auto_cli
 from rich.progress import track
 from torch import Tensor
 
-from apps.common.compare.environment import environment
 from apps.common.compare.profile import read_profile
 from apps.common.compare.results import read_results, write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from apps.common.files import write_text
 from apps.common.markdown import between, table
-from apps.common.revision import commit
 from apps.timeseries.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
 from benchmarks.memory import in_own_process, peak_of
+from benchmarks.results import results, row
 from benchmarks.timing import cpu_seconds, no_collection, warm_allocator
 
 RESULTS = project_root() / "docs" / "results" / "forecasters.json"
@@ -52,8 +50,9 @@ def main(rounds: int = 7) -> None:
     budget = read_profile(project_root() / "configs" / "timeseries" / "compare.yaml", "full").budget
     names = [name for name in budget["networks"] if name != "zero_shot"]
     seconds = measure({name: calls(name, budget) for name in names}, rounds)
-    rows = [row for name in names for row in _rows(name, budget, seconds[name])]
-    write_results(RESULTS, _results(rows, {"rounds": rounds, "batch": BATCH}))
+    rows = [each for name in names for each in _rows(name, budget, seconds[name])]
+    told = {"rounds": rounds, "batch": BATCH}
+    write_results(RESULTS, results("forecasters", "make bench APP=timeseries", rows, told))
     refresh()
 
 
@@ -135,36 +134,12 @@ def _rows(name: str, budget: Mapping[str, Any], seconds: Mapping[str, float]) ->
         "forecast_windows_per_second": BATCH / seconds["forecast_windows_per_second"],
         "latency_ms": 1000 * seconds["latency_ms"],
     }
+    known: dict[str, Any] = {"total_params": total, "peak_memory_mb": megabytes}
+    data = f"L{budget['context']}-H{max(budget['horizons'])}"
     return [
-        Row(
-            data=f"L{budget['context']}-H{max(budget['horizons'])}",
-            slice="all",
-            arm=name,
-            seed=0,
-            metric=metric,
-            value=value,
-            higher_is_better=METRICS[metric],
-            active_params=None,
-            total_params=total,
-            active_flops=None,
-            train_seconds=None,
-            peak_memory_mb=megabytes,
-        )
+        row(data, name, metric, value, higher_is_better=METRICS[metric], **known)
         for metric, value in values.items()
     ]
-
-
-def _results(rows: list[Row], budget: dict[str, Any]) -> Results:
-    return Results(
-        app="forecasters",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        commit=commit(project_root()),
-        command="make bench APP=timeseries",
-        environment=environment(),
-        data={},
-        budget=budget,
-        rows=rows,
-    )
 
 
 def refresh() -> None:
@@ -178,10 +153,10 @@ def fresh_page() -> str:
     return between("bench:timeseries", text, PAGE.read_text(encoding="utf-8"))
 
 
-def tables(results: Results) -> str:
+def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of PatchTST."""
-    found = {(row["arm"], row["metric"]): row["value"] for row in results["rows"]}
-    memory = {row["arm"]: row["peak_memory_mb"] for row in results["rows"]}
+    found = {(each["arm"], each["metric"]): each["value"] for each in measured["rows"]}
+    memory = {each["arm"]: each["peak_memory_mb"] for each in measured["rows"]}
     body = []
     for arm in memory:
         cells = [_beside(found[arm, metric], found[PEER, metric]) for metric in METRICS]
@@ -196,8 +171,8 @@ def tables(results: Results) -> str:
         "peak of a step, MB",
     ]
     origin = (
-        f"{results['environment']['cpu']}, one thread, torch {results['environment']['torch']}, commit "
-        f"`{results['commit'][:10]}`, `{results['command']}`; in brackets the ratio to {PEER}."
+        f"{measured['environment']['cpu']}, one thread, torch {measured['environment']['torch']}, commit "
+        f"`{measured['commit'][:10]}`, `{measured['command']}`; in brackets the ratio to {PEER}."
     )
     return f"{table(head, body)}\n\n{origin}"
 
