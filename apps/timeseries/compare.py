@@ -81,7 +81,7 @@ class Trained(Arm):
         task = Task(
             build(name, budget, self.kind, options),
             validation_horizons=budget["horizons"],
-            balance=told.get("balance"),
+            balance=told["balance"],
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],
         )
@@ -89,7 +89,6 @@ class Trained(Arm):
             best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
             Trainer(
                 max_epochs=budget["epochs"],
-                check_val_every_n_epoch=told.get("validate_every", 1),
                 gradient_clip_val=1.0,
                 callbacks=[best, SeedEachStep(seed)],
                 logger=False,
@@ -142,7 +141,11 @@ class ZeroShot(Trained):
 
 
 class Linear(Arm):
-    """The closed-form ridge on last-value-normalised windows: a map and a penalty for each horizon."""
+    """The closed-form ridge on last-value-normalised windows: a map for each horizon.
+
+    A trial gives the powers of the deviation by which windows may count; penalty and power are chosen for
+    each horizon on its validation windows.
+    """
 
     seeded = False
 
@@ -150,13 +153,13 @@ class Linear(Arm):
         self.budget, self.trials = budget, budget["trials"]["ridge"]
 
     def fit(self, data: str, trial: Trial, seed: int) -> "Measured":
-        """Solve for each horizon, with the best of the trial's penalties."""
+        """Solve for each horizon."""
         maps: dict[int, Ridge] = {}
         budget = budget_for(data, self.budget)
         for horizon in budget["horizons"]:
             module = module_for(data, budget, seed, horizon)
             parts = module.windows("train"), module.windows("validation")
-            maps[horizon] = Ridge.fit(*parts, penalties=trial["penalties"])
+            maps[horizon] = Ridge.fit(*parts, powers=trial["powers"])
         score = float(np.mean([min(ridge.validation.values()) for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from collegium import MoE, gates, routers
+from collegium import MoE, experts, gates, routers
 from torch import nn
 
 from apps.common.controls import Control, Kind, MixtureFFN
@@ -13,16 +13,29 @@ from apps.timeseries.networks import DLinear, MoiraiMoE, QuantileHead, RidgeMoE,
 from apps.timeseries.networks.peers import nhits, patchtst
 from apps.timeseries.networks.smetimes import LinearMixture
 
-RANDOM = partial(routers.TopK, k=2, renormalize=True)
-CENTROIDS = partial(RANDOM, gate=gates.Centroid)
+CENTROIDS = partial(routers.TopK, k=2, renormalize=True, gate=gates.Centroid)
+
+
+def unlike_experts(dim: int, num_experts: int, hidden: int) -> MoE:
+    """Two linear experts, one that copies and one that gives nothing; the others are perceptrons."""
+    linear = experts.ExpertList(nn.Linear(dim, dim) for _ in range(2))
+    perceptrons = experts.MLP(dim, num_experts - 4, hidden, "swiglu")
+    block = experts.ExpertGroups([perceptrons, linear, experts.Copy(1), experts.Zero(1)])
+    return MoE(routers.TopK(dim, num_experts), block)
+
 
 MIXTURES: dict[str, Callable[..., MoE]] = {
     "ridge_moe": MixtureFFN,
+    "linear_experts": partial(LinearMixture, router=routers.TopK),
+    "band_experts": partial(MixtureFFN, router=routers.Hash),
+    "unlike_experts": unlike_experts,
     "time_moe": MixtureFFN,
     "moirai_moe": partial(MixtureFFN, router=CENTROIDS),
     "smetimes": LinearMixture,
 }
-"""The routed block of each network that has one, D -> block, but for its sizes."""
+"""The routed block of each network that has one, D -> block, but for its sizes. The first four are of RidgeMoE:
+as it is, with linear experts, with experts by the frequency band of a window, and with unlike ones."""
+RIDGES = tuple(MIXTURES)[:4]
 
 
 def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str, Any]) -> Forecaster:
@@ -42,15 +55,13 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     if name in ("patchtst", "nhits"):
         peer: Callable[..., Forecaster] = patchtst if name == "patchtst" else nhits
         return peer(context, longest, **options)
-    mixture = MIXTURES[name]
-    if name == "moirai_moe" and kind == "random_router":  # its own gate has nothing to freeze
-        mixture = partial(mixture, router=RANDOM)
-    block: Callable[[int], nn.Module] = Control(kind, partial(mixture, **told["mixture"]))
-    if name == "ridge_moe":
+    block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
+    if name in RIDGES:
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
     if name == "moirai_moe":
         head = partial(QuantileHead, patches=options.pop("patches"))
-        return MoiraiMoE(feed_forward=block, head=head, **options)
+        placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
+        return MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
     if name == "time_moe":
         return TimeMoE(feed_forward=block, horizons=horizons, **options)
     return SMETimes(feed_forward=block, horizons=horizons, **options)

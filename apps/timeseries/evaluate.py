@@ -95,7 +95,8 @@ def load_run(
     options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
     other = name is not None and name != options["name"]
     if other:  # neither the file format nor the scale of training belongs to it
-        options = {key: options[key] for key in ("context", "horizon", "batch_size", "validation_stride")}
+        kept = ("context", "horizon", "batch_size", "validation_stride", "joint")
+        options = {key: options[key] for key in kept if key in options}
         options["name"] = name
     if path is not None:
         options |= {"path": path, "name": None, "pretraining": None}

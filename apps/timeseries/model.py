@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apps.common.errors import UserError
 from apps.timeseries.windows import Batch, Windows
 
 
@@ -41,6 +42,31 @@ class Probabilistic(Forecaster):
     def quantiles_batch(self, batch: Batch, horizon: int, levels: Tensor) -> Tensor:
         """`quantiles` of a batch's windows, as `forecast_batch`."""
         return self.quantiles(batch["context"], batch["context_mask"], horizon, levels)
+
+
+class WholeWindow(Forecaster):
+    """A forecaster of windows of one length, which gives all of its horizon at once.
+
+    Args:
+        context: rows read, L.
+        horizon: rows forecast, H; a shorter forecast is its beginning.
+    """
+
+    def __init__(self, context: int, horizon: int) -> None:
+        super().__init__()
+        self.context, self.horizon = context, horizon
+
+    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
+        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
+        steps: Tensor = self(context, observed)[:, : self.within(horizon)]
+        return steps
+
+    def within(self, horizon: int) -> int:
+        """Return the horizon. Raises UserError where it is beyond the steps that this was made for."""
+        if horizon > self.horizon:
+            name = getattr(self, "name", type(self).__name__)
+            raise UserError(f"this {name} forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
+        return horizon
 
 
 def window_scale(context: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apps.common.plots import panels
 from apps.common.report import Section
+from apps.timeseries.baselines import repeat_last
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.model import Forecaster, Probabilistic
@@ -86,7 +87,7 @@ def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data:
 def _by_step(forecasts: Tensor, rows: Tensor, windows: Windows) -> Section:
     batch = windows.__getitems__(rows)
     target, mask = batch["target"], batch["target_mask"]
-    last = batch["context"][:, -1:].expand_as(target)
+    last = repeat_last(batch["context"], batch["context_mask"], target.shape[1])
     figure = Figure(figsize=(9, 2.6), layout="constrained")
     for axes, name, metric in zip(figure.subplots(1, 2), ("MSE", "MAE"), (mse, mae), strict=True):
         for guess, label, colour in ((forecasts, "model", "tab:red"), (last, "repeat last", "0.6")):

@@ -32,7 +32,8 @@ nothing; its 95% interval over windows; and what it would be by chance, with the
 """
 ADDS = """
 What each expert of the last routed layer adds to a forecast: the forecast less what it is with that expert's
-weight at zero, in the units of the data, for one window a series. In grey what all of them add together.
+weight at zero, in the units of the data, for one window a series. In grey the forecast less what it is
+without all of them, which is their sum where what follows the layer is linear.
 """
 DRAWN = len(COLORS)
 """Experts that a picture of contributions tells apart; only those that add most are drawn."""
@@ -47,7 +48,11 @@ def expert_sections(
     """
     if not routings:
         return []
-    return [_serves(routings, rows, windows, data), _adds(task, list(routings)[-1], rows, windows, data)]
+    patch = getattr(task.network, "patch", windows.context)  # without tokens a window is one
+    return [
+        _serves(routings, patch, rows, windows, data),
+        _adds(task, list(routings)[-1], rows, windows, data),
+    ]
 
 
 def one_a_series(rows: Tensor, windows: Windows, most: int) -> list[int]:
@@ -60,11 +65,12 @@ def one_a_series(rows: Tensor, windows: Windows, most: int) -> list[int]:
 
 
 def token_labels(
-    rows: Tensor, windows: Windows, tokens: int, data: Data
+    rows: Tensor, windows: Windows, tokens: int, patch: int, data: Data
 ) -> dict[str, tuple[Tensor, list[str]]]:
-    """Labels (B * N,) of the N tokens of each of some windows, by name, with the names of their values.
+    """Labels (B * N,) of the last N tokens of some windows, by name, with the names of their values.
 
-    The hour is left out where there is no clock.
+    A token is ``patch`` points, and the last one ends with the context. The hour is left out where there is
+    no clock.
     """
     batch = windows.__getitems__(rows)
     filled = fill_forward(batch["context"], batch["context_mask"])
@@ -75,7 +81,6 @@ def token_labels(
         "regime": (regime(filled, usual_deviation(filled, channel)), list(REGIMES)),
     }
     labels = {name: (label.repeat_interleave(tokens), names) for name, (label, names) in of_window.items()}
-    patch = -(-windows.context // tokens)
     end = windows.context - 1 - patch * torch.arange(tokens - 1, -1, -1)
     first = windows.line.first[channel] + batch["start"]
     hour = windows.line.hour[first[:, None] + end].long().reshape(-1)
@@ -84,14 +89,16 @@ def token_labels(
     return labels
 
 
-def _serves(routings: Mapping[str, list[Routing]], rows: Tensor, windows: Windows, data: Data) -> Section:
+def _serves(
+    routings: Mapping[str, list[Routing]], patch: int, rows: Tensor, windows: Windows, data: Data
+) -> Section:
     lines: list[list[ExpertMap]] = []
     table = []
     for layer, (routing, *_) in routings.items():
         tokens = routing.num_tokens // len(rows)
         window = torch.arange(len(rows)).repeat_interleave(tokens)
         maps = []
-        for what, (label, names) in token_labels(rows, windows, tokens, data).items():
+        for what, (label, names) in token_labels(rows, windows, tokens, patch, data).items():
             title = f"{layer}: expert by {what}"
             maps.append(ExpertMap(title, what, names, shares_by(routing, label, len(names))))
             found = inspection.specialisation(routing, label, window)
@@ -117,11 +124,11 @@ def _adds(task: Task, name: str, rows: Tensor, windows: Windows, data: Data) -> 
 
 
 def _draw_parts(axes: Axes, parts: Tensor) -> None:
-    """Lines of the parts (E, H) that matter most, and of their sum."""
+    """Lines of the parts (E + 1, H): of the experts that matter most, and of all together, the last."""
     steps = np.arange(1, parts.shape[1] + 1)
-    axes.plot(steps, parts.sum(0), color="0.8", lw=4, label="together")
-    strength = parts.abs().amax(1)
-    for expert in strength.argsort(descending=True)[:DRAWN].tolist():
-        if strength[expert] > 0:
-            axes.plot(steps, parts[expert], color=COLORS[expert % DRAWN], lw=1.2, label=f"expert {expert}")
+    axes.plot(steps, parts[-1], color="0.8", lw=4, label="together")
+    strength = parts[:-1].abs().amax(1)
+    drawn = [expert for expert in strength.argsort(descending=True)[:DRAWN].tolist() if strength[expert] > 0]
+    for expert, color in zip(sorted(drawn), COLORS, strict=False):
+        axes.plot(steps, parts[expert], color=color, lw=1.2, label=f"expert {expert}")
     axes.legend(fontsize=7, frameon=False)

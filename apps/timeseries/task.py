@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 from apps.common.errors import UserError
 from apps.common.task import MoETask
 from apps.timeseries.metrics import mae, mse
-from apps.timeseries.model import Forecaster
+from apps.timeseries.model import Forecaster, WholeWindow
 from apps.timeseries.windows import Batch
 
 METRICS = {"mse": mse, "mae": mae}
@@ -48,8 +48,14 @@ class Task(MoETask):
         self.horizon: int | None = None
 
     def setup(self, stage: str) -> None:
-        """Check that the data reach as far as validation asks for."""
-        horizon = getattr(getattr(self.trainer, "datamodule", None), "horizon", None)
+        """Check that the data have the network's context, and reach as far as validation asks for."""
+        data = getattr(self.trainer, "datamodule", None)
+        horizon, context = getattr(data, "horizon", None), getattr(data, "context", None)
+        if isinstance(self.network, WholeWindow) and context not in (None, self.network.context):
+            raise UserError(
+                f"model.network reads {self.network.context} rows and data.context is {context}: make the "
+                "two alike."
+            )
         longest = max(self.validation_horizons, default=0)
         if horizon is not None and longest > horizon:
             raise UserError(

@@ -30,14 +30,14 @@ RATE, WINDOWS, CLUSTERED = 2e-3, 64, 2048
 def place_centroids(network: MoiraiMoE, windows: Windows) -> None:
     """Fill each Centroid gate of the network, as its arguments say.
 
-    Without such a gate or a warm start nothing is done.
+    Without such a gate, or with ``placed=False``, and without a warm start nothing is done.
 
     Everything drawn is a function of the network's seed, and the global generators are left as they were.
 
     Raises:
         UserError: a checkpoint that does not fit, or fewer tokens than centroids.
     """
-    gates = [[m for m in block.modules() if isinstance(m, Centroid)] for block in network.layers]
+    gates = [[m for m in b.modules() if isinstance(m, Centroid) and network.placed] for b in network.layers]
     if not any(gates) and not network.warm_start:
         return
     with torch.random.fork_rng():

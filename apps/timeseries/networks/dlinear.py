@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward
-from apps.timeseries.model import Forecaster, squares
+from apps.timeseries.model import WholeWindow, squares
 from apps.timeseries.windows import Batch
 
 
-class DLinear(Forecaster):
+class DLinear(WholeWindow):
     """Forecast trend and remainder by one linear map each, shared by all series.
 
     Source: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?", section 4.
@@ -20,10 +19,10 @@ class DLinear(Forecaster):
     """
 
     def __init__(self, context: int, horizon: int, kernel: int = 25) -> None:
-        super().__init__()
+        super().__init__(context, horizon)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {kernel}")
-        self.kernel, self.horizon = kernel, horizon
+        self.kernel = kernel
         self.trend = nn.Linear(context, horizon)
         self.remainder = nn.Linear(context, horizon)
 
@@ -33,13 +32,6 @@ class DLinear(Forecaster):
         trend = moving_average(filled, self.kernel)
         forecast: Tensor = self.trend(trend) + self.remainder(filled - trend)
         return forecast
-
-    def forecast(self, context: Tensor, context_mask: Tensor, horizon: int) -> Tensor:
-        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
-        if horizon > self.horizon:
-            raise UserError(f"this DLinear forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
-        steps: Tensor = self(context, context_mask)[:, :horizon]
-        return steps
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Squared error of the forecast."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from apps.common.errors import UserError
 from apps.timeseries.baselines import Ridge, fill_forward
-from apps.timeseries.model import Probabilistic, window_scale
+from apps.timeseries.model import Probabilistic, WholeWindow, window_scale
 from apps.timeseries.windows import Batch, Windows
 
 
-class GaussianRidge(Probabilistic):
+class GaussianRidge(WholeWindow, Probabilistic):
     """The ridge of `baselines`, solved before training, and a deviation for each step of the horizon.
 
     A window's deviations are these times the deviation of its context. They begin as those of the validation
@@ -25,8 +24,7 @@ class GaussianRidge(Probabilistic):
     weight: Tensor
 
     def __init__(self, context: int, horizon: int) -> None:
-        super().__init__()
-        self.horizon = horizon
+        super().__init__(context, horizon)
         self.register_buffer("weight", torch.zeros(context, horizon))
         self.log_deviation = nn.Parameter(torch.zeros(horizon))
 
@@ -44,13 +42,6 @@ class GaussianRidge(Probabilistic):
         filled = fill_forward(context, context_mask)
         last = filled[:, -1:]
         return (filled - last) @ self.weight + last
-
-    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
-        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
-        if horizon > self.horizon:
-            raise UserError(f"this ridge forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
-        steps: Tensor = self(context, observed)[:, :horizon]
-        return steps
 
     def quantiles(self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor) -> Tensor:
         """Quantiles (B, H, Q) of a normal distribution at ascending levels (Q,) between 0 and 1."""

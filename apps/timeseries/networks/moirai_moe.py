@@ -45,6 +45,7 @@ class MoiraiMoE(Probabilistic):
         dense_twin: a checkpoint of this network with ``apps.common.controls.DenseFFN`` blocks, of the same
             sizes and head; without it a twin is trained.
         twin_steps: optimiser steps of the twin that is trained.
+        placed: fill the gates of centroids from the twin; else they stay as they were drawn, for a control.
         warm_start: begin with the twin's weights outside the feed-forward blocks, so that from the first step
             on tokens lie where the twin's do, and the centroids among them.
         seed: of that training and of the clusters.
@@ -64,6 +65,7 @@ class MoiraiMoE(Probabilistic):
         dropout: float = 0.0,
         dense_twin: Path | None = None,
         twin_steps: int = 400,
+        placed: bool = True,
         warm_start: bool = False,
         seed: int = 0,
     ) -> None:
@@ -71,7 +73,8 @@ class MoiraiMoE(Probabilistic):
         if dim % (4 * heads):
             raise ValueError(f"dim={dim} must be a multiple of four times heads={heads}")
         self.patch, self.seed = patch, seed
-        self.dense_twin, self.twin_steps, self.warm_start = dense_twin, twin_steps, warm_start
+        self.dense_twin, self.twin_steps = dense_twin, twin_steps
+        self.placed, self.warm_start = placed, warm_start
         self.embed = Projection(patch, dim)
         self.blocks = nn.ModuleList(Block(dim, heads, feed_forward(dim), dropout) for _ in range(depth))
         self.norm = nn.RMSNorm(dim)

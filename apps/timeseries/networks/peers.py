@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward
-from apps.timeseries.model import Forecaster, squares
+from apps.timeseries.model import WholeWindow, squares
 from apps.timeseries.windows import Batch
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Forecast, target, mask, each (B, H) -> scalar."""
 
 
-class Peer(Forecaster):
+class Peer(WholeWindow):
     """A network of neuralforecast, which reads one series and forecasts all of its horizon at once.
 
     Gaps are bridged by the last value before them; a shorter forecast is the beginning of the longest.
@@ -38,8 +38,8 @@ class Peer(Forecaster):
     """
 
     def __init__(self, name: str, context: int, horizon: int, loss: Loss, options: dict[str, Any]) -> None:
-        super().__init__()
-        self.name, self.horizon, self.objective = name, horizon, loss
+        super().__init__(context, horizon)
+        self.name, self.objective = name, loss
         seed = int(torch.randint(2**31, ()))  # neuralforecast seeds all generators, with 1 unless told
         self.model: nn.Module = _models()[name](h=horizon, input_size=context, random_seed=seed, **options)
 
@@ -49,13 +49,6 @@ class Peer(Forecaster):
         given = {"insample_y": filled, "insample_mask": torch.ones_like(filled)}
         forecast: Tensor = self.model(given | dict.fromkeys(("hist_exog", "futr_exog", "stat_exog")))
         return forecast.squeeze(-1)
-
-    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
-        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
-        if horizon > self.horizon:
-            raise UserError(f"this {self.name} forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
-        steps: Tensor = self(context, observed)[:, :horizon]
-        return steps
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The published objective of the network, on the whole forecast."""

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-from collegium import check_causal, check_needs
+from collegium import Context, check_causal, check_needs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.common.controls import MixtureFFN, feed_forward
 from apps.common.errors import UserError
 from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward
-from apps.timeseries.model import Forecaster, window_scale
+from apps.timeseries.character import band
+from apps.timeseries.model import WholeWindow, window_scale
 from apps.timeseries.windows import Batch, Windows
 
 Base = Literal["mean", "ridge"]
@@ -25,7 +26,7 @@ MOST = 20_000
 """As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
 
 
-class RidgeMoE(Forecaster):
+class RidgeMoE(WholeWindow):
     """The linear map that is best in closed form, and beside it a routed network.
 
     With last value l, mean m and deviation s of a window x, and v = V (x - m) / s of width D,
@@ -37,7 +38,8 @@ class RidgeMoE(Forecaster):
     where W (L, H) is the ridge of `baselines`, solved by `prepare` before training and then frozen, and U
     begins at zero. The base is m, and then two forecasters that err differently are averaged; or it is the
     ridge, and then the network learns what that leaves over. Which is better hangs on the data.
-    A window is one token, so a router chooses experts for a whole window.
+    A window is one token, so a router chooses experts for a whole window. It may ask for its `label`: the
+    frequency band that rules the window (see apps.timeseries.character).
 
     The steps up to the first horizon are those of a ridge for that horizon, which has more windows than the
     longest, the steps up to the second those of a ridge for the second, and so on.
@@ -59,7 +61,6 @@ class RidgeMoE(Forecaster):
             hangs on other windows or on what a window of one series does not tell.
     """
 
-    weight: Tensor
     step_weight: Tensor
 
     def __init__(
@@ -74,7 +75,7 @@ class RidgeMoE(Forecaster):
         dropout: float = 0.3,
         power: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(context, horizon)
         horizons = [horizon] if horizons is None else list(horizons)
         if not horizons or not all(1 <= h <= horizon for h in horizons):
             raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
@@ -82,10 +83,9 @@ class RidgeMoE(Forecaster):
             raise ValueError(f"unknown base {base!r}: choose one of {', '.join(get_args(Base))}")
         if not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        self.context, self.horizon, self.power = context, horizon, power
-        self.base, self.share = base, share
+        self.base, self.share, self.power = base, share, power
         self.horizons = sorted({*horizons, horizon})
-        self.register_buffer("weight", torch.zeros(context, horizon))
+        self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
         step = torch.arange(horizon)
         weights = torch.stack([(step < h) / h for h in horizons]).mean(0)
         self.register_buffer("step_weight", weights * horizon, persistent=False)
@@ -97,14 +97,23 @@ class RidgeMoE(Forecaster):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         check_causal(self)
-        check_needs(self, ())
+        check_needs(self, ("label",))
 
     def prepare(self, train: Windows, validation: Windows) -> None:
-        """Solve the ridge of each horizon, and take from it the steps that the one before did not reach."""
+        """Solve the ridge of each horizon, and take from it the steps that the one before did not reach.
+
+        Raises:
+            UserError: windows of a shorter horizon.
+        """
+        if self.horizon > train.horizon:
+            raise UserError(
+                f"this RidgeMoE forecasts {self.horizon} steps and data.horizon is {train.horizon}: make the "
+                "two alike."
+            )
         begin = 0
         for end in self.horizons:
             windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)
-            self.weight[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
+            self.weight.data[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
             begin = end
 
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
@@ -121,15 +130,10 @@ class RidgeMoE(Forecaster):
         """The network's forecast (B, H) of contexts (B, L) without gaps."""
         mean, scale = window_scale(filled, torch.ones_like(filled, dtype=torch.bool))
         v = self.embed(self.dropout((filled - mean) / scale))
-        mixed, _ = feed_forward(self.mixture, self.norm(v))
+        mixed, _ = feed_forward(self.mixture, self.norm(v), Context(label=band(filled)))
         base = mean if self.base == "mean" else self.ridge(filled)
         forecast: Tensor = base + scale * self.head(self.dropout(v + mixed))
         return forecast
-
-    def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
-        """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
-        steps: Tensor = self(context, observed)[:, : self._known(horizon)]
-        return steps
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Half the mean squared error of the network over the horizons, windows weighted by deviation.
@@ -137,7 +141,7 @@ class RidgeMoE(Forecaster):
         Raises:
             UserError: a target beyond the steps that it was made for.
         """
-        steps = self._known(batch["target"].shape[1])
+        steps = self.within(batch["target"].shape[1])
         forecast = self.network(fill_forward(batch["context"], batch["context_mask"]))[:, :steps]
         mask = batch["target_mask"]
         scale = window_scale(batch["context"], batch["context_mask"])[1]
@@ -145,8 +149,3 @@ class RidgeMoE(Forecaster):
         weight = mask * self.step_weight[:steps] * share / share.mean()
         error = F.mse_loss(forecast, batch["target"].masked_fill(~mask, 0.0), reduction="none") / 2
         return (error * weight).sum() / mask.sum().clamp(min=1), [forecast]
-
-    def _known(self, horizon: int) -> int:
-        if horizon > self.horizon:
-            raise UserError(f"this RidgeMoE forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
-        return horizon

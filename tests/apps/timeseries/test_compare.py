@@ -6,32 +6,40 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from collegium import record
+from collegium.gates import Centroid
 
 from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
 from apps.timeseries import compare
+from apps.timeseries.contenders import build
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
 TOKENS = {"dim": 16, "depth": 1, "heads": 2, "patch": 8}
 EXPERTS = {"num_experts": 4, "hidden": 16}
+TOLD = {"batch_size": 32, "balance": {}}
+RIDGES = ("ridge_moe", "linear_experts", "band_experts", "unlike_experts")
 BUDGET = {
     "context": 48,
     "horizons": [8, 16],
     "routed": {"default": "ridge_moe"},
     "networks": {
-        "ridge_moe": {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 16}},
-        "time_moe": {"batch_size": 32, "mixture": {**EXPERTS, "shared_hidden": 16}, "options": TOKENS},
+        "ridge_moe": {**TOLD, "mixture": EXPERTS, "options": {"dim": 16}},
+        "linear_experts": {**TOLD, "mixture": {"num_experts": 4}, "options": {"dim": 16}},
+        "band_experts": {**TOLD, "mixture": EXPERTS, "options": {"dim": 16}},
+        "unlike_experts": {**TOLD, "mixture": {**EXPERTS, "num_experts": 6}, "options": {"dim": 16}},
+        "time_moe": {**TOLD, "mixture": {**EXPERTS, "shared_hidden": 16}, "options": TOKENS},
         "moirai_moe": {
-            "batch_size": 32,
+            **TOLD,
             "mixture": EXPERTS,
             "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
         },
-        "smetimes": {"batch_size": 32, "mixture": {"num_experts": 2}, "options": TOKENS},
+        "smetimes": {**TOLD, "mixture": {"num_experts": 2}, "options": TOKENS},
         "zero_shot": {"network": "time_moe", "pretraining": {"series": 10, "rows": 64, "sets": {}}},
-        "dlinear": {"batch_size": 32},
-        "patchtst": {"batch_size": 32, "options": {"depth": 1}},
-        "nhits": {"batch_size": 32, "options": {"hidden": 16, "downsampling": [8, 4, 1]}},
+        "dlinear": TOLD,
+        "patchtst": {**TOLD, "options": {"depth": 1}},
+        "nhits": {**TOLD, "options": {"hidden": 16, "downsampling": [8, 4, 1]}},
     },
     "epochs": 1,
     "windows_per_epoch": 256,
@@ -40,10 +48,10 @@ BUDGET = {
     "trials": {
         **{
             name: [{"learning_rate": 1e-3, "dropout": 0.0}]
-            for name in ("ridge_moe", "time_moe", "moirai_moe", "smetimes")
+            for name in (*RIDGES, "time_moe", "moirai_moe", "smetimes")
         },
         **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
-        "ridge": [{"penalties": [0.1, 1.0]}],
+        "ridge": [{"powers": [0.0, 0.5]}],
     },
 }
 
@@ -121,6 +129,26 @@ def test_the_controls_have_the_sizes_they_claim() -> None:
     assert routed.active_params < routed.total_params
 
 
+def test_what_is_random_about_moirais_random_router_are_its_centroids() -> None:
+    for kind, placed in (("routed", True), ("random_router", False)):
+        network = build("moirai_moe", BUDGET, kind, {})
+        assert network.placed == placed
+        assert isinstance(network.layers[0].feed_forward.router.gate, Centroid)
+
+
+def test_a_band_has_an_expert() -> None:
+    network = build("band_experts", BUDGET, "routed", {})
+    time = torch.arange(48.0)
+    waves = torch.stack(
+        [torch.sin(2 * np.pi * time / period + 0.1 * i) for period in (4, 12) for i in range(3)]
+    )
+    with record(network) as routings:
+        network(waves, torch.ones_like(waves, dtype=torch.bool))
+    chosen = routings["mixture"][0].dense_weight().argmax(1).tolist()
+    assert chosen == [chosen[0]] * 3 + [chosen[3]] * 3
+    assert chosen[0] != chosen[3]
+
+
 def test_a_fit_is_a_function_of_its_seed() -> None:
     arm = compare.arms(BUDGET)["routed"]
     one, two, other = (arm.fit("any", arm.trials[0], seed).validation for seed in (1, 1, 2))
@@ -148,7 +176,7 @@ def test_a_set_may_change_the_budget() -> None:
 
 
 def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
-    dim = {"batch_size": 32, "mixture": EXPERTS, "options": {"dim": 24}}
+    dim = {**TOLD, "mixture": EXPERTS, "options": {"dim": 24}}
     routed = {"default": "ridge_moe", "illness": "time_moe"}
     budget = {**BUDGET, "routed": routed, "sets": {"illness": {"networks": {"ridge_moe": dim}}}}
     assert compare.budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}

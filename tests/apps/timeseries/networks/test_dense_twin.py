@@ -107,6 +107,14 @@ def test_a_warm_start_takes_all_of_the_twin_but_its_blocks(tmp_path: Path, block
             assert torch.equal(value, before[name]) == (not name.endswith("centroids"))
 
 
+def test_centroids_that_are_not_to_be_placed_stay_as_drawn_also_with_a_warm_start():
+    net, data = small(placed=False, warm_start=True, twin_steps=2), series()
+    before, embed = [c.clone() for c in centroids(net)], net.embed.out.weight.clone()
+    net.prepare(data, data)
+    assert all(torch.equal(a, b) for a, b in zip(before, centroids(net), strict=True))
+    assert not torch.equal(net.embed.out.weight, embed)
+
+
 def test_each_centroid_is_about_the_mean_of_the_twins_tokens_near_it(monkeypatch):
     seen: list[torch.Tensor] = []
 
