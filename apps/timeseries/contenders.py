@@ -33,8 +33,8 @@ MIXTURES: dict[str, Callable[..., MoE]] = {
     "moirai_moe": partial(MixtureFFN, router=CENTROIDS),
     "smetimes": LinearMixture,
 }
-"""The routed block of each network that has one, D -> block, but for its sizes. The first four are of RidgeMoE:
-as it is, with linear experts, with experts by the frequency band of a window, and with unlike ones."""
+"""The routed block of each network that has one, D -> block, but for its sizes. The first four are of
+RidgeMoE: as it is, with linear experts, with experts by the frequency band of a window, with unlike ones."""
 RIDGES = tuple(MIXTURES)[:4]
 
 

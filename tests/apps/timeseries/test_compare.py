@@ -1,6 +1,7 @@
 """The arms: one budget for all, figures that agree with a plain calculation."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from collegium import record
 from collegium.gates import Centroid
 
 from apps.common.compare.arms import check_outcome
+from apps.common.compare.places import PROFILES, results_file
+from apps.common.compare.results import read_results
 from apps.common.discovery import project_root
 from apps.timeseries import compare
-from apps.timeseries.contenders import build
+from apps.timeseries.contenders import MIXTURES, build
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
@@ -70,6 +73,23 @@ def test_every_arm_of_the_profiles_exists() -> None:
     profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
     for profile in profiles.values():
         assert set(profile["arms"]) == set(compare.arms(profile["budget"]))
+
+
+MEASURED = [file for profile in PROFILES if (file := results_file("timeseries", profile)).exists()]
+
+
+@pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
+def test_what_is_called_routed_validated_best_of_the_networks_with_experts(file: Path) -> None:
+    results = read_results(file)
+    if "routed" not in results["budget"]:
+        pytest.skip("measured before sets had a choice")
+    scores: dict[str, dict[str, float]] = {data: {} for data in results["data"]}
+    for choice in results["choices"]:
+        if choice["arm"] in MIXTURES:
+            scores[choice["data"]][choice["arm"]] = min(trial["validation"] for trial in choice["trials"])
+    routed = results["budget"]["routed"]
+    for data, found in scores.items():
+        assert routed.get(data, routed["default"]) == min(found, key=found.__getitem__)
 
 
 def test_zero_shot_sees_no_series_of_its_set() -> None:
@@ -139,9 +159,8 @@ def test_what_is_random_about_moirais_random_router_are_its_centroids() -> None:
 def test_a_band_has_an_expert() -> None:
     network = build("band_experts", BUDGET, "routed", {})
     time = torch.arange(48.0)
-    waves = torch.stack(
-        [torch.sin(2 * np.pi * time / period + 0.1 * i) for period in (4, 12) for i in range(3)]
-    )
+    phases = [(period, 0.1 * i) for period in (4, 12) for i in range(3)]
+    waves = torch.stack([torch.sin(2 * np.pi * time / period + phase) for period, phase in phases])
     with record(network) as routings:
         network(waves, torch.ones_like(waves, dtype=torch.bool))
     chosen = routings["mixture"][0].dense_weight().argmax(1).tolist()

@@ -229,7 +229,8 @@ def test_a_set_of_the_same_names_is_measured_on_the_scale_of_its_own_training_ro
 ) -> None:
     """A run of one set knows series a and b, on another scale."""
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
-    config = CONFIG.replace("pretraining: {series: 20, rows: 120, sets: {small: 1.0}}", "name: small")
+    synthetic = "pretraining: {series: 20, rows: 120, sets: {small: 1.0}}"
+    config = CONFIG.replace(synthetic, "name: small\n  joint: true")
     (tmp_path / "set.yaml").write_text(config, encoding="utf-8")
     assert main(["timeseries", "fit", "--config", str(tmp_path / "set.yaml")]) == 0
     own = Run(tmp_path / "timeseries" / "set" / "1", "timeseries")
@@ -238,6 +239,7 @@ def test_a_set_of_the_same_names_is_measured_on_the_scale_of_its_own_training_ro
         data.setup()
         middle = (int(0.7 * rows) - 1) / 2
         assert data.scaler.mean.tolist() == pytest.approx([middle, -1 - middle])
+        assert data.joint
 
 
 def test_a_name_and_a_path_are_one_too_many(tmp_path: Path) -> None:

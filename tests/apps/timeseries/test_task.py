@@ -167,3 +167,13 @@ def test_disagreement_is_half_the_squared_distance_a_mean_over_heads() -> None:
     task, nothing = Task(network()), torch.zeros(())
     first, other = [torch.zeros(2, 3), torch.ones(1, 4)], [torch.full((2, 3), 2.0), torch.ones(1, 4)]
     assert float(task.disagreement((nothing, first), (nothing, other))) == 1.0
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_network_of_another_context_than_the_data_is_refused(stage: str) -> None:
+    task = Task(DLinear(24, 8))
+    task.trainer = SimpleNamespace(datamodule=SimpleNamespace(horizon=8, context=32))
+    with pytest.raises(UserError, match=r"reads 24 rows and data\.context is 32: make the two alike"):
+        task.setup(stage)
+    task.trainer.datamodule.context = 24
+    task.setup(stage)

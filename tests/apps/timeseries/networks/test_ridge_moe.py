@@ -11,6 +11,7 @@ from collegium import record, routers
 from apps.common.controls import Control, MixtureFFN
 from apps.common.errors import UserError
 from apps.timeseries.baselines import PENALTIES, Ridge
+from apps.timeseries.character import band
 from apps.timeseries.model import window_scale
 from apps.timeseries.networks import RidgeMoE
 from apps.timeseries.networks.ridge_moe import POWERS
@@ -200,3 +201,25 @@ def test_horizons_out_of_reach_are_refused(horizons: list[int]) -> None:
 def test_a_router_that_compares_windows_is_refused() -> None:
     with pytest.raises(ValueError, match="ExpertChoice is not causal"):
         RidgeMoE(L, H, feed_forward=partial(MixtureFFN, router=routers.ExpertChoice))
+
+
+def test_windows_of_a_shorter_horizon_are_refused() -> None:
+    windows = two_rules().of_horizon(3)
+    with pytest.raises(UserError, match=r"forecasts 6 steps and data\.horizon is 3: make the two alike"):
+        network().prepare(windows, windows)
+
+
+def test_a_router_may_ask_for_the_band_of_a_window() -> None:
+    net = RidgeMoE(L, H, dim=8, feed_forward=partial(MixtureFFN, num_experts=4, router=routers.Hash))
+    data = batch()
+    with record(net) as routings:
+        net(data["context"], data["context_mask"])
+    (routing,) = routings["mixture"]
+    assert torch.equal(routing.context.label, band(data["context"]))
+
+
+def test_the_ridge_is_counted_and_not_trained() -> None:
+    net = network()
+    assert net.weight.numel() == L * H
+    assert "weight" in dict(net.named_parameters())
+    assert not net.weight.requires_grad
