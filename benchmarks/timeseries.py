@@ -23,7 +23,7 @@ from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from apps.common.files import write_text
 from apps.common.markdown import between, table
-from apps.timeseries.contenders import build
+from apps.timeseries.comparison.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
 from benchmarks.memory import in_own_process, peak_of

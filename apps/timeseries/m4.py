@@ -41,8 +41,8 @@ class Protocol(NamedTuple):
 PROTOCOLS = {"m4_hourly": Protocol(48, 24), "m4_weekly": Protocol(13, 1)}
 """Source: Makridakis et al. 2020, "The M4 Competition", section 2."""
 
-BENCHMARKS = ("SeasonalNaive", "AutoTheta", "AutoETS")
-"""Models of statsforecast."""
+BENCHMARKS = ("Naive2", "SeasonalNaive", "AutoTheta", "AutoETS")
+"""Naive2, and models of statsforecast."""
 
 
 def m4(run: Path | None = None, out: Path | None = None) -> None:
@@ -67,7 +67,8 @@ def m4(run: Path | None = None, out: Path | None = None) -> None:
     train = [table.values[:, 0] for table in data.tables]
     target = targets(data.name, data.names)
     own = {found.path.parent.name: own_forecasts(task, data, protocol.horizon)}
-    rows = compared(own | benchmarks(train, protocol), train, target, protocol.season)
+    others = {kind: benchmark(kind, train, protocol) for kind in BENCHMARKS}
+    rows = compared(own | others, train, target, protocol.season)
     print_rows(rows, f"{data.name}: {len(train)} series, {protocol.horizon} steps, by {found.path}")
     write_text(out or found.path / "m4.json", json.dumps({"data": data.name, "rows": rows}, indent=2))
 
@@ -86,25 +87,25 @@ def own_forecasts(task: Task, data: Data, horizon: int) -> Tensor:
     return latest.restore(forecast(task, latest.windows, horizon), latest.windows.channel)
 
 
-def benchmarks(train: Sequence[np.ndarray], protocol: Protocol) -> dict[str, Tensor]:
-    """Forecasts (S, H) of Naive2 and of statsforecast's models, each series by itself, with a progress bar.
+def benchmark(kind: str, train: Sequence[np.ndarray], protocol: Protocol) -> Tensor:
+    """Forecasts (S, H) of Naive2 or a model of statsforecast, each series by itself, with a progress bar.
+
+    Those of statsforecast are kept below runs/, so that they are made once.
 
     Raises:
         UserError: statsforecast is not installed.
     """
-    try:
-        import_module("statsforecast")
-    except ModuleNotFoundError as error:
-        raise UserError("the benchmarks of M4 need statsforecast: run `make peers` first.") from error
-    kept = joblib.Memory(runs_root() / "cache" / "m4", verbose=0).cache(by_statsforecast)
-
-    ways: dict[str, Callable[..., np.ndarray]] = {"Naive2": naive2}
-    ways |= {kind: partial(kept, kind) for kind in BENCHMARKS}
-    found = {
-        name: [way(series, *protocol) for series in track(train, name, transient=True)]
-        for name, way in ways.items()
-    }
-    return {name: torch.from_numpy(np.stack(each)) for name, each in found.items()}
+    way: Callable[..., np.ndarray] = naive2
+    if kind != "Naive2":
+        try:
+            import_module("statsforecast")
+        except ModuleNotFoundError as error:
+            raise UserError("the benchmarks of M4 need statsforecast: run `make peers` first.") from error
+        kept = joblib.Memory(runs_root() / "cache" / "m4", verbose=0).cache(by_statsforecast)
+        way = partial(kept, kind)
+    return torch.from_numpy(
+        np.stack([way(series, *protocol) for series in track(train, kind, transient=True)])
+    )
 
 
 def by_statsforecast(kind: str, series: np.ndarray, horizon: int, season: int) -> np.ndarray:
@@ -117,14 +118,21 @@ def compared(
     forecasts: Mapping[str, Tensor], train: Sequence[np.ndarray], target: Tensor, season: int
 ) -> list[dict[str, Any]]:
     """Rows of {model, smape, mase, owa}, means over series of forecasts (S, H), Naive2 among them."""
+    reference = errors(forecasts["Naive2"], train, target, season)
+    rows = []
+    for name, guess in forecasts.items():
+        found = relative(errors(guess, train, target, season), reference)
+        rows.append({"model": name, **{metric: float(average(error)) for metric, error in found.items()}})
+    return rows
+
+
+def errors(forecast: Tensor, train: Sequence[np.ndarray], target: Tensor, season: int) -> dict[str, Tensor]:
+    """sMAPE and MASE of each series, (S,), for forecasts and targets (S, H)."""
     scale = torch.cat([naive_error(torch.tensor(series)[:, None], season) for series in train])
-    errors = {
-        name: (float(average(smape(guess, target))), float(average(mase(guess, target, scale))))
-        for name, guess in forecasts.items()
-    }
+    return {"smape": smape(forecast, target), "mase": mase(forecast, target, scale)}
 
-    def row(name: str, percent: float, scaled: float) -> dict[str, Any]:
-        owa = (percent / errors["Naive2"][0] + scaled / errors["Naive2"][1]) / 2
-        return {"model": name, "smape": percent, "mase": scaled, "owa": owa}
 
-    return [row(name, *error) for name, error in errors.items()]
+def relative(found: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Errors (S,) with each series' summand of the OWA: the mean of its errors over the reference's means."""
+    parts = [found[metric] / average(reference[metric]) for metric in ("smape", "mase")]
+    return {**found, "owa": torch.stack(parts).mean(0)}

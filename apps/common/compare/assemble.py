@@ -9,8 +9,9 @@ from apps.common.compare.differences import differences
 from apps.common.compare.environment import environment
 from apps.common.compare.ledger import Ledger, openings_in, summarise
 from apps.common.compare.measurements import Measured, rows
-from apps.common.compare.places import PROFILES, results_file
+from apps.common.compare.places import config_file, results_file
 from apps.common.compare.plan import Plan
+from apps.common.compare.profile import profile_names
 from apps.common.compare.results import read_results
 from apps.common.compare.schema import Choice, Code, Results, Tested
 from apps.common.discovery import project_root
@@ -54,7 +55,7 @@ def assemble(
 def _tested(app: str, ledger: Ledger, current: set[str]) -> list[Tested]:
     """Join the ledger of this machine with what the app's result files have on record."""
     openings = ledger.openings()
-    for path in (results_file(app, profile) for profile in PROFILES):
+    for path in (results_file(app, profile) for profile in profile_names(config_file(app))):
         if path.exists():
             openings |= openings_in(read_results(path).get("tested", []))
     return summarise(openings, current)

@@ -1,7 +1,5 @@
 """The command `compare`: from a profile to a result file and its pages."""
 
-from typing import Literal
-
 from rich.console import Console
 
 from apps.common.compare.assemble import assemble
@@ -18,9 +16,7 @@ from apps.common.discovery import check_app
 from apps.common.errors import UserError
 
 
-def compare(
-    app: str, profile: Literal["quick", "full"] = "quick", jobs: int = 2, fresh: bool = False
-) -> None:
+def compare(app: str, profile: str = "quick", jobs: int = 2, fresh: bool = False) -> None:
     """Compare the routed model with its controls and peers, and write the result file and its pages.
 
     All trials are run and scored on validation; then each arm is fitted with its choice for every seed, and
@@ -28,7 +24,7 @@ def compare(
 
     Args:
         app: The app to compare.
-        profile: `quick` takes minutes and says so on the page, `full` is the evidence.
+        profile: `quick` takes minutes and says so on the page, `full` is the evidence; some apps have more.
         jobs: How many cells run at the same time, each in a process with one thread.
         fresh: Run every cell again, whatever is kept.
     """

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from apps.common.discovery import project_root
 
-PROFILES = ("full", "quick")
-
 
 def results_folder() -> Path:
     """Return the folder of the committed result files."""
@@ -14,8 +12,13 @@ def results_folder() -> Path:
 
 
 def results_file(app: str, profile: str) -> Path:
-    """Return `docs/results/<app>.json` for the full profile, `<app>-quick.json` for the quick one."""
+    """Return `docs/results/<app>.json` for the full profile, `<app>-<profile>.json` for another one."""
     return results_folder() / (f"{app}.json" if profile == "full" else f"{app}-{profile}.json")
+
+
+def config_file(app: str) -> Path:
+    """Return the file that holds an app's profiles."""
+    return project_root() / "configs" / app / "compare.yaml"
 
 
 @dataclass(frozen=True)

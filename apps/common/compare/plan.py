@@ -6,10 +6,11 @@ from typing import Any
 from apps.common.catalogue import describe, fetch
 from apps.common.compare.arms import Arm
 from apps.common.compare.cells import Cell
+from apps.common.compare.places import config_file
 from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Choice
 from apps.common.compare.trials import check_trials
-from apps.common.discovery import app_module, project_root
+from apps.common.discovery import app_module
 from apps.common.errors import UserError
 
 
@@ -47,7 +48,7 @@ class Plan:
 
 def read_plan(app: str, profile: str) -> Plan:
     """Read a profile and find its arms and data sets. Raises `UserError` for anything that does not fit."""
-    config = project_root() / "configs" / app / "compare.yaml"
+    config = config_file(app)
     wanted = read_profile(config, profile)
     known = load_arms(app, wanted.budget)
     if missing := [arm for arm in wanted.arms if arm not in known]:

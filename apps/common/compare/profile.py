@@ -39,6 +39,14 @@ def read_profile(config: Path, name: str) -> Profile:
     return Profile(**entry)
 
 
+def profile_names(config: Path) -> list[str]:
+    """Return the names of a comparison's profiles; none where the file is missing or cannot be read."""
+    try:
+        return list(yaml.safe_load(config.read_text(encoding="utf-8"))["profiles"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return []
+
+
 def _read_entry(config: Path, name: str) -> dict[str, Any]:
     if not config.is_file():
         raise UserError(f"{config} does not exist: write it, with the profiles quick and full.")
@@ -46,7 +54,10 @@ def _read_entry(config: Path, name: str) -> dict[str, Any]:
         profiles = yaml.safe_load(config.read_text(encoding="utf-8"))["profiles"]
         return {"budget": {}, **profiles[name]}
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{config} has no readable profile {name}: add it below `profiles:`.") from error
+        known = ", ".join(profile_names(config)) or "none"
+        raise UserError(
+            f"{config} has no readable profile {name}: add it below `profiles:`, or use another ({known})."
+        ) from error
 
 
 def _distinct_names(names: object) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from apps.common.compare.markers import fill, pages
 from apps.common.compare.page import render
-from apps.common.compare.places import PROFILES, results_file, results_folder
+from apps.common.compare.places import config_file, results_file, results_folder
+from apps.common.compare.profile import profile_names
 from apps.common.compare.results import read_results
 from apps.common.discovery import apps_folder, project_root
 from apps.common.errors import UserError
@@ -40,8 +41,9 @@ def stale_pages() -> dict[Path, str]:
 
 def section(page: Path, app: str, profile: str) -> str:
     """Return what stands between the markers of (app, profile) on a page; in brief at the top of the tree."""
-    if profile not in PROFILES:
-        raise UserError(f"{page} has a marker of the profile {profile}: use one of {', '.join(PROFILES)}.")
+    known = profile_names(config_file(app))
+    if profile not in known:
+        raise UserError(f"{page} has a marker of the profile {profile}: use one of {', '.join(known)}.")
     path = results_file(app, profile)
     if not path.exists():
         return f"No results yet: `make compare APP={app} PROFILE={profile}` writes them."

@@ -11,11 +11,12 @@ from collegium import record
 from collegium.gates import Centroid
 
 from apps.common.compare.arms import check_outcome
-from apps.common.compare.places import PROFILES, results_file
+from apps.common.compare.places import results_file
 from apps.common.compare.results import read_results
 from apps.common.discovery import project_root
 from apps.timeseries import compare
-from apps.timeseries.contenders import MIXTURES, build
+from apps.timeseries.comparison.contenders import MIXTURES, build
+from apps.timeseries.comparison.measured import block_count, blocks, budget_for, module_for
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
@@ -66,7 +67,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(name: str | None = None, **options: object) -> Data:
         return Data(simulated_rows=800, **options)
 
-    monkeypatch.setattr(compare, "Data", build)
+    monkeypatch.setattr("apps.timeseries.comparison.measured.Data", build)
 
 
 def test_every_arm_of_the_profiles_exists() -> None:
@@ -75,7 +76,7 @@ def test_every_arm_of_the_profiles_exists() -> None:
         assert set(profile["arms"]) == set(compare.arms(profile["budget"]))
 
 
-MEASURED = [file for profile in PROFILES if (file := results_file("timeseries", profile)).exists()]
+MEASURED = [file for profile in ("quick", "full") if (file := results_file("timeseries", profile)).exists()]
 
 
 @pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
@@ -94,7 +95,7 @@ def test_what_is_called_routed_validated_best_of_the_networks_with_experts(file:
 
 def test_zero_shot_sees_no_series_of_its_set() -> None:
     profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
-    for profile in profiles.values():
+    for profile in (profiles["quick"], profiles["full"]):
         sets = profile["budget"]["networks"]["zero_shot"]["pretraining"]["sets"]
         for name in profile["data"]:
             same = {"ETTh1", "ETTm1"} if name in ("ETTh1", "ETTm1") else {name}
@@ -104,7 +105,7 @@ def test_zero_shot_sees_no_series_of_its_set() -> None:
 
 def test_zero_shot_trains_on_priors_and_is_tested_on_the_set() -> None:
     arm = compare.arms(BUDGET)["zero_shot"]
-    data = arm.training_data("any", compare.budget_for("any", BUDGET), 0, 32)
+    data = arm.training_data("any", budget_for("any", BUDGET), 0, 32)
     assert data.names == ("gaussian_processes", "compositions", "regimes")
     fitted = arm.fit("any", arm.trials[0], 0)
     assert fitted.data == "any"
@@ -126,7 +127,7 @@ def test_an_arm_gives_a_consistent_outcome(name: str) -> None:
 def test_repeat_last_by_a_plain_calculation() -> None:
     fitted = compare.arms(BUDGET)["repeat_last"].fit("any", {}, 0)
     measured = {(v.slice, v.metric): v.value for v in fitted.test().values}
-    windows = compare.module_for("any", BUDGET, 0, 16).windows("test")
+    windows = module_for("any", BUDGET, 0, 16).windows("test")
     errors = []
     for i in range(len(windows)):
         w = windows[i]
@@ -177,28 +178,28 @@ def test_a_fit_is_a_function_of_its_seed() -> None:
 def test_blocks_are_weighted_means_in_order_of_time() -> None:
     start = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7] * 2)
     error = torch.cat([torch.arange(8.0), torch.full((8,), torch.nan)])
-    means, sizes = compare.blocks(error, start, 4)
+    means, sizes = blocks(error, start, 4)
     assert means.tolist() == [0.5, 2.5, 4.5, 6.5]
     assert sizes.tolist() == [2, 2, 2, 2]
 
 
 def test_a_block_is_at_least_a_horizon_long() -> None:
     start = torch.arange(100).repeat(2)
-    assert compare.block_count(start, 24) == 4
-    assert compare.block_count(start, 96) == 2
+    assert block_count(start, 24) == 4
+    assert block_count(start, 96) == 2
 
 
 def test_a_set_may_change_the_budget() -> None:
     budget = {**BUDGET, "sets": {"illness": {"context": 24}}}
-    assert compare.budget_for("illness", budget)["context"] == 24
-    assert compare.budget_for("ETTh1", budget)["context"] == 48
+    assert budget_for("illness", budget)["context"] == 24
+    assert budget_for("ETTh1", budget)["context"] == 48
 
 
 def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
     dim = {**TOLD, "mixture": EXPERTS, "options": {"dim": 24}}
     routed = {"default": "ridge_moe", "illness": "time_moe"}
     budget = {**BUDGET, "routed": routed, "sets": {"illness": {"networks": {"ridge_moe": dim}}}}
-    assert compare.budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}
+    assert budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}
     arms = compare.arms(budget)
     chosen = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
     named = [arms[name].fit("ETTh1", arms[name].trials[0], 0).cost for name in ("ridge_moe", "time_moe")]

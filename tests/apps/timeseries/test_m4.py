@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from apps.common.catalogue import fetch
+from apps.common.compare.arms import check_outcome
+from apps.common.controls import KINDS
 from apps.common.errors import UserError
 from apps.common.main import main
-from apps.timeseries import m4
-from apps.timeseries.m4 import PROTOCOLS, Protocol, benchmarks, compared, targets
+from apps.timeseries import compare, m4
+from apps.timeseries.data import Data
+from apps.timeseries.m4 import BENCHMARKS, PROTOCOLS, Protocol, benchmark, compared, targets
 from apps.timeseries.naive2 import is_seasonal, naive2, seasonal_factors
 from apps.timeseries.tables import Table, read_tables
 
@@ -82,8 +85,7 @@ def test_benchmarks_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
     rng = np.random.default_rng(0)
     train = [np.tile(WAVE, 10) * 10 + rng.standard_normal(40) for _ in range(2)]
-    first = benchmarks(train, Protocol(5, 4))
-    assert list(first) == ["Naive2", "SeasonalNaive", "AutoTheta", "AutoETS"]
+    first = {kind: benchmark(kind, train, Protocol(5, 4)) for kind in BENCHMARKS}
     assert {tuple(each.shape) for each in first.values()} == {(2, 5)}
     np.testing.assert_allclose(first["SeasonalNaive"][0], [*train[0][-4:], train[0][-4]])
     for each in first.values():  # all of them see the season
@@ -93,7 +95,7 @@ def test_benchmarks_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise AssertionError(f"{name} is loaded to forecast what is kept")
 
     monkeypatch.setattr(m4, "import_module", lambda name: None if name == "statsforecast" else again(name))
-    second = benchmarks(train, Protocol(5, 4))
+    second = {kind: benchmark(kind, train, Protocol(5, 4)) for kind in BENCHMARKS}
     assert all(torch.equal(second[name], first[name]) for name in first)
 
 
@@ -103,7 +105,7 @@ def test_benchmarks_without_statsforecast_tell_the_mend(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(m4, "import_module", missing)
     with pytest.raises(UserError, match="make peers"):
-        benchmarks([np.ones(9)], Protocol(5, 4))
+        benchmark("AutoETS", [np.ones(9)], Protocol(5, 4))
 
 
 CONFIG = """
@@ -148,8 +150,6 @@ def test_a_run_is_measured_beside_the_benchmarks(small: Path, capsys: pytest.Cap
 
 
 def test_forecasts_begin_where_the_training_rows_end(small: Path):
-    from apps.timeseries.data import Data
-
     data = Data(name="m4_weekly", context=26, horizon=13)
     data.setup()
     latest = data.prediction_windows(data.tables)
@@ -220,3 +220,43 @@ def test_some_weekly_test_rows_stand_in_another_series():
         if wanted.get(rows, name) != name
     }
     assert 0 < len(found) < 10
+
+
+def test_the_comparison_measures_as_the_command_does(small: Path):
+    budget = {
+        "protocol": "m4",
+        "context": 26,
+        "horizons": [13],
+        "routed": {"default": "ridge_moe"},
+        "networks": {
+            "ridge_moe": {
+                "batch_size": 32,
+                "balance": {},
+                "mixture": {"num_experts": 2, "hidden": 4},
+                "options": {"dim": 4, "share": 0.0},
+            }
+        },
+        "epochs": 1,
+        "windows_per_epoch": 64,
+        "warmup_steps": 0,
+        "validation_stride": 1,
+        "trials": {"ridge_moe": [{"learning_rate": 1e-3}]},
+    }
+    arms = compare.arms(budget)
+    assert set(arms) == {*KINDS, "ridge_moe", "naive2", "seasonal_naive", "auto_theta", "auto_ets"}
+    measured = {name: arms[name].fit("m4_weekly", arms[name].trials[0], 0).test() for name in arms}
+    for outcome in measured.values():
+        check_outcome(outcome)
+        assert {place: len(units) for place, units in outcome.units.items()} == {
+            ("all", metric): 3 for metric in ("smape", "mase", "owa")
+        }
+    values = {name: {v.metric: v.value for v in outcome.values} for name, outcome in measured.items()}
+    assert values["naive2"]["owa"] == pytest.approx(1.0)
+    assert values["routed"] == values["ridge_moe"]
+    data = Data(name="m4_weekly", context=26, horizon=13)
+    data.setup()
+    train = [table.values[:, 0] for table in data.tables]
+    told = {kind: benchmark(kind, train, PROTOCOLS["m4_weekly"]) for kind in BENCHMARKS}
+    rows = compared(told, train, targets("m4_weekly", data.names), 1)
+    for arm, row in zip(("naive2", "seasonal_naive", "auto_theta", "auto_ets"), rows, strict=True):
+        assert values[arm] == pytest.approx({key: row[key] for key in ("smape", "mase", "owa")})

@@ -238,6 +238,6 @@ def test_a_bad_result_file_leaves_every_page_as_it_was(compared):
 def test_an_unknown_profile_is_refused(toy):
     (toy.root / "README.md").write_text("<!-- results:toy:fast:begin -->\n<!-- results:toy:fast:end -->\n")
     with pytest.raises(
-        UserError, match=r"README\.md has a marker of the profile fast: use one of full, quick"
+        UserError, match=r"README\.md has a marker of the profile fast: use one of quick, full"
     ):
         refresh_pages()

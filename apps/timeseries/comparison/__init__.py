@@ -1,0 +1,1 @@
+"""What the comparison fits, and how it is measured; `apps.timeseries.compare` lists the arms."""

@@ -1,0 +1,124 @@
+"""Networks trained by gradient descent, as arms."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from collegium import inspection
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from apps.common.callbacks import SeedEachStep
+from apps.common.compare import Arm, Cost, Fitted, Trial
+from apps.common.controls import KINDS, Kind
+from apps.timeseries.comparison.contenders import build
+from apps.timeseries.comparison.measured import Measured, budget_for, module_for
+from apps.timeseries.data import Data
+from apps.timeseries.pretraining import Pretraining
+from apps.timeseries.task import Task
+
+
+def trained(budget: Mapping[str, Any], measured: type[Measured] = Measured) -> dict[str, Arm]:
+    """The routed network of each set, its controls, and each network of the budget by name."""
+    found: dict[str, Arm] = {kind: Chosen(budget, kind, measured) for kind in KINDS}
+    names = [name for name in budget["networks"] if name != "zero_shot"]
+    return found | {name: Trained(budget, name, measured) for name in names}
+
+
+class Trained(Arm):
+    """A network trained by gradient descent; the epoch of least validation error is kept."""
+
+    kind: Kind = "routed"
+
+    def __init__(self, budget: Mapping[str, Any], name: str, measured: type[Measured] = Measured) -> None:
+        self.budget, self.name, self.measured = budget, name, measured
+        self.settings = {"network": name, **budget["networks"][name]}
+        self.trials = budget["trials"][name]
+
+    def network(self, data: str) -> str:
+        """The network to train on a set, as named in the budget."""
+        return self.name
+
+    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+        """What to train and validate on for a set: its own windows."""
+        return module_for(data, budget, seed, batch_size=batch_size)
+
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
+        """Train with Lightning on one set for all horizons at once."""
+        seed_everything(seed, verbose=False)
+        budget = budget_for(data, self.budget)
+        name = self.network(data)
+        trial = trial.get(name, trial)
+        told = budget["networks"][name]
+        module = self.training_data(data, budget, seed, told["batch_size"])
+        options = {key: value for key, value in trial.items() if key != "learning_rate"}
+        task = Task(
+            build(name, budget, self.kind, options),
+            validation_horizons=budget["horizons"],
+            balance=told["balance"],
+            learning_rate=trial["learning_rate"],
+            warmup_steps=budget["warmup_steps"],
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
+            Trainer(
+                max_epochs=budget["epochs"],
+                gradient_clip_val=1.0,
+                callbacks=[best, SeedEachStep(seed)],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                accelerator="cpu",  # costs are told for one thread
+            ).fit(task, module)
+            state = torch.load(Path(best.best_model_path), weights_only=True)["state_dict"]
+        task.load_state_dict(state)
+        network = task.network.eval().cpu()
+        score = float(best.best_model_score)  # type: ignore[arg-type]
+        return self.measured(network.forecast, data, budget, score, _cost(network, budget["context"]))
+
+
+class Chosen(Trained):
+    """The network that the budget calls `routed` on a set, as it is or as a control."""
+
+    def __init__(self, budget: Mapping[str, Any], kind: Kind, measured: type[Measured] = Measured) -> None:
+        self.budget, self.kind, self.measured = budget, kind, measured
+        self.settings = {
+            "kind": kind,
+            "routed": budget["routed"],
+            "networks": {name: budget["networks"][name] for name in budget["routed"].values()},
+        }
+        trials = {name: budget["trials"][name] for name in budget["routed"].values()}
+        self.trials = [dict(zip(trials, some, strict=True)) for some in zip(*trials.values(), strict=True)]
+
+    def network(self, data: str) -> str:
+        """The one named for the set, or the default."""
+        routed = self.budget["routed"]
+        return str(routed.get(data, routed["default"]))
+
+
+class ZeroShot(Trained):
+    """A network that never saw the set: pretrained on synthetic priors and training parts of other sets.
+
+    It validates on what is held out of these.
+    """
+
+    def __init__(self, budget: Mapping[str, Any]) -> None:
+        told = budget["networks"]["zero_shot"]
+        super().__init__(budget, told["network"])
+        self.pretraining = told["pretraining"]
+        self.settings = {**self.settings, "pretraining": self.pretraining}
+
+    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+        """Priors, and the sets that the budget names for this one, each with the same weight."""
+        options = {**self.pretraining, "sets": dict.fromkeys(self.pretraining["sets"].get(data, []), 1.0)}
+        return module_for(None, budget, seed, batch_size=batch_size, pretraining=Pretraining(**options))
+
+
+def _cost(network: nn.Module, context: int) -> Cost:
+    active, total = inspection.parameters(network)
+    window = torch.zeros(1, context), torch.ones(1, context, dtype=torch.bool)
+    flops = inspection.flops(network, *window)
+    return Cost(active_params=active, total_params=total, active_flops=float(flops))
