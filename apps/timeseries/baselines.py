@@ -114,8 +114,13 @@ class Ridge:
 
     def __call__(self, context: Tensor, context_mask: Tensor) -> Tensor:
         """Forecast. Returns (B, H)."""
-        filled = fill_forward(context, context_mask)
-        return (filled - filled[:, -1:]) @ self.weight.to(filled) + filled[:, -1:]
+        return from_last(fill_forward(context, context_mask), self.weight)
+
+
+def from_last(filled: Tensor, weight: Tensor) -> Tensor:
+    """Forecast l + (x - l) W, (B, H), for windows x (B, L) without gaps, last values l and a map W (L, H)."""
+    last = filled[:, -1:]
+    return last + (filled - last) @ weight.to(filled)
 
 
 def moments(windows: Windows, power: float = 0.0, size: int = 4096) -> Moments:

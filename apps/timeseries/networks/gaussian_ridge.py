@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from apps.timeseries.baselines import Ridge, fill_forward
+from apps.timeseries.baselines import Ridge, fill_forward, from_last
 from apps.timeseries.model import Probabilistic, WholeWindow, window_scale
 from apps.timeseries.windows import Batch, Windows
 
@@ -39,9 +39,7 @@ class GaussianRidge(WholeWindow, Probabilistic):
 
     def forward(self, context: Tensor, context_mask: Tensor) -> Tensor:
         """Forecast context (B, L), observed where context_mask (B, L) is True. Returns (B, H)."""
-        filled = fill_forward(context, context_mask)
-        last = filled[:, -1:]
-        return (filled - last) @ self.weight + last
+        return from_last(fill_forward(context, context_mask), self.weight)
 
     def quantiles(self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor) -> Tensor:
         """Quantiles (B, H, Q) of a normal distribution at ascending levels (Q,) between 0 and 1."""

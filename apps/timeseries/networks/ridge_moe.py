@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 import torch
 from collegium import Context, check_causal, check_needs
+from collegium.layer import moe_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.common.controls import MixtureFFN, feed_forward
 from apps.common.errors import UserError
-from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward
+from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward, from_last
 from apps.timeseries.character import band
 from apps.timeseries.model import WholeWindow, window_scale
 from apps.timeseries.windows import Batch, Windows
@@ -98,6 +99,7 @@ class RidgeMoE(WholeWindow):
         nn.init.zeros_(self.head.bias)
         check_causal(self)
         check_needs(self, ("label",))
+        self.by_band = any("label" in layer.router.needs for layer in moe_layers(self).values())
 
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve the ridge of each horizon, and take from it the steps that the one before did not reach.
@@ -123,14 +125,14 @@ class RidgeMoE(WholeWindow):
 
     def ridge(self, filled: Tensor) -> Tensor:
         """The ridge's forecast (B, H) of contexts (B, L) without gaps."""
-        last = filled[:, -1:]
-        return last + (filled - last) @ self.weight.to(filled)
+        return from_last(filled, self.weight)
 
     def network(self, filled: Tensor) -> Tensor:
         """The network's forecast (B, H) of contexts (B, L) without gaps."""
         mean, scale = window_scale(filled, torch.ones_like(filled, dtype=torch.bool))
         v = self.embed(self.dropout((filled - mean) / scale))
-        mixed, _ = feed_forward(self.mixture, self.norm(v), Context(label=band(filled)))
+        context = Context(label=band(filled)) if self.by_band else None
+        mixed, _ = feed_forward(self.mixture, self.norm(v), context)
         base = mean if self.base == "mean" else self.ridge(filled)
         forecast: Tensor = base + scale * self.head(self.dropout(v + mixed))
         return forecast
