@@ -18,7 +18,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f
 
 
 class ExpertMap(NamedTuple):
-    """One panel: shares (experts, names) of each expert in what `what` groups; NaN is left white."""
+    """One panel: shares (experts, names) of each expert in what `what` groups; NaN is drawn grey."""
 
     title: str
     what: str
@@ -135,6 +135,7 @@ def colour_bar(
 def _expert_map(axes: Axes, panel: ExpertMap) -> AxesImage:
     experts, columns = panel.shares.shape
     image = axes.imshow(panel.shares * experts, aspect="auto", vmin=0, vmax=2, cmap="RdBu_r")
+    axes.set_facecolor("0.85")
     few = columns <= 12
     shown = [_shortened(name) for name in panel.names[:: 1 if few else 3]]
     axes.set_xticks(range(0, columns, 1 if few else 3))

@@ -46,8 +46,8 @@ def evaluate(
         split: choose on validation; open the test windows once, when all is chosen.
         path: another file than the run was trained on, in the same format and split.
         horizon: steps to forecast; the run's by default.
-        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another set
-            evaluation/<name>/<split>.
+        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another set or
+            file evaluation/<its name>/<split>.
         name: a set of the catalogue that the run was not trained on, in its own split and on the scale of its
             own training rows.
     """
@@ -55,12 +55,13 @@ def evaluate(
     task, data = load_run(found, path=path, horizon=horizon, name=name)
     data.setup()
     rows = measure(task, data, split)
-    told = f"{split} windows{f' of {name}' if name else ''}, horizon {data.horizon}"
+    other = name or (path.stem if path else "")
+    told = f"{split} windows{f' of {other}' if other else ''}, horizon {data.horizon}"
     points, distributions = tables(rows)
     print_rows(points, f"{found.path}, {told}")
     if distributions:
         print_rows(distributions, "Quantiles of the forecasts")
-    out = out or found.path / "evaluation" / (name or "") / split
+    out = out or found.path / "evaluation" / other / split
     out.mkdir(parents=True, exist_ok=True)
     write_text(
         out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)

@@ -22,8 +22,8 @@ from apps.timeseries.task import Task
 from apps.timeseries.windows import Groups, Windows
 
 SAMPLE = 1024
-FAN = {"90%": (0.05, 0.95), "50%": (0.25, 0.75)}
-"""Bands of the forecast pictures, the widest first, and the levels that bound them."""
+FAN = {"90%": (0.05, 0.95, "#f6d5d5"), "50%": (0.25, 0.75, "#e8a3a3")}
+"""Bands of the forecast pictures, the widest first: the levels that bound them, and their colour."""
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
@@ -58,12 +58,12 @@ def _examples(network: Forecaster, forecasts: Tensor, rows: Tensor, windows: Win
 
 def _draw_fan(axes: Axes, network: Probabilistic, row: int, windows: Windows, data: Data) -> None:
     batch = windows.__getitems__([row])
-    levels = sorted(level for bounds in FAN.values() for level in bounds)
+    levels = sorted(level for *bounds, _ in FAN.values() for level in bounds)
     found = data.restore(quantiles(network, batch, windows.horizon, levels), batch["channel"])[0].numpy()
     steps = np.arange(1, len(found) + 1)
-    for name, bounds in FAN.items():
+    for name, (*bounds, color) in FAN.items():
         low, high = (found[:, levels.index(level)] for level in bounds)
-        axes.fill_between(steps, low, high, color="tab:red", alpha=0.18, lw=0, label=name)
+        axes.fill_between(steps, low, high, color=color, lw=0, label=name)
 
 
 def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data: Data) -> None:

@@ -21,19 +21,21 @@ from apps.timeseries.task import Task
 from apps.timeseries.windows import Windows
 
 SERVES = """
-Share of each expert in the tokens of a kind, over an even share: red is more, blue is less. The hour of a
-token is that of its last point. The kind of a window holds for all its tokens: the octave of periods that
-has the most of its variance about a straight line; and its regime. It is wild where it deviates more than the
-median window of its series, and rising or falling where its last fifth lies more than half a deviation from
-its mean.
+Share of each expert in the tokens of a kind, over an even share: red is more, blue is less, grey is a kind
+without a window. The hour of a token is that of its last point. The kind of a window holds for all its
+tokens: the band of periods, in rows, that has the most of its variance about a straight line; and its regime.
+It is wild where it deviates more than the median window of its series, and rising or falling where its last
+fifth lies more than half a deviation from its mean.
 
 The table gives mutual information over the entropy of the label: 1 where the expert tells it, 0 where it says
-nothing; its 95% interval over windows; and what it would be by chance, with the labels of another window.
+nothing; its 95% interval over windows; and what it would be by chance, with the labels of another window. An
+interval above chance is specialisation; a picture of few windows can look as strong without.
 """
 ADDS = """
 What each expert of the last routed layer adds to a forecast: the forecast less what it is with that expert's
-weight at zero, in the units of the data, for one window a series. In grey the forecast less what it is
-without all of them, which is their sum where what follows the layer is linear.
+weight at zero, in the units of the data, for a window of each of up to four series. Experts that add less
+than 2% of what the strongest one does are left out. In grey the forecast less what it is without all of them,
+which is their sum where what follows the layer is linear.
 """
 DRAWN = len(COLORS)
 """Experts that a picture of contributions tells apart; only those that add most are drawn."""
@@ -128,7 +130,10 @@ def _draw_parts(axes: Axes, parts: Tensor) -> None:
     steps = np.arange(1, parts.shape[1] + 1)
     axes.plot(steps, parts[-1], color="0.8", lw=4, label="together")
     strength = parts[:-1].abs().amax(1)
-    drawn = [expert for expert in strength.argsort(descending=True)[:DRAWN].tolist() if strength[expert] > 0]
+    least = 0.02 * strength.max()
+    drawn = [
+        expert for expert in strength.argsort(descending=True)[:DRAWN].tolist() if strength[expert] > least
+    ]
     for expert, color in zip(sorted(drawn), COLORS, strict=False):
         axes.plot(steps, parts[expert], color=color, lw=1.2, label=f"expert {expert}")
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -27,7 +27,7 @@ def unlike_experts(dim: int, num_experts: int, hidden: int) -> MoE:
 MIXTURES: dict[str, Callable[..., MoE]] = {
     "ridge_moe": MixtureFFN,
     "linear_experts": partial(LinearMixture, router=routers.TopK),
-    "band_experts": partial(MixtureFFN, router=routers.Hash),
+    "band_experts": partial(MixtureFFN, router=routers.Lookup),
     "unlike_experts": unlike_experts,
     "time_moe": MixtureFFN,
     "moirai_moe": partial(MixtureFFN, router=CENTROIDS),

@@ -134,6 +134,7 @@ class RidgeMoE(WholeWindow):
         context = Context(label=band(filled)) if self.by_band else None
         mixed, _ = feed_forward(self.mixture, self.norm(v), context)
         base = mean if self.base == "mean" else self.ridge(filled)
+        scale = scale * (filled != filled[:, :1]).any(1, keepdim=True)  # what never moved stays as it is
         forecast: Tensor = base + scale * self.head(self.dropout(v + mixed))
         return forecast
 

@@ -210,7 +210,7 @@ def test_windows_of_a_shorter_horizon_are_refused() -> None:
 
 
 def test_a_router_may_ask_for_the_band_of_a_window() -> None:
-    net = RidgeMoE(L, H, dim=8, feed_forward=partial(MixtureFFN, num_experts=4, router=routers.Hash))
+    net = RidgeMoE(L, H, dim=8, feed_forward=partial(MixtureFFN, num_experts=4, router=routers.Lookup))
     data = batch()
     with record(net) as routings:
         net(data["context"], data["context_mask"])
@@ -223,3 +223,11 @@ def test_the_ridge_is_counted_and_not_trained() -> None:
     assert net.weight.numel() == L * H
     assert "weight" in dict(net.named_parameters())
     assert not net.weight.requires_grad
+
+
+@pytest.mark.parametrize("base", ["mean", "ridge"])
+def test_a_constant_window_stays_constant(base: str) -> None:
+    net = awake(network(base=base))
+    x = torch.tensor([[0.0], [0.01], [1000.0]]).expand(3, L)
+    found = net(x, torch.ones_like(x, dtype=torch.bool))
+    torch.testing.assert_close(found, x[:, :1].expand(3, H))
