@@ -215,7 +215,8 @@ def test_a_pretrained_run_is_measured_on_and_forecasts_what_it_has_not_seen(
     windows = 2 * len(range(910 - 48, 1040 - 72 + 1, 20))
     assert named["all"]["windows"] == windows
 
-    by_path = evaluated(run, run / "evaluation" / "validation", "--path", str(tmp_path / "large.csv"))
+    by_path = evaluated(run, run / "evaluation/large/validation", "--path", str(tmp_path / "large.csv"))
+    assert evaluated(run, run / "evaluation" / "validation") == own
     assert by_path["all"]["mse"] == pytest.approx(named["all"]["mse"], rel=1e-4)
 
     forecast = tmp_path / "next.csv"
