@@ -17,6 +17,7 @@ from jsonargparse import auto_cli
 from rich.progress import track
 from torch import Tensor
 
+from apps.common.compare.places import config_file, results_folder
 from apps.common.compare.profile import read_profile
 from apps.common.compare.results import read_results, write_results
 from apps.common.compare.schema import Results, Row
@@ -30,7 +31,7 @@ from benchmarks.memory import in_own_process, peak_of
 from benchmarks.results import results, row
 from benchmarks.timing import cpu_seconds, no_collection, warm_allocator
 
-RESULTS = project_root() / "docs" / "results" / "forecasters.json"
+RESULTS = results_folder() / "forecasters.json"
 PAGE = project_root() / "apps" / "timeseries" / "README.md"
 PEER = "patchtst"
 BATCH = 128
@@ -47,7 +48,7 @@ def main(rounds: int = 7) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    budget = read_profile(project_root() / "configs" / "timeseries" / "compare.yaml", "full").budget
+    budget = read_profile(config_file("timeseries"), "full").budget
     names = [name for name in budget["networks"] if name != "zero_shot"]
     seconds = measure({name: calls(name, budget) for name in names}, rounds)
     rows = [each for name in names for each in _rows(name, budget, seconds[name])]

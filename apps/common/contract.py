@@ -168,12 +168,13 @@ def _broken_configs(app: str) -> Iterator[str]:
 
 
 def _broken_profiles(app: str) -> Iterator[str]:
+    from apps.common.compare.places import config_file
     from apps.common.compare.plan import load_arms
     from apps.common.compare.profile import read_profile
 
     for name in PROFILES:
         try:
-            profile = read_profile(project_root() / "configs" / app / "compare.yaml", name)
+            profile = read_profile(config_file(app), name)
             unknown = set(profile.arms) - set(load_arms(app, profile.budget))
         except UserError as error:
             yield str(error)

@@ -10,6 +10,8 @@ import numpy as np
 from apps.common.compare.arms import Cost, Outcome, Place, Value
 
 OTHERS = ("trials", "sets", "networks", "routed")
+"""Parts of a budget that are not for all cells alike, so that a change of one leaves the other cells."""
+
 FORMAT = 1
 """Counts up when the files of finished cells change their meaning, so that older ones are run again."""
 
