@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from apps.common.compare.cells import Finished
 from apps.common.compare.differences import differences
 from apps.common.compare.environment import environment
+from apps.common.compare.kept import with_kept
 from apps.common.compare.ledger import Ledger, openings_in, summarise
 from apps.common.compare.measurements import Measured, rows
 from apps.common.compare.places import config_file, results_file
@@ -23,6 +24,8 @@ def assemble(
 ) -> Results:
     """Return the content of the result file of a finished comparison.
 
+    Sets that were not to be measured stay as the result file has them, see `kept_sets`.
+
     Args:
         plan: What was compared.
         choices: What each arm chose on each data set.
@@ -33,7 +36,7 @@ def assemble(
     cells = [cell for choice in choices for cell in plan.chosen_cells(choice)]
     outcomes = [finished[cell.key].outcome for cell in cells]
     measured = [Measured(cell, out) for cell, out in zip(cells, outcomes, strict=True) if out is not None]
-    return Results(
+    results = Results(
         app=plan.app,
         profile=plan.profile,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -41,15 +44,19 @@ def assemble(
         command=f"make compare APP={plan.app} PROFILE={plan.profile}",
         environment=dict(environment()),
         code=Code(now=code, cells=dict(Counter(cell.code for cell in finished.values()))),
-        data=plan.data,
+        data={name: plan.data[name] for name in plan.wanted},
         seeds=plan.seeds,
         budget=plan.budget,
         cpu_hours=round(sum(cell.cpu_seconds for cell in finished.values()) / 3600, 4),
         rows=rows(measured),
         intervals=differences(measured),
-        tested=_tested(plan.app, ledger, {cell.configuration for cell in cells}),
+        tested=[],
         choices=choices,
     )
+    path = results_file(plan.app, plan.profile)
+    results = with_kept(plan, results, read_results(path) if path.exists() else None)
+    current = {cell.configuration for choice in results["choices"] for cell in plan.chosen_cells(choice)}
+    return {**results, "tested": _tested(plan.app, ledger, current)}
 
 
 def _tested(app: str, ledger: Ledger, current: set[str]) -> list[Tested]:

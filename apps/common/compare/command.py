@@ -16,7 +16,9 @@ from apps.common.discovery import check_app
 from apps.common.errors import UserError
 
 
-def compare(app: str, profile: str = "quick", jobs: int = 2, fresh: bool = False) -> None:
+def compare(
+    app: str, profile: str = "quick", jobs: int = 2, fresh: bool = False, data: str | None = None
+) -> None:
     """Compare the routed model with its controls and peers, and write the result file and its pages.
 
     All trials are run and scored on validation; then each arm is fitted with its choice for every seed, and
@@ -27,6 +29,8 @@ def compare(app: str, profile: str = "quick", jobs: int = 2, fresh: bool = False
         profile: `quick` takes minutes and says so on the page, `full` is the evidence; some apps have more.
         jobs: How many cells run at the same time, each in a process with one thread.
         fresh: Run every cell again, whatever is kept.
+        data: Measure these sets of the profile alone, with commas between them; the others stay in the
+            result file as they are, as long as they were measured with the profile as it is now.
     """
     check_app(app)
     if jobs < 1:
@@ -34,7 +38,7 @@ def compare(app: str, profile: str = "quick", jobs: int = 2, fresh: bool = False
     places = Places.of(app)
     with only_one(places.home, app):
         executor = Executor(places, fingerprint(app), jobs, fresh)
-        _run(read_plan(app, profile), executor, Ledger(places.ledger))
+        _run(read_plan(app, profile, data), executor, Ledger(places.ledger))
     refresh_pages()
 
 
@@ -53,4 +57,6 @@ def _run(plan: Plan, executor: Executor, ledger: Ledger) -> None:
         Console().print(
             f"warning: {other} of {len(done)} cells were run by other code; --fresh true runs all again"
         )
+    if left := results.get("unmeasured"):
+        Console().print(f"not measured with the profile as it is now: {', '.join(left)}", highlight=False)
     write_results(results_file(plan.app, plan.profile), results)

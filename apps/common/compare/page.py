@@ -1,7 +1,7 @@
 """The generated part of a page, made from a result file alone."""
 
 from apps.common.compare.intervals import FEWEST_SEEDS
-from apps.common.compare.schema import Results
+from apps.common.compare.schema import Results, Run
 from apps.common.compare.tables import main_table, slice_tables
 from apps.common.compare.view import View
 
@@ -32,6 +32,8 @@ def render(results: Results, picture: str | None, slices: bool = True) -> str:
             parts.append(f"The intervals of {view.data} rest on {units} test units.")
         if slices and (tables := slice_tables(view)):
             parts += [f"{view.data} by slice, means over seeds:", *tables]
+    if left := results.get("unmeasured"):
+        parts.append(f"**Not measured yet**: {', '.join(left)}.")
     if picture is not None:
         parts += [f"![Differences to the routed arm, with 95% intervals]({picture})", COLOURS]
     parts.append(READING)
@@ -44,12 +46,17 @@ def render(results: Results, picture: str | None, slices: bool = True) -> str:
 def _origin(results: Results) -> str:
     seeds = "1 seed" if results["seeds"] == 1 else f"{results['seeds']} seeds"
     data = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
-    machine = f"{results['environment']['cpu']} ({results['environment']['cores']} cores)"
+    earlier = "".join(f" {', '.join(run['data'])}: {_run(run)}." for run in results.get("earlier", []))
     return (
-        f"Profile {results['profile']}, {seeds}, {results['cpu_hours']:.2f} CPU-hours on {machine}, "
-        f"commit `{_short_commit(results['commit'])}`, {results['created'][:10]}, `{results['command']}`. "
+        f"Profile {results['profile']}, {seeds}, {_run(results)}, `{results['command']}`.{earlier} "
         f"Data (sha256): {data}."
     )
+
+
+def _run(run: Results | Run) -> str:
+    machine = f"{run['environment']['cpu']} ({run['environment']['cores']} cores)"
+    commit = _short_commit(run["commit"])
+    return f"{run['cpu_hours']:.2f} CPU-hours on {machine}, commit `{commit}`, {run['created'][:10]}"
 
 
 def _openings(results: Results) -> str:
@@ -63,9 +70,9 @@ def _openings(results: Results) -> str:
 
 
 def _other_code(results: Results) -> str:
-    code = results["code"]
-    other = sum(count for state, count in code["cells"].items() if state != code["now"])
-    total = sum(code["cells"].values())
+    codes = [run["code"] for run in (results, *results.get("earlier", []))]
+    pairs = [(state != code["now"], count) for code in codes for state, count in code["cells"].items()]
+    other, total = sum(count for differs, count in pairs if differs), sum(count for _, count in pairs)
     return f"{other} of {total} cells were run by an earlier state of the code." if other else ""
 
 

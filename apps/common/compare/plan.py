@@ -16,7 +16,10 @@ from apps.common.errors import UserError
 
 @dataclass(frozen=True)
 class Plan:
-    """A profile with everything that it names: `data` maps a name to the sha256 of its content."""
+    """A profile with everything that it names: `data` maps a name to the sha256 of its content.
+
+    Of these sets, `wanted` are to be measured.
+    """
 
     app: str
     profile: str
@@ -24,6 +27,7 @@ class Plan:
     arms: dict[str, Arm]
     seeds: int
     budget: dict[str, Any]
+    wanted: tuple[str, ...]
 
     def cell(self, data: str, arm: str, trial: dict[str, Any], seed: int, final: bool) -> Cell:
         """Return one piece of the work."""
@@ -31,8 +35,8 @@ class Plan:
         return Cell(self.app, data, self.data[data], arm, settings, trial, seed, self.budget, final)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return every (data, arm) in the order of the configuration."""
-        return [(data, arm) for data in self.data for arm in self.arms]
+        """Return every (data, arm) to be measured, in the order of the configuration."""
+        return [(data, arm) for data in self.wanted for arm in self.arms]
 
     def trial_cells(self, data: str, arm: str) -> list[Cell]:
         """Return the trials of one arm with the first seed; none where there is nothing to choose."""
@@ -46,8 +50,14 @@ class Plan:
         return [self.cell(data, arm, choice["chosen"], seed, final=True) for seed in range(seeds)]
 
 
-def read_plan(app: str, profile: str) -> Plan:
-    """Read a profile and find its arms and data sets. Raises `UserError` for anything that does not fit."""
+def read_plan(app: str, profile: str, data: str | None = None) -> Plan:
+    """Read a profile and find its arms and data sets. Raises `UserError` for anything that does not fit.
+
+    Args:
+        app: The app to compare.
+        profile: Its name in the app's configs/<app>/compare.yaml.
+        data: The sets to measure, with commas between them; all by default.
+    """
     config = config_file(app)
     wanted = read_profile(config, profile)
     known = load_arms(app, wanted.budget)
@@ -55,8 +65,12 @@ def read_plan(app: str, profile: str) -> Plan:
         raise UserError(f"{config} names the arm {missing[0]}: use one of {', '.join(known)}.")
     arms = {name: known[name] for name in wanted.arms}
     check_trials(arms, f"apps/{app}/compare.py")
-    data = {name: data_sha256(app, name) for name in wanted.data}
-    return Plan(app, profile, data, arms, wanted.seeds, wanted.budget)
+    asked = wanted.data if data is None else [name.strip() for name in data.split(",")]
+    if unknown := [name for name in asked if name not in wanted.data]:
+        raise UserError(f"--data names {unknown[0]!r}: profile {profile} has {', '.join(wanted.data)}.")
+    hashes = {name: data_sha256(app, name) for name in wanted.data}
+    chosen = tuple(name for name in wanted.data if name in asked)
+    return Plan(app, profile, hashes, arms, wanted.seeds, wanted.budget, chosen)
 
 
 def load_arms(app: str, budget: dict[str, Any]) -> dict[str, Arm]:

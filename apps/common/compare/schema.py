@@ -89,8 +89,23 @@ class Code(TypedDict):
     cells: dict[str, int]
 
 
+class Run(TypedDict):
+    """A run that measured some of the data sets alone; `cpu_hours` are those of all that it measured."""
+
+    data: list[str]
+    created: str
+    commit: str
+    environment: dict[str, Any]
+    code: Code
+    cpu_hours: float
+
+
 class Results(TypedDict):
-    """A result file. The fields that are not required belong to comparisons, not to benchmarks."""
+    """A result file. The fields that are not required belong to comparisons, not to benchmarks.
+
+    `created`, `commit`, `environment`, `code` and `cpu_hours` are of the last run; sets that others measured
+    are told in `earlier`, and those that none has measured yet in `unmeasured`.
+    """
 
     app: str
     created: str
@@ -107,3 +122,5 @@ class Results(TypedDict):
     tested: NotRequired[list[Tested]]
     choices: NotRequired[list[Choice]]
     code: NotRequired[Code]
+    earlier: NotRequired[list[Run]]
+    unmeasured: NotRequired[list[str]]

@@ -15,17 +15,28 @@ from apps.timeseries.windows import Windows
 SIMULATED = "simulated"
 """The name under which the embedded series are compared."""
 
+METRICS = {"mse": mse, "mae": mae}
+
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """context (B, L), context_mask (B, L), horizon -> (B, H)."""
 
 
 class Measured(Fitted):
-    """A forecaster after training; the test windows are read by ``test`` alone."""
+    """A forecaster after training; the test windows are read by ``test`` alone.
+
+    Where it is `nested`, a shorter forecast is the beginning of the longest, and one serves all horizons.
+    """
 
     def __init__(
-        self, forecast: Rule, data: str, budget: Mapping[str, Any], validation: float, cost: Cost
+        self,
+        forecast: Rule,
+        data: str,
+        budget: Mapping[str, Any],
+        validation: float,
+        cost: Cost,
+        nested: bool = False,
     ) -> None:
-        self.forecast, self.data, self.budget = forecast, data, budget
+        self.forecast, self.data, self.budget, self.nested = forecast, data, budget, nested
         self.validation, self.cost = validation, cost
 
     def test(self) -> Outcome:
@@ -33,20 +44,17 @@ class Measured(Fitted):
         values: list[Value] = []
         units: dict[tuple[str, str], np.ndarray] = {}
         weights: dict[tuple[str, str], np.ndarray] = {}
-        found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
-        for horizon in self.budget["horizons"]:
-            windows = module_for(self.data, self.budget, 0, horizon).windows("test")
-            for metric, error in self._errors(windows).items():
-                place = (str(horizon), metric)
+        longest = module_for(self.data, self.budget, 0).windows("test")
+        windows = {horizon: longest.of_horizon(horizon) for horizon in self.budget["horizons"]}
+        errors = self._errors(windows, longest.of_horizon(0))
+        for horizon, of_horizon in windows.items():
+            for metric in METRICS:
+                place, error, start = (str(horizon), metric), errors[horizon, metric], of_horizon.start
                 values.append(Value(*place, float(average(error)), False))
-                units[place], weights[place] = blocks(
-                    error, windows.start, block_count(windows.start, horizon)
-                )
-                found[place] = error, windows.start
-        for metric in ("mse", "mae"):
-            units["all", metric] = self._units_of_all(
-                [found[str(h), metric] for h in self.budget["horizons"]]
-            )
+                units[place], weights[place] = blocks(error, start, block_count(start, horizon))
+        for metric in METRICS:
+            found = [(errors[horizon, metric], of_horizon.start) for horizon, of_horizon in windows.items()]
+            units["all", metric] = self._units_of_all(found)
             values.append(Value("all", metric, float(units["all", metric].mean()), False))
         return Outcome(values, units, self.cost, weights)
 
@@ -59,13 +67,26 @@ class Measured(Fitted):
         return mean
 
     @torch.no_grad()
-    def _errors(self, windows: Windows) -> dict[str, Tensor]:
-        found: dict[str, list[Tensor]] = {"mse": [], "mae": []}
-        for batch in windows.batches(512):
-            forecast = self.forecast(batch["context"], batch["context_mask"], windows.horizon)
-            for name, metric in (("mse", mse), ("mae", mae)):
-                found[name].append(metric(forecast, batch["target"], batch["target_mask"]))
-        return {name: torch.cat(parts) for name, parts in found.items()}
+    def _errors(self, windows: Mapping[int, Windows], contexts: Windows) -> dict[tuple[int, str], Tensor]:
+        """The errors of the windows of each horizon, by (horizon, metric); `contexts` are those of all."""
+        found: dict[tuple[int, str], list[Tensor]] = {(h, metric): [] for h in windows for metric in METRICS}
+        for batch in contexts.batches(512):
+            x, observed, here = batch["context"], batch["context_mask"], _place(batch, contexts)
+            steps = self.forecast(x, observed, max(windows)) if self.nested else None
+            for horizon, of_horizon in windows.items():
+                there = _place({"channel": of_horizon.channel, "start": of_horizon.start}, contexts)
+                kept = torch.isin(here, there)
+                if not kept.any():
+                    continue
+                part = of_horizon.__getitems__(torch.isin(there, here).nonzero().flatten())
+                own = (
+                    self.forecast(x[kept], observed[kept], horizon)
+                    if steps is None
+                    else steps[kept, :horizon]
+                )
+                for name, metric in METRICS.items():
+                    found[horizon, name].append(metric(own, part["target"], part["target_mask"]))
+        return {place: torch.cat(parts) for place, parts in found.items()}
 
 
 def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,3 +129,9 @@ def blocks(error: Tensor, start: Tensor, count: int) -> tuple[np.ndarray, np.nda
     sizes = np.bincount(block[known], minlength=count).astype(float)
     sums = np.bincount(block[known], error.double().numpy()[known], minlength=count)
     return sums / np.maximum(sizes, 1), sizes
+
+
+def _place(windows: Mapping[str, Any], among: Windows) -> Tensor:
+    """One number for each series and first row, so that windows of unlike horizons can be found."""
+    place: Tensor = windows["channel"] * len(among.line.values) + windows["start"]
+    return place

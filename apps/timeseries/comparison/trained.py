@@ -17,6 +17,7 @@ from apps.common.controls import KINDS, Kind
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.comparison.measured import Measured, budget_for, module_for
 from apps.timeseries.data import Data
+from apps.timeseries.model import WholeWindow
 from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.task import Task
 
@@ -77,7 +78,8 @@ class Trained(Arm):
         task.load_state_dict(state)
         network = task.network.eval().cpu()
         score = float(best.best_model_score)  # type: ignore[arg-type]
-        return self.measured(network.forecast, data, budget, score, _cost(network, budget["context"]))
+        cost, nested = _cost(network, budget["context"]), isinstance(network, WholeWindow)
+        return self.measured(network.forecast, data, budget, score, cost, nested)
 
 
 class Chosen(Trained):

@@ -16,7 +16,7 @@ from apps.common.compare.results import read_results
 from apps.common.discovery import project_root
 from apps.timeseries import compare
 from apps.timeseries.comparison.contenders import MIXTURES, build
-from apps.timeseries.comparison.measured import block_count, blocks, budget_for, module_for
+from apps.timeseries.comparison.measured import Measured, block_count, blocks, budget_for, module_for
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
@@ -122,6 +122,20 @@ def test_an_arm_gives_a_consistent_outcome(name: str) -> None:
     values = {(v.slice, v.metric): v.value for v in outcome.values}
     assert set(values) == {(s, m) for s in ("8", "16", "all") for m in ("mse", "mae")}
     assert values["all", "mse"] == pytest.approx((values["8", "mse"] + values["16", "mse"]) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ridge_moe", "dlinear", "nhits"])
+def test_one_forecast_of_the_longest_horizon_serves_all(name: str) -> None:
+    arm = compare.arms(BUDGET)[name]
+    fitted = arm.fit("any", arm.trials[0], 0)
+    assert isinstance(fitted, Measured)
+    assert fitted.nested
+    once = fitted.test()
+    fitted.nested = False
+    each = fitted.test()
+    np.testing.assert_allclose([v.value for v in once.values], [v.value for v in each.values], rtol=1e-5)
+    for place, units in each.units.items():
+        np.testing.assert_allclose(once.units[place], units, rtol=1e-4)
 
 
 def test_repeat_last_by_a_plain_calculation() -> None:
