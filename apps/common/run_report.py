@@ -105,9 +105,16 @@ def what_was_run(run: Run, cost: Cost, commit: str | None) -> Section:
 
 
 def learning_section(rows: list[Row]) -> Section | None:
-    """Draw every metric over the steps: training and validation together, balance terms in one panel."""
+    """Draw every metric over the steps: training and validation together, balance terms in one panel.
+
+    Where the validation loss is a metric that has a panel of its own, it is not drawn beside the training
+    loss, which is another.
+    """
     groups: dict[str, dict[str, Curve]] = defaultdict(dict)
-    for name, curve in sorted(read_curves(rows).items()):
+    found = read_curves(rows)
+    if any(found.get("val/loss") == found[name] for name in found if name != "val/loss"):
+        del found["val/loss"]
+    for name, curve in sorted(found.items()):
         stage, _, metric = name.partition("/")
         title, line = ("balance", metric) if stage == "balance" else (metric or name, stage)
         groups[title][line] = curve

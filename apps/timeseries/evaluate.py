@@ -1,6 +1,7 @@
 """The metrics script: forecasts of a run on held-out windows, measured."""
 
 import json
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,9 @@ def evaluate(
     horizon: int | None = None,
     out: Path | None = None,
     name: str | None = None,
+    date_column: str | None = None,
+    id_column: str | None = None,
+    value_column: str | None = None,
 ) -> None:
     """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
 
@@ -50,9 +54,16 @@ def evaluate(
             file evaluation/<its name>/<split>.
         name: a set of the catalogue that the run was not trained on, in its own split and on the scale of its
             own training rows.
+        date_column: column of the dates in the file at `path`; as in training by default.
+        id_column: column of the series' names there, in a long file; as in training by default.
+        value_column: column of the values there, in a long file; as in training by default.
     """
+    columns = {"date_column": date_column, "id_column": id_column, "value_column": value_column}
+    columns = {key: column for key, column in columns.items() if column is not None}
+    if columns and path is None:
+        raise UserError(f"--{next(iter(columns))} tells how another file is read: give its --path too.")
     found = find_run(APP, run)
-    task, data = load_run(found, path=path, horizon=horizon, name=name)
+    task, data = load_run(found, path=path, horizon=horizon, name=name, columns=columns)
     data.setup()
     rows = measure(task, data, split)
     other = name or (path.stem if path else "")
@@ -82,11 +93,16 @@ def evaluate(
 
 
 def load_run(
-    run: Run, path: Path | None = None, horizon: int | None = None, name: str | None = None
+    run: Run,
+    path: Path | None = None,
+    horizon: int | None = None,
+    name: str | None = None,
+    columns: Mapping[str, str | None] | None = None,
 ) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and the data module it was trained with.
 
-    With another path or name that module reads these instead.
+    With another path or name that module reads these instead; `columns` are those of the path that are named
+    otherwise than in training, by argument of the data module.
 
     Raises UserError where both are given.
     """
@@ -100,7 +116,7 @@ def load_run(
         options = {key: options[key] for key in kept if key in options}
         options["name"] = name
     if path is not None:
-        options |= {"path": path, "name": None, "pretraining": None}
+        options |= {"path": path, "name": None, "pretraining": None, **(columns or {})}
     if options.get("pretraining") is not None:
         options["pretraining"] = Pretraining(**options["pretraining"])
     if horizon is not None:

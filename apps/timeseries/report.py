@@ -46,7 +46,8 @@ def _examples(network: Forecaster, forecasts: Tensor, rows: Tensor, windows: Win
             _draw_fan(axes, network, int(rows[i]), windows, data)
         _draw_window(axes, forecasts[i], int(rows[i]), windows, data)
         axes.set_title(data.names[windows.channel[rows[i]]], fontsize=9)
-    figure.axes[0].legend(fontsize=8)
+    lines, names = grid[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=len(names), fontsize=8, frameon=False)
     text = (
         "Context, truth and forecast of one window a series, in the units of the data, over the steps after "
         "the last known value; of the context, as much as twice the forecast is shown."

@@ -234,6 +234,20 @@ def test_evaluate_measures_another_file_in_the_same_format(
     assert f"{whole['mse']:.4g}" in page
 
 
+def test_evaluate_takes_the_columns_of_another_file(
+    run: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+    for name in ("date", "noted"):
+        table.rename(columns={"date": name}).to_csv(tmp_path / f"{name}.csv", index=False)
+        arguments = ["--run", str(run), "--path", str(tmp_path / f"{name}.csv"), "--date_column", name]
+        assert main(["timeseries", "evaluate", *arguments, "--out", str(tmp_path / name)]) == 0
+        measured.append((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))
+    assert measured[0] == measured[1]
+    assert main(["timeseries", "evaluate", "--run", str(run), "--date_column", "noted"]) == 2
+    assert "--date_column tells how another file is read: give its --path too" in capsys.readouterr().err
+
+
 def test_evaluate_measures_every_horizon_that_training_validated(
     table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
