@@ -3,8 +3,21 @@
 from collegium.experts.base import Experts
 from collegium.experts.lists import ExpertGroups, ExpertList
 from collegium.experts.mlp import MLP
+from collegium.experts.online import OnlineExperts, teach
 from collegium.experts.rows import RowExperts
 from collegium.experts.shared import Shared
 from collegium.experts.trivial import Constant, Copy, Zero
 
-__all__ = ["MLP", "Constant", "Copy", "ExpertGroups", "ExpertList", "Experts", "RowExperts", "Shared", "Zero"]
+__all__ = [
+    "MLP",
+    "Constant",
+    "Copy",
+    "ExpertGroups",
+    "ExpertList",
+    "Experts",
+    "OnlineExperts",
+    "RowExperts",
+    "Shared",
+    "Zero",
+    "teach",
+]

@@ -1,6 +1,6 @@
 """Experts of any kind, side by side."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Any, cast
 
@@ -72,7 +72,7 @@ class ExpertGroups(Experts):
         parts = x.split(sizes)
         sides = {name: value.split(sizes) for name, value in side.items()}
         out = []
-        for i, block in enumerate(self._each()):
+        for i, block in enumerate(self):
             block_counts = counts[ends[i] : ends[i + 1]] if isinstance(counts, Tensor) else counts
             own = {name: sides[name][i] for name in block.needs}
             out.append(block(parts[i], block_counts, **own))
@@ -80,7 +80,7 @@ class ExpertGroups(Experts):
 
     def parameters_each(self) -> list[float]:
         """(E) parameters of each block's experts in turn."""
-        return [size for block in self._each() for size in block.parameters_each()]
+        return [size for block in self for size in block.parameters_each()]
 
-    def _each(self) -> Iterable[Experts]:
-        return cast(Iterable[Experts], self.blocks)
+    def __iter__(self) -> Iterator[Experts]:
+        return iter(cast(Iterable[Experts], self.blocks))

@@ -1,0 +1,81 @@
+"""Experts on a stream: what they say of a token stems from the tokens before it alone."""
+
+import pytest
+import torch
+from collegium import MoE, experts, routers
+from collegium.experts import ExpertGroups, OnlineExperts, teach
+from collegium.routing import Routing
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+
+class Totals(OnlineExperts):
+    """Each expert says the weighted sum of all labels it was shown, beside the token's first entry."""
+
+    def __init__(self, num_experts: int) -> None:
+        super().__init__(num_experts)
+        self.register_buffer("total", torch.zeros(num_experts))
+
+    def predict(self, x: Tensor, counts: Tensor | int) -> Tensor:
+        rows = counts if isinstance(counts, Tensor) else torch.full((self.num_experts,), counts)
+        return torch.stack([self.total.repeat_interleave(rows), x[:, 0]], 1)
+
+    def learn(self, x: Tensor, y: Tensor, routing: Routing) -> Tensor:
+        said = []
+        for token, expert, weight in zip(routing.token, routing.expert, routing.weight, strict=True):
+            said.append(torch.stack([self.total[expert], x[token, 0]]))
+            self.total[expert] += weight * y[token]
+        return torch.stack(said) if said else x.new_zeros(0, 2)
+
+
+def test_there_is_no_gradient_through_what_they_say() -> None:
+    layer = MoE(routers.TopK(3, 4, k=2), Totals(4))
+    x = torch.randn(5, 3, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert layer.router.gate.weight.grad is not None
+    said = layer.experts(x, torch.tensor([5, 0, 0, 0]))
+    assert not said.requires_grad
+
+
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_a_stretch_at_once_says_what_token_by_token_says(seed: int, tokens: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(tokens, 3, generator=generator), torch.randn(tokens, generator=generator)
+    weight = torch.rand(tokens, 5, generator=generator)
+    chosen = torch.rand(tokens, 5, generator=generator) < 0.6
+    group = ExpertGroups([Totals(2), Totals(3)])
+    at_once = teach(group, x, y, Routing.from_selection(chosen, weight))
+    alone = ExpertGroups([Totals(2), Totals(3)])
+    each = torch.zeros(tokens, 5, 2)
+    for t in range(tokens):
+        one = Routing.from_selection(chosen[t : t + 1], weight[t : t + 1])
+        each[t, one.expert] = teach(alone, x[t : t + 1], y[t : t + 1], one)
+    routing = Routing.from_selection(chosen, weight)
+    torch.testing.assert_close(at_once, each[routing.token, routing.expert])
+    for block, other in zip(group.blocks, alone.blocks, strict=True):
+        torch.testing.assert_close(block.total, other.total)
+
+
+def test_a_lesson_of_no_weight_leaves_an_expert_as_it_was() -> None:
+    block = Totals(2)
+    routing = Routing.dense(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    block.learn(torch.ones(2, 3), torch.tensor([2.0, 3.0]), routing)
+    assert block.total.tolist() == [5.0, 0.0]
+
+
+def test_experts_that_learn_by_gradient_are_run_as_they_are() -> None:
+    mlp = experts.MLP(3, 2, 8, out_dim=2)
+    group = ExpertGroups([mlp, Totals(1)])
+    x, y = torch.randn(4, 3), torch.ones(4)
+    said = teach(group, x, y, Routing.dense(torch.ones(4, 3)))
+    torch.testing.assert_close(said[:8], mlp(x.repeat(2, 1), 4))
+    said[:8].sum().backward()
+    assert mlp.up.grad is not None
+    assert said[8:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_block_must_say_how_it_predicts_and_learns() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        OnlineExperts(2)
