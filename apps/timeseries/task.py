@@ -12,6 +12,7 @@ from apps.common.errors import UserError
 from apps.common.task import MoETask
 from apps.timeseries.metrics import mae, mse
 from apps.timeseries.model import Forecaster, WholeWindow
+from apps.timeseries.networks import BesideRidge
 from apps.timeseries.windows import Batch
 
 METRICS = {"mse": mse, "mae": mae}
@@ -51,7 +52,8 @@ class Task(MoETask):
         """Check that the data have the network's context, and reach as far as validation asks for."""
         data = getattr(self.trainer, "datamodule", None)
         horizon, context = getattr(data, "horizon", None), getattr(data, "context", None)
-        if isinstance(self.network, WholeWindow) and context not in (None, self.network.context):
+        whole = isinstance(self.network, WholeWindow | BesideRidge)
+        if whole and context not in (None, self.network.context):
             raise UserError(
                 f"model.network reads {self.network.context} rows and data.context is {context}: make the "
                 "two alike."

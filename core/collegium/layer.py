@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
+import torch
 from torch import Tensor, nn
 
 from collegium.context import Context
 from collegium.dispatch import combine_rows, gather_rows, run_dense, run_slots
-from collegium.experts import Experts
+from collegium.experts import Experts, teach
 from collegium.routers import Router
 from collegium.routing import Routing
 from collegium.slots import SlotRouting, as_routing
@@ -38,6 +39,18 @@ class Stack(nn.Module):
     def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:
         """Rows (A, \\*out) to (T, E, \\*out)."""
         return routing.stack(y)
+
+
+class Lesson(NamedTuple):
+    r"""What ``MoE.learn`` found before it saw the labels.
+
+    mixed: (T, \*out), the experts' word by the router's weight; said: (T, E, \*out), each expert's; routing:
+    of the tokens.
+    """
+
+    mixed: Tensor
+    said: Tensor
+    routing: Routing
 
 
 class MoE(nn.Module):
@@ -159,6 +172,38 @@ class MoE(nn.Module):
             y = y + (self.shared(tokens)[:, None] if gated else self.shared(tokens))
         y = y.view(*leading, *y.shape[1:])
         return (y, routing) if return_routing else y
+
+    def learn(
+        self, x: Tensor, y: Tensor, context: Context | None = None, lessons: Tensor | None = None
+    ) -> Lesson:
+        r"""Test, then train, on a stretch of a stream: every expert says what it thinks of every token, and
+        only then sees the token's label.
+
+        Args:
+            x: (T, \*item), the earliest token first.
+            y: (T, \*label).
+            context: of the tokens, as in ``forward``.
+            lessons: (T, E), how much each token counts for each expert; 1 by default, 0 teaches nothing.
+                For experts of ``OnlineExperts``; others learn by the gradient of what is made of their word.
+
+        Raises:
+            ValueError: a router of slots or of several gates, or a combiner other than the weighted sum.
+        """
+        flat = Context(shape=(len(x),)) if context is None else context.flatten(x.shape[:1])
+        routing: AnyRouting = self.router(x.flatten(1), flat)
+        if not isinstance(routing, Routing) or routing.weight.ndim > 1:
+            raise ValueError(
+                f"{type(self.router).__name__} gives a token no weight for each expert to mix by"
+            )
+        if not isinstance(self.combiner, WeightedSum):
+            raise ValueError("learn adds outputs up by weight: leave combiner out")
+        for sink in self._sinks:
+            sink.append(replace(routing, context=flat))
+        lessons = x.new_ones(len(x), self.experts.num_experts) if lessons is None else lessons
+        dense = Routing.dense(lessons)
+        said = dense.stack(teach(self.experts, x, y, dense))
+        mixed = torch.einsum("te,te...->t...", routing.dense_weight().to(said.dtype), said)
+        return Lesson(mixed, said, routing)
 
     def _mix(self, tokens: Tensor, routing: SlotRouting) -> Tensor:
         if self.experts.needs or not isinstance(self.combiner, WeightedSum):

@@ -9,7 +9,15 @@ from torch import nn
 
 from apps.common.controls import Control, Kind, MixtureFFN
 from apps.timeseries.model import Forecaster
-from apps.timeseries.networks import DLinear, MoiraiMoE, QuantileHead, RidgeMoE, SMETimes, TimeMoE
+from apps.timeseries.networks import (
+    BesideRidge,
+    DLinear,
+    MoiraiMoE,
+    QuantileHead,
+    RidgeMoE,
+    SMETimes,
+    TimeMoE,
+)
 from apps.timeseries.networks.peers import nhits, patchtst
 from apps.timeseries.networks.smetimes import LinearMixture
 
@@ -31,6 +39,7 @@ MIXTURES: dict[str, Callable[..., MoE]] = {
     "unlike_experts": unlike_experts,
     "time_moe": MixtureFFN,
     "moirai_moe": partial(MixtureFFN, router=CENTROIDS),
+    "moirai_ridge": partial(MixtureFFN, router=CENTROIDS),
     "smetimes": LinearMixture,
 }
 """The routed block of each network that has one, D -> block, but for its sizes. The first four are of
@@ -58,10 +67,12 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
     if name in RIDGES:
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
-    if name == "moirai_moe":
+    if name in ("moirai_moe", "moirai_ridge"):
         head = partial(QuantileHead, patches=options.pop("patches"))
         placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
-        return MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
+        share = options.pop("share", 1.0)
+        network = MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
+        return network if name == "moirai_moe" else BesideRidge(network, context, longest, horizons, share)
     if name == "time_moe":
         return TimeMoE(feed_forward=block, horizons=horizons, **options)
     return SMETimes(feed_forward=block, horizons=horizons, **options)

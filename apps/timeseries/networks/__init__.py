@@ -1,5 +1,6 @@
 """The networks of this app, a file each."""
 
+from apps.timeseries.networks.beside_ridge import BesideRidge
 from apps.timeseries.networks.dlinear import DLinear
 from apps.timeseries.networks.gaussian_ridge import GaussianRidge
 from apps.timeseries.networks.heads import QuantileHead
@@ -10,6 +11,7 @@ from apps.timeseries.networks.smetimes import SMETimes
 from apps.timeseries.networks.time_moe import TimeMoE
 
 __all__ = [
+    "BesideRidge",
     "DLinear",
     "GaussianRidge",
     "MixtureHead",

@@ -48,6 +48,10 @@ class Head(nn.Module, ABC):
     def centre(self, parameters: Tensor) -> Tensor:
         """The one number that stands for each point, (..., A, K) to (..., A)."""
 
+    def compared(self, parameters: Tensor) -> Tensor:
+        """What two passes of training are compared by; the centre by default."""
+        return self.centre(parameters)
+
     @abstractmethod
     def noise(self, series: int, steps: int) -> Tensor:
         """Random numbers (V, S, steps, ...) for the paths of so many series, the same at every call."""
@@ -104,6 +108,10 @@ class QuantileHead(Head):
         """The median."""
         values = parameters.flatten(0, -3).transpose(1, 2)
         return self.point(values).view(parameters.shape[:-1])
+
+    def compared(self, parameters: Tensor) -> Tensor:
+        """All quantiles, unsorted: sorting them would take a third of a training step."""
+        return parameters
 
     def noise(self, series: int, steps: int) -> Tensor:
         """Nothing is drawn: one path."""

@@ -129,7 +129,7 @@ class MoiraiMoE(Probabilistic):
         return self.head(self.norm(x)), Memory(layers, known)
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The head's loss at the tokens behind a random prefix of the context, and the forecasts' centres.
+        """The head's loss at the tokens behind a random prefix of the context, and what passes differ by.
 
         The prefix alone sets the window's scale, as in use: no target has a share in its own scale. The
         tokens of the target follow those of the context, each forecasting from the true ones before it.
@@ -148,7 +148,7 @@ class MoiraiMoE(Probabilistic):
             F.pad(part[:, prefix * patch :], (0, self.head.ahead - patch)).unfold(1, self.head.ahead, patch)
             for part in (values, observed)
         )
-        return self.head.loss(parameters, target, mask), [self.head.centre(parameters)]
+        return self.head.loss(parameters, target, mask), [self.head.compared(parameters)]
 
     def forecast(
         self, context: Tensor, observed: Tensor, horizon: int, group: Tensor | None = None

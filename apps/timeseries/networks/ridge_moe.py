@@ -27,6 +27,18 @@ MOST = 20_000
 """As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
 
 
+def solve(weight: Tensor, horizons: Sequence[int], train: Windows, validation: Windows) -> None:
+    """Write a ridge into weight (L, H): the steps up to each of ascending horizons are of a ridge for it.
+
+    A shorter horizon has more windows, and they are all used.
+    """
+    begin = 0
+    for end in horizons:
+        windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)
+        weight.data[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
+        begin = end
+
+
 class RidgeMoE(WholeWindow):
     """The linear map that is best in closed form, and beside it a routed network.
 
@@ -112,11 +124,7 @@ class RidgeMoE(WholeWindow):
                 f"this RidgeMoE forecasts {self.horizon} steps and data.horizon is {train.horizon}: make the "
                 "two alike."
             )
-        begin = 0
-        for end in self.horizons:
-            windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)
-            self.weight.data[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
-            begin = end
+        solve(self.weight, self.horizons, train, validation)
 
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""

@@ -39,6 +39,11 @@ BUDGET = {
             "mixture": EXPERTS,
             "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
         },
+        "moirai_ridge": {
+            **TOLD,
+            "mixture": EXPERTS,
+            "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
+        },
         "smetimes": {**TOLD, "mixture": {"num_experts": 2}, "options": TOKENS},
         "zero_shot": {"network": "time_moe", "pretraining": {"series": 10, "rows": 64, "sets": {}}},
         "dlinear": TOLD,
@@ -54,6 +59,7 @@ BUDGET = {
             name: [{"learning_rate": 1e-3, "dropout": 0.0}]
             for name in (*RIDGES, "time_moe", "moirai_moe", "smetimes")
         },
+        "moirai_ridge": [{"learning_rate": 1e-3, "share": 0.5}],
         **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
         "ridge": [{"powers": [0.0, 0.5]}],
     },

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from collegium import MoE, experts, routers
+from collegium import MoE, experts, record, routers
 from collegium.experts import ExpertGroups, OnlineExperts, teach
+from collegium.layer import Stack
 from collegium.routing import Routing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +80,31 @@ def test_experts_that_learn_by_gradient_are_run_as_they_are() -> None:
 def test_a_block_must_say_how_it_predicts_and_learns() -> None:
     with pytest.raises(TypeError, match="abstract"):
         OnlineExperts(2)
+
+
+def test_a_layer_mixes_what_its_experts_said_before_they_learned() -> None:
+    layer = MoE(routers.TopK(3, 4, k=2), Totals(4))
+    x, y = torch.randn(6, 3), torch.randn(6)
+    with record(layer) as routings:
+        lesson = layer.learn(x, y)
+    before = torch.cat([torch.zeros(1), y.cumsum(0)[:-1]])
+    torch.testing.assert_close(lesson.said[:, :, 0], before[:, None].expand(6, 4))
+    weight = lesson.routing.dense_weight()
+    torch.testing.assert_close(lesson.mixed, (weight[:, :, None] * lesson.said).sum(1))
+    assert [len(calls) for calls in routings.values()] == [1]
+    lesson.mixed.sum().backward()
+    assert layer.router.gate.weight.grad is not None
+
+
+def test_lessons_say_who_learns_what() -> None:
+    layer = MoE(routers.AllExperts(3, 2), Totals(2))
+    layer.learn(torch.randn(3, 3), torch.ones(3), lessons=torch.tensor([[1.0, 0.0]]).expand(3, 2))
+    assert layer.experts.total.tolist() == [3.0, 0.0]
+
+
+def test_a_layer_learns_only_where_weights_can_be_mixed() -> None:
+    x, y = torch.randn(4, 3), torch.ones(4)
+    with pytest.raises(ValueError, match="no weight for each expert"):
+        MoE(routers.SoftSlots(3, 2), Totals(2)).learn(x, y)
+    with pytest.raises(ValueError, match="leave combiner out"):
+        MoE(routers.AllExperts(3, 2), Totals(2), combiner=Stack()).learn(x, y)
