@@ -8,10 +8,10 @@ from torch import Tensor
 
 from apps.common.errors import UserError
 from apps.common.files import replacing
+from apps.common.frames import read_frame
 from apps.common.runs import find_run, load_checkpoint
 from apps.timeseries.data import Data
 from apps.timeseries.evaluate import APP, forecast
-from apps.timeseries.files import read_frame
 from apps.timeseries.latest import Latest
 from apps.timeseries.model import Probabilistic
 from apps.timeseries.quantiles import all_quantiles, levels_for

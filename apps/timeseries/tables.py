@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from apps.common.errors import UserError
+from apps.common.frames import read_frame
 from apps.timeseries.clock import Index
 from apps.timeseries.dates import infer_step, parse_times, regular_index, row_of, step_name
-from apps.timeseries.files import read_frame
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time", "ds")
 

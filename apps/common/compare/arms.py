@@ -65,13 +65,20 @@ class Arm(ABC):
     """One way to solve the task: the routed model, one of its controls, a variant or a peer.
 
     `trials` are the settings to choose from on validation; `[{}]` means that there is nothing to choose.
-    `seeded` is False for an arm without randomness, which then runs once. `settings` is all else that makes
-    the arm what it is (numbers, strings, lists and dicts): a finished cell is known by it.
+    `seeded` is False for an arm without randomness, which then runs once; `most_seeds` is how many a slow arm
+    runs at most. `settings` is all else that makes the arm what it is (numbers, strings, lists and dicts): a
+    finished cell is known by it.
     """
 
     trials: Sequence[Trial] = ({},)
     seeded: bool = True
+    most_seeds: int | None = None
     settings: Mapping[str, Any] = {}
+
+    def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
+        """The arm and its trial that are this one under another name on a data set; they are then fitted once
+        for both, where the profile has that arm. None where there is no such arm."""
+        return None
 
     @abstractmethod
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:

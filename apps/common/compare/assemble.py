@@ -33,9 +33,9 @@ def assemble(
         ledger: The openings of test splits.
         code: The fingerprint of the source as it is now.
     """
-    cells = [cell for choice in choices for cell in plan.chosen_cells(choice)]
-    outcomes = [finished[cell.key].outcome for cell in cells]
-    measured = [Measured(cell, out) for cell, out in zip(cells, outcomes, strict=True) if out is not None]
+    pairs = [(choice["arm"], cell) for choice in choices for cell in plan.chosen_cells(choice)]
+    found = [(arm, cell, finished[cell.key].outcome) for arm, cell in pairs]
+    measured = [Measured(arm, cell, outcome) for arm, cell, outcome in found if outcome is not None]
     results = Results(
         app=plan.app,
         profile=plan.profile,

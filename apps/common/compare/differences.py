@@ -15,12 +15,14 @@ from apps.common.errors import UserError
 def differences(measured: Sequence[Measured]) -> list[Interval]:
     """Return the interval of each arm on each (data, slice, metric) that it shares with the routed arm.
 
+    An arm of fewer seeds, but more than one, is paired with as many of the routed arm, the first.
+
     Raises `UserError` where two arms cannot be paired: unequal test units, or no agreement on what is better;
     and where no arm shares a metric with the routed one.
     """
     outcomes: dict[str, dict[str, list[Outcome]]] = {}
-    for cell, outcome in measured:
-        outcomes.setdefault(cell.data, {}).setdefault(cell.arm, []).append(outcome)
+    for arm, cell, outcome in measured:
+        outcomes.setdefault(cell.data, {}).setdefault(arm, []).append(outcome)
     intervals = [
         _interval(data, arm, place, of_arm, arms[ROUTED])
         for data, arms in outcomes.items()
@@ -38,6 +40,8 @@ def differences(measured: Sequence[Measured]) -> list[Interval]:
 
 def _interval(data: str, arm: str, place: Place, of_arm: list[Outcome], routed: list[Outcome]) -> Interval:
     slice_, metric = place
+    if 1 < len(of_arm) < len(routed):
+        routed = routed[: len(of_arm)]
     try:
         if _better(of_arm[0])[place] != _better(routed[0])[place]:
             raise ValueError("they do not agree on whether higher is better")

@@ -35,6 +35,7 @@ class Executor:
     def run(self, title: str, cells: Sequence[Cell]) -> dict[str, Finished]:
         """Return the finished cells by key. One that fails is reported and missing; the others go on."""
         cache = Cache(self.places.cells)
+        cells = list({cell.key: cell for cell in cells}.values())  # one may serve two arms
         found = {} if self.fresh else {cell.key: kept for cell in cells if (kept := cache.load(cell))}
         missing = [cell for cell in cells if cell.key not in found]
         with _progress() as progress:

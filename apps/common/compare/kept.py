@@ -37,11 +37,11 @@ def _is_current(plan: Plan, earlier: Results, name: str) -> bool:
     tried = {arm: [scored["trial"] for scored in choice["trials"]] for arm, choice in choices.items()}
     if tried != {arm: [dict(trial) for trial in told.trials] for arm, told in plan.arms.items()}:
         return False
-    cells = [cell for choice in choices.values() for cell in plan.chosen_cells(choice)]
+    cells = [(arm, cell) for arm, choice in choices.items() for cell in plan.chosen_cells(choice)]
     tested = {entry["configuration"] for entry in earlier["tested"] if entry["current"]}
     fits = {(row["arm"], row["seed"]) for row in _of_sets(earlier["rows"], [name])}
-    known = all(cell.configuration in tested for cell in cells)
-    return known and fits == {(cell.arm, cell.seed) for cell in cells}
+    known = all(cell.configuration in tested for _, cell in cells)
+    return known and fits == {(arm, cell.seed) for arm, cell in cells}
 
 
 def _runs(earlier: Results, kept: Sequence[str]) -> list[Run]:

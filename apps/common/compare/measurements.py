@@ -9,8 +9,9 @@ from apps.common.compare.schema import Row
 
 
 class Measured(NamedTuple):
-    """A final cell and what it measured on the test split."""
+    """What the final cell of an arm measured on the test split; the cell may be another arm's that it is."""
 
+    arm: str
     cell: Cell
     outcome: Outcome
 
@@ -21,7 +22,7 @@ def rows(measured: Iterable[Measured]) -> list[Row]:
         Row(
             data=cell.data,
             slice=value.slice,
-            arm=cell.arm,
+            arm=arm,
             seed=cell.seed,
             metric=value.metric,
             value=value.value,
@@ -32,6 +33,6 @@ def rows(measured: Iterable[Measured]) -> list[Row]:
             train_seconds=outcome.cost.train_seconds,
             peak_memory_mb=outcome.cost.peak_memory_mb,
         )
-        for cell, outcome in measured
+        for arm, cell, outcome in measured
         for value in map(Value._make, outcome.values)
     ]

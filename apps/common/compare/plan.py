@@ -18,7 +18,7 @@ from apps.common.errors import UserError
 class Plan:
     """A profile with everything that it names: `data` maps a name to the sha256 of its content.
 
-    Of these sets, `wanted` are to be measured.
+    Of these sets, `wanted` are to be measured; of the arms, `tried` have trials alone.
     """
 
     app: str
@@ -28,9 +28,13 @@ class Plan:
     seeds: int
     budget: dict[str, Any]
     wanted: tuple[str, ...]
+    tried: tuple[str, ...]
 
     def cell(self, data: str, arm: str, trial: dict[str, Any], seed: int, final: bool) -> Cell:
-        """Return one piece of the work."""
+        """Return one piece of the work; of an arm that is another one here, that of the other."""
+        same = self.arms[arm].same_as(data, trial)
+        if same is not None and same[0] in self.arms:
+            arm, trial = same
         settings = dict(self.arms[arm].settings)
         return Cell(self.app, data, self.data[data], arm, settings, trial, seed, self.budget, final)
 
@@ -44,9 +48,12 @@ class Plan:
         return [self.cell(data, arm, trial, 0, final=False) for trial in trials] if len(trials) > 1 else []
 
     def chosen_cells(self, choice: Choice) -> list[Cell]:
-        """Return the cells that open the test split: one a seed, or a single one without randomness."""
+        """Return the cells that open the test split: one a seed, or a single one without randomness; none of
+        an arm that is only tried."""
         data, arm = choice["data"], choice["arm"]
-        seeds = self.seeds if self.arms[arm].seeded else 1
+        if arm in self.tried:
+            return []
+        seeds = min(self.seeds, self.arms[arm].most_seeds or self.seeds) if self.arms[arm].seeded else 1
         return [self.cell(data, arm, choice["chosen"], seed, final=True) for seed in range(seeds)]
 
 
@@ -61,16 +68,17 @@ def read_plan(app: str, profile: str, data: str | None = None) -> Plan:
     config = config_file(app)
     wanted = read_profile(config, profile)
     known = load_arms(app, wanted.budget)
-    if missing := [arm for arm in wanted.arms if arm not in known]:
+    named = [*wanted.arms, *wanted.tried]
+    if missing := [arm for arm in named if arm not in known]:
         raise UserError(f"{config} names the arm {missing[0]}: use one of {', '.join(known)}.")
-    arms = {name: known[name] for name in wanted.arms}
+    arms = {name: known[name] for name in named}
     check_trials(arms, f"apps/{app}/compare.py")
     asked = wanted.data if data is None else [name.strip() for name in data.split(",")]
     if unknown := [name for name in asked if name not in wanted.data]:
         raise UserError(f"--data names {unknown[0]!r}: profile {profile} has {', '.join(wanted.data)}.")
     hashes = {name: data_sha256(app, name) for name in wanted.data}
     chosen = tuple(name for name in wanted.data if name in asked)
-    return Plan(app, profile, hashes, arms, wanted.seeds, wanted.budget, chosen)
+    return Plan(app, profile, hashes, arms, wanted.seeds, wanted.budget, chosen, tuple(wanted.tried))
 
 
 def load_arms(app: str, budget: dict[str, Any]) -> dict[str, Arm]:

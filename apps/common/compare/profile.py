@@ -1,6 +1,6 @@
 """Reading a profile of `configs/<app>/compare.yaml`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,29 @@ from apps.common.errors import UserError
 
 @dataclass(frozen=True)
 class Profile:
-    """One entry below `profiles:`. `budget` belongs to the app, which gets it as it stands."""
+    """One entry below `profiles:`. `budget` belongs to the app, which gets it as it stands.
+
+    Arms in `tried` have their trials on validation, and are not tested.
+    """
 
     data: list[str]
     arms: list[str]
     seeds: int
     budget: dict[str, Any]
+    tried: list[str] = field(default_factory=list)
 
 
 def read_profile(config: Path, name: str) -> Profile:
     """Read one profile of a comparison's configuration. Raises `UserError` for anything that does not fit."""
     entry = _read_entry(config, name)
     where = f"{config}, profile {name}"
-    if set(entry) != {"data", "arms", "seeds", "budget"}:
-        raise UserError(f"{where}: give the keys data, arms, seeds, budget and no others.")
-    for key in ("data", "arms"):
-        if not _distinct_names(entry[key]):
+    if set(entry) != {"data", "arms", "tried", "seeds", "budget"}:
+        raise UserError(f"{where}: give the keys data, arms, seeds, budget and no others, but perhaps tried.")
+    for key in ("data", "arms", "tried"):
+        if not _distinct_names(entry[key]) or (key != "tried" and not entry[key]):
             raise UserError(f"{where}: make `{key}` a list of names, each given once.")
+    if twice := set(entry["arms"]) & set(entry["tried"]):
+        raise UserError(f"{where}: {min(twice)} is in `arms` and in `tried`: what is tested is tried anyway.")
     if ROUTED not in entry["arms"] or len(entry["arms"]) == 1:
         raise UserError(f"{where}: make `arms` the arm {ROUTED} and those to compare with it.")
     if type(entry["seeds"]) is not int or entry["seeds"] < 1:
@@ -52,7 +58,7 @@ def _read_entry(config: Path, name: str) -> dict[str, Any]:
         raise UserError(f"{config} does not exist: write it, with the profiles quick and full.")
     try:
         profiles = yaml.safe_load(config.read_text(encoding="utf-8"))["profiles"]
-        return {"budget": {}, **profiles[name]}
+        return {"budget": {}, "tried": [], **profiles[name]}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         known = ", ".join(profile_names(config)) or "none"
         raise UserError(
@@ -63,7 +69,7 @@ def _read_entry(config: Path, name: str) -> dict[str, Any]:
 def _distinct_names(names: object) -> bool:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return False
-    return 0 < len(names) == len(set(names))
+    return len(names) == len(set(names))
 
 
 def _plain_mapping(budget: object) -> bool:

@@ -95,6 +95,11 @@ class Chosen(Trained):
         trials = {name: budget["trials"][name] for name in budget["routed"].values()}
         self.trials = [dict(zip(trials, some, strict=True)) for some in zip(*trials.values(), strict=True)]
 
+    def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
+        """The network itself, of the routed arm."""
+        name = self.network(data)
+        return (name, trial[name]) if self.kind == "routed" else None
+
     def network(self, data: str) -> str:
         """The one named for the set, or the default."""
         routed = self.budget["routed"]

@@ -13,7 +13,7 @@ PLACE = ("all", "loss")
 
 
 def _measured(arm, outcome, seed=0):
-    return Measured(Cell("toy", "coins", "c0", arm, {}, {}, seed, {}, final=True), outcome)
+    return Measured(arm, Cell("toy", "coins", "c0", arm, {}, {}, seed, {}, final=True), outcome)
 
 
 def _outcome(units, higher=False, weights=None):

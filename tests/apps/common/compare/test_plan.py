@@ -30,6 +30,8 @@ def test_a_profile_is_read(tmp_path):
     assert read_profile(path, "quick") == Profile(["a", "b"], ["routed", "x"], 5, {"steps": 10})
     path.write_text(GOOD.replace(", budget: {steps: 10}", ""))
     assert read_profile(path, "quick").budget == {}
+    path.write_text(GOOD.replace("seeds: 5", "seeds: 5, tried: [z]"))
+    assert read_profile(path, "quick").tried == ["z"]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,8 @@ def test_a_profile_is_read(tmp_path):
         (GOOD.replace("[a, b]", "[]"), "make `data` a list of names"),
         (GOOD.replace("[a, b]", "[a, a]"), "make `data` a list of names"),
         (GOOD.replace("[a, b]", "a"), "make `data` a list of names"),
+        (GOOD.replace("seeds: 5", "seeds: 5, tried: x"), "make `tried` a list of names"),
+        (GOOD.replace("seeds: 5", "seeds: 5, tried: [x]"), "x is in `arms` and in `tried`"),
         (GOOD.replace("[routed, x]", "[1]"), "make `arms` a list of names"),
         (GOOD.replace("routed", "y"), "make `arms` the arm routed and those"),
         (GOOD.replace("routed, x", "routed"), "make `arms` the arm routed and those"),

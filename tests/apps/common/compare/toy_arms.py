@@ -42,9 +42,12 @@ class Guess(Fitted):
 
 
 class Toy(Arm):
-    def __init__(self, name, offset, trials, seeded, units):
+    def __init__(self, name, offset, trials, seeded, units, most_seeds=None, same=None):
         self.name, self.offset, self.units = name, offset, units
-        self.trials, self.seeded = trials, seeded
+        self.trials, self.seeded, self.most_seeds, self.same = trials, seeded, most_seeds, same
+
+    def same_as(self, data, trial):
+        return (self.same, trial) if self.same else None
 
     def fit(self, data, trial, seed):
         cell = f"{data}/{self.name}/{trial.get('offset', 0)}/{seed}"
@@ -65,6 +68,8 @@ def arms(budget):
         "routed": Toy("routed", 0.0, trials, True, units),
         "dense_active": Toy("dense_active", -0.5, trials, True, units),
         "constant": Toy("constant", 0.2, [{}], False, units),
+        "twin": Toy("twin", 0.0, trials, True, units, same="routed"),
+        "slow": Toy("slow", 0.5, trials, True, units, most_seeds=2),
         "greedy": Toy("greedy", 0.2, [*trials, {"offset": 9}], True, units),
     }
 

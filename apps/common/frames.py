@@ -36,7 +36,7 @@ def read_frame(path: Path, header: bool = True) -> pd.DataFrame:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: the gzip file is truncated or damaged: copy it again.") from error
     except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path}: the file is empty: write a header and a row for each time step.") from error
+        raise UserError(f"{path}: the file is empty: write a header and rows.") from error
     except pd.errors.ParserWarning as error:
         raise UserError(
             f"{path}: rows have more cells than the header: name each column, write decimals with a point."
@@ -49,7 +49,7 @@ def read_frame(path: Path, header: bool = True) -> pd.DataFrame:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{path}: cannot be read as a table ({reason}): save it again as CSV.") from error
     if frame.empty:
-        raise UserError(f"{path}: there are no rows: write a header and a row for each time step.")
+        raise UserError(f"{path}: there are no rows: write a header and rows.")
     frame.columns = frame.columns.map(str)
     return frame.reset_index(drop=True)
 
