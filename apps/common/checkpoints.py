@@ -18,11 +18,12 @@ class BestCheckpoint(Checkpoint):
     """Keeps the checkpoint with the best validation metric as checkpoints/best.ckpt.
 
     Args:
-        monitor: a metric that the task logs in validation.
+        monitor: a metric that the task logs in validation; None keeps the newest, for what learns from a
+            stream and does not go back.
         mode: "min" or "max".
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
+    def __init__(self, monitor: str | None = "val/loss", mode: Literal["min", "max"] = "min") -> None:
         super().__init__()
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
@@ -32,6 +33,9 @@ class BestCheckpoint(Checkpoint):
         """Save if the monitored metric has improved."""
         if trainer.sanity_checking or _is_trial(trainer) or trainer.state.fn != "fit":
             return
+        if self.monitor is None:
+            self._keep(trainer)
+            return
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
@@ -40,8 +44,16 @@ class BestCheckpoint(Checkpoint):
         score = self.sign * trainer.strategy.broadcast(float(value))
         if score < self.best:
             self.best = score
-            _save(trainer, "best.ckpt.new")
-            _publish(trainer, "best.ckpt")
+            self._keep(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what came behind the last validation, if the newest is wanted."""
+        if self.monitor is None and not _is_trial(trainer):
+            self._keep(trainer)
+
+    def _keep(self, trainer: Trainer) -> None:
+        _save(trainer, "best.ckpt.new")
+        _publish(trainer, "best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far, as a number to be lowered."""

@@ -265,6 +265,11 @@ def moe_layers(model: nn.Module) -> dict[str, MoE]:
     }
 
 
+def _inside_out(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module by name, what stands inside another before it: a wrapper has its faults from within."""
+    return list(reversed(list(model.named_modules())))
+
+
 def check_needs(model: nn.Module, given: Iterable[str]) -> None:
     """Refuse routers and experts that need a Context field which ``model`` never fills; models call this.
 
@@ -276,7 +281,7 @@ def check_needs(model: nn.Module, given: Iterable[str]) -> None:
         ValueError: naming the layer, the block and the field.
     """
     given = set(given)
-    for name, module in model.named_modules():
+    for name, module in _inside_out(model):
         for field in () if isinstance(module, MoE) else getattr(module, "needs", ()):
             if field not in given:
                 known = ", ".join(sorted(given)) or "none"
@@ -292,7 +297,7 @@ def check_causal(model: nn.Module) -> None:
     Raises:
         ValueError: naming the layer, its router and what to use instead.
     """
-    for name, module in model.named_modules():
+    for name, module in _inside_out(model):
         if isinstance(module, Router) and not module.causal:
             raise ValueError(
                 f"{name or 'the model'}: {type(module).__name__} is not causal (a token's experts depend on "

@@ -99,16 +99,21 @@ TERMS = {
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_an_app_trains_with_every_balance_term_by_a_line(
+def test_an_app_trains_with_every_balance_term_by_a_line_or_refuses_it_in_one_sentence(
     app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
     (default,) = (path for path in training_configs(app) if path.stem == "default")
     content = yaml.safe_load(default.read_text())
-    content["model"]["balance"] = TERMS
-    config = tmp_path / "default.yaml"
+    config, terms = tmp_path / "default.yaml", dict(TERMS)
+    content["model"]["balance"] = terms
     config.write_text(yaml.safe_dump(content))
-    assert two_steps(app, config) is None
+    while (refusal := two_steps(app, config)) is not None:
+        named = [name for name in ("consistency", "BiasBalance") if name in refusal]
+        assert len(named) == 1, refusal
+        del terms[named[0]]
+        config.write_text(yaml.safe_dump(content))
+        assert "\n" not in refusal
 
 
 def two_steps(app: str, config: Path) -> str | None:

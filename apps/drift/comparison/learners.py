@@ -1,0 +1,95 @@
+"""The arms: our mixtures and their controls, learners of river, and rules."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from collegium import inspection
+from lightning import seed_everything
+
+from apps.common.compare import Arm, Cost, Fitted, Trial
+from apps.drift.comparison.measured import Measured, stream
+from apps.drift.history import History
+from apps.drift.learner import model_of
+
+Rule = Callable[[np.ndarray], np.ndarray]
+
+
+class Network(Arm):
+    """A stream model, its router and networks trained with AdamW.
+
+    Args:
+        budget: gives rows, and the model's entry below `networks`: class_path, init_args.
+        name: of that entry; of its trials, unless the entry has its own.
+        most_seeds: where it is slow.
+    """
+
+    def __init__(self, budget: Mapping[str, Any], name: str, most_seeds: int | None = None) -> None:
+        self.budget, self.most_seeds = budget, most_seeds
+        self.settings = budget["networks"][name]
+        self.trials = budget["trials"].get(name, [{}])
+
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
+        """Run over the stream once: predict a chunk of rows, then learn them."""
+        seed_everything(seed, verbose=False)
+        rows = stream(data, self.budget["rows"], seed)
+        told = {**self.settings, **trial}
+        chunk, rate = told.pop("chunk"), told.pop("learning_rate")
+        network = model_of(told)
+        network.build(len(rows.features), rows.labels.capacity)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0) if trained else None
+        history, start = History(), time.process_time()
+        for first in range(0, len(rows.y), chunk):
+            part = slice(first, first + chunk)
+            found = network.learn(rows.x[part], rows.y[part])
+            history.add(rows.y[part], found.probs, found.said, found.trust)
+            if optimizer is not None and found.loss.requires_grad:
+                optimizer.zero_grad()
+                found.loss.backward()
+                optimizer.step()
+        speed = len(rows.y) / (time.process_time() - start)
+        table = history.table()
+        active, total = inspection.parameters(network)
+        return Measured(table["label"], table["predicted"], rows.drifts, speed, Cost(active, total))
+
+
+class River(Arm):
+    """A learner of river, which reads the columns as they are, words as words.
+
+    Args:
+        budget: gives rows.
+        make: seed -> learner; None where nothing is drawn.
+    """
+
+    def __init__(
+        self, budget: Mapping[str, Any], make: Callable[[int], Any], name: str, seeded: bool = True
+    ) -> None:
+        self.budget, self.make, self.most_seeds = budget, make, 3
+        self.settings = {"learner": name}
+
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
+        """Run over the stream once, row by row."""
+        rows = stream(data, self.budget["rows"], seed)
+        table, y = rows.read()
+        learner, said, start = self.make(seed), np.zeros(len(y), dtype=int), time.process_time()
+        for i, (row, label) in enumerate(zip(table, y.tolist(), strict=True)):
+            said[i] = learner.predict_one(row) or 0
+            learner.learn_one(row, label)
+        speed = len(y) / (time.process_time() - start)
+        return Measured(y.numpy(), said, rows.drifts, speed)
+
+
+class Floor(Arm):
+    """A rule that looks at past labels alone."""
+
+    def __init__(self, budget: Mapping[str, Any], rule: Rule) -> None:
+        self.budget, self.rule = budget, rule
+
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
+        """Nothing to fit."""
+        rows = stream(data, self.budget["rows"], seed)
+        label = rows.y.numpy()
+        return Measured(label, self.rule(label), rows.drifts)

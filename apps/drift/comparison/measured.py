@@ -1,0 +1,62 @@
+"""A stream after it has run: its early rows choose, its later rows test."""
+
+from math import isfinite
+
+import numpy as np
+
+from apps.common.compare import Cost, Fitted, Outcome, Value
+from apps.drift.data import Data
+from apps.drift.evaluate import EARLY
+from apps.drift.metrics import measure, recovery, right
+
+BLOCK = 500
+"""Rows of a unit of the bootstrap: near rows share their concept."""
+
+
+class Measured(Fitted):
+    """What was said of a stream, each row before its label was learned.
+
+    Args:
+        label, predicted: (N,).
+        drifts: rows at which the concept changes.
+        speed: rows a second of one thread; None for rules that do nothing.
+        cost: of the learner.
+    """
+
+    def __init__(
+        self,
+        label: np.ndarray,
+        predicted: np.ndarray,
+        drifts: list[int],
+        speed: float | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        early = int(EARLY * len(label))
+        self.validation = 1 - float(right(label[:early], predicted[:early]).mean())
+        self.label, self.predicted = label[early:], predicted[early:]
+        self.drifts = [row - early for row in drifts if row >= early]
+        self.speed, self.cost = speed, cost or Cost()
+
+    def test(self) -> Outcome:
+        """Accuracy, the kappas, what a drift costs, and the speed, over the later rows."""
+        found = {
+            name: value for name, value in measure(self.label, self.predicted).items() if isfinite(value)
+        }
+        values = [Value("all", name, value, True) for name, value in found.items()]
+        hits = right(self.label, self.predicted)
+        lost = [rows for rows in recovery(hits, self.drifts) if isfinite(rows)]
+        if lost:
+            values.append(Value("all", "recovery_rows", float(np.mean(lost)), False))
+        if self.speed is not None:
+            values.append(Value("all", "instances_per_second", self.speed, True))
+        block = np.arange(len(hits)) // BLOCK
+        sizes = np.bincount(block).astype(float)
+        place = ("all", "accuracy")
+        return Outcome(values, {place: np.bincount(block, hits) / sizes}, self.cost, {place: sizes})
+
+
+def stream(name: str, rows: int, seed: int) -> Data:
+    """A stream of the comparison; of a generator another one for each seed."""
+    data = Data(name=name, rows=rows, seed=seed, window=1)
+    data.setup()
+    return data

@@ -1,0 +1,233 @@
+"""The data module: a stream of rows with a class each, from a file, a public set or a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.common.catalogue import describe, fetch
+from apps.common.errors import UserError
+from apps.common.frames import read_frame
+from apps.common.loaders import ResumableLoader
+from apps.drift.labels import UNKNOWN, Labels
+from apps.drift.schema import Row, Schema, as_number, is_missing
+from apps.drift.streams import RECIPES, generate
+
+FIRST = 1000
+"""Rows that tell what kind each column is."""
+
+Batch = tuple[Tensor, Tensor]
+"""Features (B, D) float32 and labels (B,) int64."""
+
+
+class Data(LightningDataModule):
+    """A stream in its own order, read once. Its last rows are predicted and never learned.
+
+    Args:
+        path: CSV or parquet; the generated or public stream `name` by default.
+        name: a generator, one of `apps.drift.streams.RECIPES`, or a set of the catalogue.
+        target: the column of the labels.
+        above: where the target is a number: the label is whether it lies above this one.
+        drop: columns to leave out.
+        order: columns by which to sort; rows that are equal there keep their order.
+        every: take every n-th row.
+        rows: how many rows to generate, or the most to read.
+        chunk: rows that are predicted before their labels are learned together by what learns by gradient;
+            other experts learn row by row.
+        window: rows of each validation: those that come next.
+        classes: how many labels there may be; as many as the stream has by default.
+        seed: of the generator.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        name: str = "sea",
+        target: str | None = None,
+        above: float | None = None,
+        drop: Sequence[str] = (),
+        order: Sequence[str] = (),
+        every: int = 1,
+        rows: int | None = None,
+        chunk: int = 16,
+        window: int = 320,
+        classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if min(every, chunk, window) < 1:
+            raise ValueError("every, chunk and window must be at least 1")
+        self.path = Path(path) if path else None
+        self.stream = name
+        self.target, self.above = target, above
+        self.drop, self.order, self.every, self.rows = list(drop), list(order), every, rows
+        self.chunk, self.window, self.classes, self.seed = chunk, window, classes, seed
+        self.drifts: list[int] = []
+        self.ready = False
+        self._loader: ResumableLoader | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the stream is from, for messages."""
+        return str(self.path or self.stream)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read or generate the stream."""
+        if self.ready:
+            return
+        rows, y = self.read()
+        self.schema = Schema.of(rows[:FIRST], but=[self.target or ""])
+        if not self.schema.columns:
+            raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
+        self.x, self.y, self.ready = self.schema.take_in(rows), y, True
+        if len(self.x) <= self.window:
+            raise UserError(
+                f"{self.source} has {len(self.x)} rows with a label, of which {self.window} are to be held "
+                f"out: add rows, or lower --data.window."
+            )
+
+    def read(self) -> tuple[list[Row], Tensor]:
+        """The rows that have a label, as they are, without the label; and the labels (N,) int64."""
+        frame = self._frame()
+        assert self.target is not None
+        labels = label_column(frame, self.target, self.above, self.source)
+        self.labels = Labels(self.classes or max(2, labels.nunique()))
+        y = self.labels.encode(labels)
+        rows = frame.drop(columns=self.target).to_dict("records")
+        known = [row for row, label in zip(rows, y.tolist(), strict=True) if label != UNKNOWN]
+        self.unlabelled = len(rows) - len(known)
+        return [{str(name): cell for name, cell in row.items()} for row in known], y[y != UNKNOWN]
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features, after `setup`."""
+        return self.schema.features
+
+    @property
+    def learned(self) -> int:
+        """Rows that are learned: all but the last `window`."""
+        return len(self.x) - self.window
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Chunks in the order of the stream."""
+        rows = Rows(self.x[: self.learned], self.y[: self.learned])
+        self._loader = ResumableLoader(rows, self.chunk, seed=self.seed, shuffle=False, collate_fn=as_it_is)
+        return self._loader
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The rows that come next, as far as training has come."""
+        return DataLoader(Coming(self), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The last rows."""
+        return DataLoader(Coming(self, last=True), batch_size=None)
+
+    def coming(self) -> Batch:
+        """The window of rows behind those that training was given."""
+        given = 0 if self._loader is None else self._loader.sampler.given * self.chunk
+        first = min(given, self.learned)
+        return self.x[first : first + self.window], self.y[first : first + self.window]
+
+    def last(self) -> Batch:
+        """The window at the end."""
+        return self.x[self.learned :], self.y[self.learned :]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what prediction needs, as plain values."""
+        names = {"target": self.target, "above": self.above, "drop": self.drop}
+        kept = {"schema": self.schema.state(), "labels": self.labels.names, "classes": self.labels.capacity}
+        return {**names, **kept, "drifts": self.drifts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what is known of columns and labels, unless a stream was read already."""
+        if not self.ready:
+            self.schema = Schema.from_state(state_dict["schema"])
+            self.labels = Labels(state_dict["classes"], state_dict["labels"])
+            self.drifts = state_dict["drifts"]
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild from a checkpoint what prediction needs, without the stream it was trained on."""
+        data = cls(target=state["target"], above=state["above"], drop=state["drop"])
+        data.load_state_dict(dict(state))
+        return data
+
+    def _frame(self) -> pd.DataFrame:
+        if self.path is None and self.stream in RECIPES:
+            self.target = self.target or "label"
+            frame, self.drifts = generate(self.stream, self.rows or 10_000, self.seed)
+            return frame
+        if self.path is None:
+            self._take_up_catalogue()
+            frame = read_frame(fetch("drift", self.stream))
+        else:
+            frame = read_frame(self.path)
+        if self.target is None:
+            raise UserError(f"{self.source}: say which column holds the labels: --data.target.")
+        absent = [name for name in (self.target, *self.drop, *self.order) if name not in frame]
+        if absent:
+            known = ", ".join(frame.columns)
+            raise UserError(f"{self.source} has no column {absent[0]!r}: it has {known}.")
+        if self.order:
+            frame = frame.sort_values(self.order, kind="stable")
+        frame = frame.drop(columns=self.drop).iloc[:: self.every]
+        return frame if self.rows is None else frame.iloc[: self.rows]
+
+    def _take_up_catalogue(self) -> None:
+        """Use what the catalogue says of the set where nothing else was said."""
+        for name, value in describe("drift", self.stream).read.items():
+            if getattr(self, name) in (None, [], 1):
+                setattr(self, name, value)
+
+
+def label_column(frame: pd.DataFrame, target: str, above: float | None, source: str) -> pd.Series:
+    """The labels of a frame. Raises `UserError` where there is none, or no number to compare with `above`."""
+    labels = frame[target].astype(object)
+    if above is not None:
+        odd = [cell for cell in labels if not is_missing(cell) and as_number(cell) != as_number(cell)]
+        if odd:
+            raise UserError(
+                f"{source}: {target} holds {odd[0]!r}, which is no number: leave out --data.above."
+            )
+        labels = labels.map(lambda cell: None if is_missing(cell) else as_number(cell) > above)
+    if labels.map(is_missing).all():
+        raise UserError(f"{source}: {target} is blank in every row: name the column with the labels.")
+    return labels
+
+
+class Rows(Dataset[Batch]):
+    """Rows by number, whole batches at once."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        """Read the rows of one batch."""
+        return self.x[list(rows)], self.y[list(rows)]
+
+
+class Coming(Dataset[Batch]):
+    """A single item: the window of rows that comes next, or the last one, when it is asked for."""
+
+    def __init__(self, data: Data, last: bool = False) -> None:
+        self.data, self.at_end = data, last
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, item: int) -> Batch:
+        return self.data.last() if self.at_end else self.data.coming()
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate for loaders: `__getitems__` returns whole batches."""
+    return batch

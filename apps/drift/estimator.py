@@ -1,0 +1,72 @@
+"""The face that river's users know: learn_one, predict_one, predict_proba_one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from river.base import Classifier
+
+from apps.drift.learner import Learner
+
+NETWORK = {"class_path": "apps.drift.model.StreamMoE", "init_args": {}}
+
+
+class DriftMoE(Classifier):
+    """A mixture of unlike experts that adapts to drift, as a classifier of river.
+
+    Rows are learned a few at a time: the last ones, fewer than ``chunk``, are not known yet to a prediction.
+
+    Args:
+        network: {class_path: ..., init_args: ...} of a `StreamModel`; `StreamMoE` by default.
+        chunk: rows that are learned together.
+        classes: how many labels there may be.
+        learning_rate: of what learns by gradient.
+        seed: of the first weights.
+
+    >>> from river import datasets
+    >>> model = DriftMoE(chunk=8)
+    >>> for x, y in datasets.Phishing().take(200):
+    ...     _ = model.predict_one(x)
+    ...     model.learn_one(x, y)
+    >>> sorted(model.predict_proba_one(x))
+    [False, True]
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any] | None = None,
+        chunk: int = 16,
+        classes: int = 32,
+        learning_rate: float = 3e-3,
+        seed: int = 0,
+    ) -> None:
+        self.network, self.chunk, self.classes = network, chunk, classes
+        self.learning_rate, self.seed = learning_rate, seed
+        self.learner = Learner(network or NETWORK, None, classes, learning_rate, seed)
+        self._labels: list[Any] = []
+        self._waiting: list[tuple[dict[str, Any], Any]] = []
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def learn_one(self, x: dict[Any, Any], y: Any, **kwargs: Any) -> None:
+        """Take a row and its label in."""
+        self.learner.labels.encode([y])
+        if y not in self._labels:
+            self._labels.append(y)
+        self._waiting.append((_row(x), y))
+        if len(self._waiting) == self.chunk:
+            rows, labels = zip(*self._waiting, strict=True)
+            self.learner.learn(rows, labels)
+            self._waiting.clear()
+
+    def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
+        """Probabilities of the labels so far; all alike before the first rows were learned."""
+        if self.learner.schema is None:
+            return {label: 1 / len(self._labels) for label in self._labels}
+        probs = self.learner.say([_row(x)]).probs[0].double()
+        return dict(zip(self._labels, (probs / probs.sum()).tolist(), strict=True))
+
+
+def _row(x: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): cell for name, cell in x.items()}

@@ -1,0 +1,59 @@
+"""The names of classes, as they come."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apps.common.errors import UserError
+from apps.drift.schema import is_missing
+
+UNKNOWN = -1
+"""The number of a label that is missing."""
+
+
+class Labels:
+    """Numbers for the labels of a stream, in the order in which they are first seen.
+
+    Args:
+        capacity: how many there may be.
+        names: those known so far.
+    """
+
+    def __init__(self, capacity: int, names: Sequence[str] = ()) -> None:
+        if capacity < 2:
+            raise UserError(f"classes is {capacity}: make room for at least 2.")
+        self.capacity, self.names = capacity, list(names)
+
+    def encode(self, values: Iterable[Any]) -> Tensor:
+        """Labels (n,) as int64, -1 where missing. Raises `UserError` where there are more than `capacity`."""
+        return torch.tensor([self._number(value) for value in values], dtype=torch.int64)
+
+    def name(self, number: int) -> str:
+        """The label of a number; of one that has not come yet, the number in words."""
+        return self.names[number] if number < len(self.names) else f"class {number + 1}"
+
+    def _number(self, value: Any) -> int:
+        if is_missing(value):
+            return UNKNOWN
+        name = label_text(value)
+        if name not in self.names:
+            if len(self.names) == self.capacity:
+                raise UserError(
+                    f"the label {name!r} is the {self.capacity + 1}th: raise classes, which is "
+                    f"{self.capacity}, or check that the target is a class and no number to be estimated."
+                )
+            self.names.append(name)
+        return self.names.index(name)
+
+
+def label_text(value: Any) -> str:
+    """A label as text: 1.0 and 1 are the same.
+
+    >>> label_text(1.0), label_text(True), label_text("up")
+    ('1', 'True', 'up')
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

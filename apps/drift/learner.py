@@ -1,0 +1,190 @@
+"""A stream model on its own: rows in, predictions out, and a state that can be kept."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from collegium import record
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+from apps.common.errors import UserError
+from apps.common.files import replacing
+from apps.common.runs import Run
+from apps.drift.labels import UNKNOWN, Labels
+from apps.drift.model import StreamModel
+from apps.drift.schema import Row, Schema
+
+APP = "drift"
+FORMAT = 1
+"""Counts up when kept states change their meaning."""
+
+
+class Said(NamedTuple):
+    """Of some rows: probabilities (n, C) of the labels known so far, and the router's weights (n, E)."""
+
+    probs: Tensor
+    trust: Tensor
+
+
+class Learner:
+    """Learns a stream row by row, or some rows at a time.
+
+    Args:
+        network: {class_path: ..., init_args: ...} of a `StreamModel`.
+        target: the column of the labels, which rows may have or not.
+        classes: how many labels there may be.
+        learning_rate: of what learns by gradient, by AdamW.
+        seed: of the first weights.
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        target: str | None = None,
+        classes: int = 32,
+        learning_rate: float = 3e-3,
+        seed: int = 0,
+    ) -> None:
+        self.config, self.target, self.learning_rate, self.seed = dict(network), target, learning_rate, seed
+        self.labels = Labels(classes)
+        self.network = model_of(self.config)
+        self.schema: Schema | None = None
+        self.rows = 0
+
+    def meet(self, rows: Sequence[Row]) -> None:
+        """Tell from some rows what their columns are; the first time alone."""
+        if self.schema is not None:
+            return
+        schema = Schema.of(rows, but=[self.target] if self.target else [])
+        if not schema.columns:
+            raise UserError("these rows have no column but the label: add what it may hang on.")
+        self.schema = schema
+        self._build()
+
+    def say(self, rows: Sequence[Row]) -> Said:
+        """Predict rows by what is known now. Raises `UserError` before the first rows were met."""
+        if self.schema is None:
+            raise UserError("nothing was learned yet: show some rows with labels first.")
+        x = self.schema.encode(rows)
+        with torch.no_grad(), record(self.network) as routings:
+            probs = self.network(x)
+        weights = [call.dense_weight() for calls in routings.values() for call in calls]
+        return Said(self._of_known(probs), weights[0] if weights else probs)
+
+    def learn(self, rows: Sequence[Row], labels: Sequence[Any]) -> Said:
+        """Predict rows, then learn their labels; a row whose label is missing is predicted alone."""
+        self.meet(rows)
+        y = self.labels.encode(labels)
+        known = y != UNKNOWN
+        if known.all():
+            return self._taught(rows, y)
+        said = self.say(rows)
+        if known.any():
+            taught = self._taught(
+                [row for row, has in zip(rows, known.tolist(), strict=True) if has], y[known]
+            )
+            said.probs[known], said.trust[known] = taught.probs, taught.trust
+        return said
+
+    def _taught(self, rows: Sequence[Row], y: Tensor) -> Said:
+        assert self.schema is not None
+        found = self.network.learn(self.schema.take_in(rows), y)
+        if found.loss.requires_grad:
+            self.optimizer.zero_grad()
+            found.loss.backward()
+            self.optimizer.step()
+        self.rows += len(rows)
+        return Said(self._of_known(found.probs), found.trust)
+
+    def save(self, path: Path) -> None:
+        """Keep everything in one file, whole or not at all."""
+        if self.schema is None:
+            raise UserError(f"nothing was learned yet, so {path} is not written.")
+        state = {
+            "collegium": {"app": APP, "format": FORMAT},
+            "config": self.config,
+            "target": self.target,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "rows": self.rows,
+            "labels": (self.labels.capacity, self.labels.names),
+            "schema": self.schema.state(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Learner:
+        """Take up what `save` kept. Nothing in the file is run: tensors and plain values alone are read.
+
+        Raises `UserError` where the file is no such state.
+        """
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            mark = state["collegium"]
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path} is no state of a stream, or is damaged: name another file.") from error
+        if mark.get("app") != APP or mark.get("format") != FORMAT:
+            raise UserError(
+                f"{path} belongs to {mark.get('app')}, format {mark.get('format')}, and not to {APP}, format "
+                f"{FORMAT}: name another file."
+            )
+        capacity, names = state["labels"]
+        learner = cls(state["config"], state["target"], capacity, state["learning_rate"], state["seed"])
+        learner.labels, learner.rows = Labels(capacity, names), state["rows"]
+        learner.schema = Schema.from_state(state["schema"])
+        learner._build()
+        learner.network.load_state_dict(state["network"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        return learner
+
+    @classmethod
+    def from_run(cls, run: Run, checkpoint: Mapping[str, Any]) -> Learner:
+        """Go on from where a training stood.
+
+        Args:
+            run: the folder with its configuration.
+            checkpoint: of it.
+        """
+        model = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["model"]
+        kept = checkpoint["Data"]
+        learner = cls(model["network"], kept["target"], kept["classes"], model["learning_rate"])
+        learner.labels = Labels(kept["classes"], kept["labels"])
+        learner.schema = Schema.from_state(kept["schema"])
+        learner._build()
+        weights = checkpoint["state_dict"]
+        own = {name.removeprefix("network."): value for name, value in weights.items()}
+        learner.network.load_state_dict(own)
+        learner.rows = len(checkpoint["history"].get("label", ()))
+        return learner
+
+    def _build(self) -> None:
+        assert self.schema is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.network.build(len(self.schema.features), self.labels.capacity)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=0.0)
+        self.network.eval()
+
+    def _of_known(self, probs: Tensor) -> Tensor:
+        known = probs[:, : max(1, len(self.labels.names))].detach()
+        return known / known.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+def model_of(config: Mapping[str, Any]) -> StreamModel:
+    """Build a model from {class_path: ..., init_args: ...}."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(StreamModel, "network")
+    made = parser.instantiate_classes(parser.parse_object({"network": deepcopy(dict(config))}))
+    network: StreamModel = made.network
+    return network

@@ -1,0 +1,41 @@
+"""The last rows of a stream, to be shown again."""
+
+import torch
+from torch import Tensor, nn
+
+from apps.common.loaders import derive_seed
+
+
+class Memory(nn.Module):
+    """Keeps the last rows and their labels; what is drawn is a function of the seed and of the rows seen.
+
+    Args:
+        features: D.
+        size: rows that it holds.
+        seed: of the draws.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    seen: Tensor
+
+    def __init__(self, features: int, size: int, seed: int = 0) -> None:
+        super().__init__()
+        self.size, self.seed = size, seed
+        self.register_buffer("rows", torch.zeros(size, features))
+        self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def keep(self, x: Tensor, y: Tensor) -> None:
+        """Take rows (n, D) and labels (n,) in; the oldest leave."""
+        first = int(self.seen)
+        place = torch.arange(first, first + len(x), device=x.device)[-self.size :] % self.size
+        self.rows[place], self.labels[place] = x[-self.size :], y[-self.size :]
+        self.seen += len(x)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return rows and labels drawn with replacement; none while nothing is held."""
+        held = min(int(self.seen), self.size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, int(self.seen)))
+        drawn = torch.randint(max(held, 1), (count if held else 0,), generator=generator).to(self.rows.device)
+        return self.rows[drawn], self.labels[drawn]

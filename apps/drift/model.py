@@ -1,0 +1,157 @@
+"""Mixtures that learn from a stream: predict a stretch of rows, then see their labels.
+
+Legend: B rows, D features, E experts, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from collegium import MoE, check_causal, check_needs, routers
+from collegium.experts import ExpertGroups, Experts, OnlineExperts
+from torch import Tensor, nn
+
+from apps.drift.experts import Bayes, Neighbours, Perceptrons, Recent
+from apps.drift.experts.scale import RunningScale
+from apps.drift.gate import Trust
+from apps.drift.memory import Memory
+from apps.drift.router import Watching
+
+SMALLEST = 1e-6
+"""The least probability in a logarithm."""
+
+Block = Callable[[int, int], Experts]
+"""(D, C) -> some experts."""
+
+
+class Found(NamedTuple):
+    """What a model said of some rows before it saw their labels, and the loss that it learns by.
+
+    probs (B, C); said (B, E, C), each expert's word; trust (B, E), the router's weights; loss, a scalar.
+    """
+
+    probs: Tensor
+    said: Tensor
+    trust: Tensor
+    loss: Tensor
+
+
+class StreamModel(nn.Module, ABC):
+    """A model of streams. It has its size from the stream: `build` comes before anything else.
+
+    Attributes:
+        expert_names: of each expert, for tables and pictures; after `build`.
+    """
+
+    expert_names: list[str]
+
+    def build(self, features: int, classes: int) -> None:
+        """Make everything for D features and C classes. A model that has been built stays as it is.
+
+        Raises:
+            ValueError: a router or experts that do not fit.
+        """
+        if not hasattr(self, "features"):
+            self.features, self.classes = features, classes
+            self.assemble(features, classes)
+            check_causal(self)
+            check_needs(self, ())
+
+    @abstractmethod
+    def assemble(self, features: int, classes: int) -> None:
+        """Make layers, buffers and `expert_names`."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows (B, D) to probabilities (B, C), by what is known now."""
+
+    @abstractmethod
+    def learn(self, x: Tensor, y: Tensor) -> Found:
+        """Predict rows (B, D), the earliest first, then learn from their labels y (B,) int64.
+
+        What learns by gradient does so by the loss that is returned; everything else has learned.
+        """
+
+
+class StreamMoE(StreamModel):
+    """Experts of unlike kinds, mixed by a router that watches them.
+
+    The probabilities of all experts are mixed with the weights of the router, which is trained by the
+    log-loss of the mixture. Experts that learn by gradient are trained on rows of late, each by its own
+    log-loss: by the mixture's alone, one that nobody trusts would never learn.
+
+    Args:
+        experts: blocks of experts; neighbours, naive Bayes, recent labels and a perceptron by default.
+        router: (D', E) -> the router, whose tokens are rows and records (see `Watching`).
+        memory: rows of which some are shown again to experts that learn by gradient.
+        replay: how many of them at each step.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self,
+        experts: Sequence[Block] = (Neighbours, Bayes, Recent, Perceptrons),
+        router: Callable[[int, int], routers.Router] | None = None,
+        memory: int = 1000,
+        replay: int = 112,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.blocks, self.router = list(experts), router or trusting
+        self.memory_size, self.replay, self.seed = memory, replay, seed
+
+    def assemble(self, features: int, classes: int) -> None:
+        """One layer."""
+        blocks = [block(features, classes) for block in self.blocks]
+        group = ExpertGroups(blocks)
+        self.expert_names = [name for block in blocks for name in names_of(block)]
+        self.watching = Watching(features, group.num_experts, self.router)
+        self.mixture = MoE(self.watching, group)
+        self.memory = Memory(features, self.memory_size, self.seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mixture's word."""
+        mixed: Tensor = self.mixture(x)
+        return mixed / mixed.sum(1, keepdim=True).clamp(min=SMALLEST)
+
+    def learn(self, x: Tensor, y: Tensor) -> Found:
+        """One stretch."""
+        said_now = self.mixture.learn(x, y)
+        loss = log_loss(said_now.mixed, y)
+        self.memory.keep(x, y)
+        for block in cast(ExpertGroups, self.mixture.experts):
+            if not isinstance(block, OnlineExperts):
+                loss = loss + self._own_loss(block, x, y)
+        self.watching.watch(said_now.said.detach(), y)
+        for module in self.modules():
+            if isinstance(module, RunningScale):
+                module.update(x)
+        probs = said_now.mixed.detach()
+        probs = probs / probs.sum(1, keepdim=True).clamp(min=SMALLEST)
+        return Found(probs, said_now.said.detach(), said_now.routing.dense_weight().detach(), loss)
+
+    def _own_loss(self, block: Experts, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of the log-losses of a block's experts on new rows and on some of late."""
+        old_x, old_y = self.memory.draw(self.replay)
+        x, y = torch.cat([x, old_x]), torch.cat([y, old_y])
+        experts = block.num_experts
+        said = block(x.repeat(experts, 1), len(x))
+        return log_loss(said, y.repeat(experts)) * experts
+
+
+def trusting(dim: int, num_experts: int) -> routers.Router:
+    """All experts, weighted by trust in their records."""
+    return routers.AllExperts(dim, num_experts, gate=Trust)
+
+
+def log_loss(probs: Tensor, y: Tensor) -> Tensor:
+    """Mean of -log p(y) over rows."""
+    return -probs.gather(1, y[:, None]).clamp(min=SMALLEST).log().mean()
+
+
+def names_of(block: Experts) -> list[str]:
+    """Names of the experts of a block: its own, or numbers."""
+    kind = type(block).__name__.lower()
+    names: list[str] = getattr(block, "names", [f"{kind} {n + 1}" for n in range(block.num_experts)])
+    return names

@@ -1,0 +1,160 @@
+"""Run a user's own stream: predict each row, then learn its label."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+import yaml
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from apps.common.discovery import project_root
+from apps.common.errors import UserError
+from apps.common.files import replacing
+from apps.common.frames import read_frame
+from apps.common.runs import find_run, load_checkpoint
+from apps.drift.labels import label_text
+from apps.drift.learner import APP, Learner, Said
+from apps.drift.schema import Row, is_missing
+
+FIRST = 1000
+"""Rows of a file that tell what kind each column is."""
+LATE = 1000
+"""Rows of which the running accuracy tells."""
+
+
+def predict(
+    input: Path,
+    out: Path = Path("predictions.csv"),
+    target: str | None = None,
+    state: Path | None = None,
+    run: Path | None = None,
+    drop: list[str] | None = None,
+    chunk: int = 16,
+    classes: int = 32,
+) -> None:
+    """Predict every row of a stream before its label is learned, and learn on.
+
+    Args:
+        input: CSV or parquet in the order of the stream; or - for one JSON object a line on standard input,
+            answered by one on standard output.
+        out: CSV to write, a row for each row of a file; not written for standard input.
+        target: column of the labels; rows that lack it are predicted and not learned.
+        state: file to go on from, if it is there, and to keep what was learned in; none by default.
+        run: a trained run, runs/drift/<config>/<n>, to begin with; by default nothing is known at first.
+        drop: columns to leave out.
+        chunk: rows that are learned together. Later ones are predicted without them until then.
+        classes: how many labels there may be.
+    """
+    if chunk < 1:
+        raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
+    learner = _learner(state, run, target, classes)
+    if learner.target is None and not learner.rows:
+        raise UserError("there is nothing to learn from: name the column of the labels by target=.")
+    if str(input) == "-":
+        _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
+    else:
+        _run_file(learner, input, out, chunk, drop or [])
+    if state is not None:
+        learner.save(state)
+        print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
+
+
+def _learner(state: Path | None, run: Path | None, target: str | None, classes: int) -> Learner:
+    if state is not None and state.is_file():
+        learner = Learner.load(state)
+        learner.target = learner.target or target
+        if target not in (None, learner.target):
+            raise UserError(f"{state} was learned with the target {learner.target}: name another state.")
+        return learner
+    if run is not None:
+        return _of_run(run)
+    default = project_root() / "configs" / APP / "default.yaml"
+    model = yaml.safe_load(default.read_text(encoding="utf-8"))["model"]
+    return Learner(model["network"], target, classes, model["learning_rate"])
+
+
+def _of_run(path: Path) -> Learner:
+    found = find_run(APP, path)
+    return Learner.from_run(found, load_checkpoint(found.best, APP))
+
+
+def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
+    if out.suffix != ".csv":
+        raise UserError(f"{out}: predictions are written as CSV, so give a name that ends in .csv.")
+    if out.resolve() == input.resolve():
+        raise UserError(f"{out} is the input: name another file for the predictions.")
+    frame = read_frame(input).drop(columns=list(drop), errors="ignore")
+    if learner.target is not None and learner.target not in frame and not learner.rows:
+        raise UserError(f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}.")
+    rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
+    learner.meet(rows[:FIRST])
+    table: list[dict[str, Any]] = []
+    hits: list[bool] = []
+    with _progress() as progress:
+        bar = progress.add_task("", total=len(rows))
+        for first in range(0, len(rows), chunk):
+            some = rows[first : first + chunk]
+            labels = [row.get(learner.target or "") for row in some]
+            said = learner.learn(some, labels)
+            for i, label in enumerate(labels):
+                table.append(_line(learner, said, i))
+                if not is_missing(label):
+                    hits.append(table[-1]["prediction"] == label_text(label))
+            late = hits[-LATE:]
+            told = f"accuracy {sum(late) / len(late):.3f}" if late else "no label yet"
+            progress.update(bar, advance=len(some), description=told)
+    written = pd.DataFrame(table)
+    shares = [f"p_{name}" for name in learner.labels.names]
+    written = written.reindex(columns=["prediction", "trusts", *shares]).fillna(dict.fromkeys(shares, 0.0))
+    with replacing(out) as temporary:
+        written.to_csv(temporary, index=False)
+    for note in learner.schema.notes() if learner.schema else []:
+        print(f"note: {note}.")
+    share = f", {sum(hits) / len(hits):.4f} of {len(hits):,} labels right" if hits else ""
+    print(f"{len(rows):,} rows{share}: {out}")
+
+
+def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: Sequence[str]) -> None:
+    """Answer each line, and learn the labels of every `chunk` rows that have one."""
+    waiting: list[Row] = []
+    for row in _objects(lines):
+        row = {name: cell for name, cell in row.items() if name not in drop}
+        learner.meet([row])
+        print(json.dumps(_line(learner, learner.say([row]), 0)), file=answers, flush=True)
+        if learner.target is not None and not is_missing(row.get(learner.target)):
+            waiting.append(row)
+        if len(waiting) == chunk:
+            learner.learn(waiting, [row[learner.target or ""] for row in waiting])
+            waiting = []
+    if waiting:
+        learner.learn(waiting, [row[learner.target or ""] for row in waiting])
+
+
+def _objects(lines: TextIO) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"line {number} of standard input is no JSON: give one object a line.") from error
+        if not isinstance(row, dict):
+            raise UserError(f"line {number} of standard input is no JSON object: give one a line.")
+        yield row
+
+
+def _line(learner: Learner, said: Said, row: int) -> dict[str, Any]:
+    """What is told of one row."""
+    probs = said.probs[row].tolist()
+    shares = {f"p_{name}": round(p, 6) for name, p in zip(learner.labels.names, probs, strict=False)}
+    best = max(range(len(probs)), key=probs.__getitem__)
+    trusted = learner.network.expert_names[int(said.trust[row].argmax())]
+    return {"prediction": learner.labels.name(best), "trusts": trusted, **shares}
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True)

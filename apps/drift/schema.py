@@ -1,0 +1,183 @@
+"""Columns of a stream as numbers: what a network and trees can read of numbers, words and times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+Kind = Literal["number", "category", "time"]
+Row = Mapping[str, Any]
+"""The cells of a row by the names of their columns."""
+
+SLOTS = 16
+"""Columns for the values of a category; further values share them."""
+PERIODS = ("day", "week", "year")
+"""A time is told by its place in each: a sine and a cosine."""
+
+
+@dataclass
+class Column:
+    """One column, and what of it has been seen.
+
+    codes: values of a category, numbered as they came; count and total: of the numbers so far; odd: cells
+    that were none of the kind.
+    """
+
+    name: str
+    kind: Kind
+    codes: dict[str, int] = field(default_factory=dict)
+    count: int = 0
+    total: float = 0.0
+    odd: int = 0
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the numbers that a cell becomes."""
+        if self.kind == "number":
+            return [self.name]
+        if self.kind == "category":
+            return [f"{self.name}={slot}" for slot in range(SLOTS)]
+        return [f"{self.name}: {wave} of {period}" for period in PERIODS for wave in ("sine", "cosine")]
+
+    def take_in(self, cell: Any) -> None:
+        """Learn of a cell."""
+        if is_missing(cell):
+            return
+        number = as_number(cell)
+        if self.kind == "category":
+            self.codes.setdefault(str(cell), len(self.codes))
+        elif self.kind == "time":
+            self.odd += as_time(cell) is None
+        elif math.isnan(number):
+            self.odd += 1
+        else:
+            self.count += 1
+            self.total += number
+
+    def encode(self, cell: Any) -> list[float]:
+        """The numbers of a cell. A missing number is the mean so far, anything else missing is all zeros."""
+        if self.kind == "number":
+            return [self._number(cell)]
+        if self.kind == "category":
+            return self._category(cell)
+        return self._time(cell)
+
+    def _number(self, cell: Any) -> float:
+        number = as_number(cell)
+        mean = self.total / self.count if self.count else 0.0
+        return mean if math.isnan(number) else number
+
+    def _category(self, cell: Any) -> list[float]:
+        places = [0.0] * SLOTS
+        if not is_missing(cell):
+            places[self.codes.get(str(cell), len(self.codes)) % SLOTS] = 1.0
+        return places
+
+    def _time(self, cell: Any) -> list[float]:
+        time = as_time(cell)
+        if time is None:
+            return [0.0] * (2 * len(PERIODS))
+        day = (time.hour + time.minute / 60) / 24
+        places = (day, (time.weekday() + day) / 7, (time.timetuple().tm_yday + day) / 365.25)
+        return [wave(2 * math.pi * place) for place in places for wave in (math.sin, math.cos)]
+
+
+class Schema:
+    """The columns of a stream, fixed by its first rows; what is learned of their cells goes on.
+
+    A column that a later row lacks counts as missing there, one that is new is not read.
+    """
+
+    def __init__(self, columns: Sequence[Column], lacking: Mapping[str, int] | None = None) -> None:
+        self.columns, self.lacking = list(columns), dict(lacking or {})
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], but: Iterable[str] = ()) -> Schema:
+        """Tell the kind of each column from some rows; all columns `but` some, by name."""
+        names = sorted({str(name) for row in rows for name in row} - set(but))
+        return cls([Column(name, _kind([row.get(name) for row in rows])) for name in names])
+
+    @property
+    def features(self) -> list[str]:
+        """The names of what `encode` gives."""
+        return [feature for column in self.columns for feature in column.features]
+
+    def encode(self, rows: Iterable[Row]) -> Tensor:
+        """Rows as (n, features) float32, by what is known now."""
+        return self._tensor([self._encode(row) for row in rows])
+
+    def take_in(self, rows: Iterable[Row]) -> Tensor:
+        """The same, each row by what the rows before it told; then learn of its cells."""
+        table = []
+        for row in rows:
+            table.append(self._encode(row))
+            for column in self.columns:
+                column.take_in(row.get(column.name))
+                if column.name not in row:
+                    self.lacking[column.name] = self.lacking.get(column.name, 0) + 1
+        return self._tensor(table)
+
+    def _encode(self, row: Row) -> list[float]:
+        return [number for column in self.columns for number in column.encode(row.get(column.name))]
+
+    def _tensor(self, table: list[list[float]]) -> Tensor:
+        return torch.tensor(table, dtype=torch.float32).view(len(table), len(self.features))
+
+    def notes(self) -> list[str]:
+        """What a user should know of the columns, in sentences."""
+        odd = [(c.name, f"{c.odd} cells hold no {c.kind}") for c in self.columns if c.odd]
+        lacking = [(name, f"{rows} rows do not have it") for name, rows in sorted(self.lacking.items())]
+        return [f"column {name}: {what}; they count as missing" for name, what in odd + lacking]
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values that `from_state` reads back."""
+        return {"columns": [asdict(column) for column in self.columns], "lacking": self.lacking}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Schema:
+        """Rebuild from `state`."""
+        return cls([Column(**column) for column in state["columns"]], state["lacking"])
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell is blank."""
+    return cell is None or cell is pd.NaT or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def as_number(cell: Any) -> float:
+    """A cell as a finite number, NaN where it is none.
+
+    >>> as_number("2.5"), as_number(True), as_number("up"), as_number(float("inf"))
+    (2.5, 1.0, nan, nan)
+    """
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def as_time(cell: Any) -> datetime | None:
+    """A cell as a time, None where it is none."""
+    if isinstance(cell, datetime):
+        return None if cell is pd.NaT else cell
+    if not isinstance(cell, str) or is_missing(cell):
+        return None
+    try:
+        return datetime.fromisoformat(cell)
+    except ValueError:
+        return None
+
+
+def _kind(cells: Sequence[Any]) -> Kind:
+    known = [cell for cell in cells if not is_missing(cell)]
+    if all(not math.isnan(as_number(cell)) for cell in known):
+        return "number"
+    return "time" if all(as_time(cell) is not None for cell in known) else "category"

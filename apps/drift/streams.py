@@ -1,0 +1,100 @@
+"""Generated streams whose concept drifts, by river's generators.
+
+The concepts are those of DriftMoE's streams (arXiv 2507.18464, section 4, and its released data loader);
+drifts come at a quarter, a half and three quarters of a stream, whatever its length.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from river.datasets import synth
+
+ABRUPT = 50
+"""Rows that an abrupt drift takes."""
+GRADUAL = 0.05
+"""Share of the stream that a gradual drift takes."""
+NOISE = 0.1
+"""Share of labels, or of LED segments, that are noise."""
+
+Concept = Callable[..., Any]
+"""seed -> a generator of river."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Concepts one after the other: `at` are the shares of the stream at which the next one comes."""
+
+    concepts: list[Concept]
+    at: list[float] = field(default_factory=list)
+    gradual: bool = False
+
+
+def _sea(variants: list[int]) -> list[Concept]:
+    return [partial(_make, synth.SEA, variant=variant, noise=NOISE) for variant in variants]
+
+
+def _led(drifting: list[int]) -> list[Concept]:
+    options: dict[str, Any] = {"noise_percentage": NOISE, "irrelevant_features": True}
+    return [partial(_make, synth.LEDDrift, n_drift_features=number, **options) for number in drifting]
+
+
+def _rbf(speed: float) -> list[Concept]:
+    options: dict[str, Any] = {"n_classes": 5, "n_features": 10, "n_centroids": 50, "n_drift_centroids": 50}
+    return [partial(_make_rbf, change_speed=speed, **options)]
+
+
+def _make(generator: Callable[..., Any], seed: int, **options: Any) -> Any:
+    return generator(seed=seed, **options)
+
+
+def _make_rbf(seed: int, **options: Any) -> Any:
+    return synth.RandomRBFDrift(seed_model=seed, seed_sample=seed + 1, **options)
+
+
+QUARTERS = [0.25, 0.5, 0.75]
+RECIPES: dict[str, Recipe] = {
+    "sea": Recipe(_sea([0, 2, 1]), [1 / 3, 2 / 3]),
+    "sea_a": Recipe(_sea([0, 1, 3, 0]), QUARTERS),
+    "sea_g": Recipe(_sea([0, 1, 3, 0]), QUARTERS, gradual=True),
+    "led_a": Recipe(_led([1, 3, 5, 7]), QUARTERS),
+    "led_g": Recipe(_led([1, 3, 5, 7]), QUARTERS, gradual=True),
+    "rbf_m": Recipe(_rbf(1e-4)),
+    "rbf_f": Recipe(_rbf(1e-3)),
+}
+"""name -> what to generate; river numbers the functions of SEA from 0, the papers from 1."""
+
+
+def generate(name: str, rows: int, seed: int = 0) -> tuple[pd.DataFrame, list[int]]:
+    """Return a stream, whose last column is `label`, and the rows at whose middle its concept changes.
+
+    From one concept to the next the share of rows of the new one rises by a sigmoid, as in MOA.
+
+    Args:
+        name: a key of `RECIPES`.
+        rows: how many.
+        seed: of the generators and of the sigmoid's draws.
+    """
+    recipe = RECIPES[name]
+    middles = [round(share * rows) for share in recipe.at]
+    width = GRADUAL * rows if recipe.gradual else ABRUPT
+    random = np.random.default_rng(seed)
+    row = np.arange(rows)
+    concept = np.zeros(rows, dtype=int)
+    for i, middle in enumerate(middles):
+        new = 1 / (1 + np.exp(-4 * np.clip((row - middle) / width, -100, 100)))
+        concept[random.random(rows) < new] = i + 1
+    tables = [_take(make(seed=1000 * seed + i), rows) for i, make in enumerate(recipe.concepts)]
+    values = np.stack([table.to_numpy() for table in tables])[concept, row]
+    frame = pd.DataFrame(values, columns=tables[0].columns)
+    return frame.astype({"label": int}), middles
+
+
+def _take(stream: Any, rows: int) -> pd.DataFrame:
+    pairs = list(islice(stream, rows))
+    frame = pd.DataFrame([x for x, _ in pairs]).rename(columns=lambda column: f"x{column}")
+    return frame.assign(label=[int(y) for _, y in pairs])

@@ -1,0 +1,210 @@
+"""Training, measuring and predicting from the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from apps.common.compare.arms import check_outcome
+from apps.common.discovery import project_root
+from apps.common.main import main
+from apps.common.runs import Run
+from apps.drift import compare
+from apps.drift.evaluate import load_run
+from apps.drift.task import Task
+
+CONFIG = (project_root() / "configs/drift/default.yaml").read_text(encoding="utf-8")
+
+
+def table(count: int = 900, seed: int = 0) -> pd.DataFrame:
+    """A stream whose rule turns round half-way, with gaps."""
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame({"size": random.normal(size=count), "sky": random.choice(["sun", "rain"], count)})
+    label = (frame["size"] + (frame["sky"] == "rain") > 0.5).to_numpy().copy()
+    label[count // 2 :] = ~label[count // 2 :]
+    frame["when"] = pd.date_range("2024-01-01", periods=count, freq="h").astype(str)
+    frame.loc[::17, "size"] = None
+    return frame.assign(state=np.where(label, "up", "down"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a file that is gone afterwards."""
+    folder = tmp_path_factory.mktemp("runs")
+    file, config = folder / "mine.csv", folder / "small.yaml"
+    table().to_csv(file, index=False)
+    config.write_text(CONFIG.replace("val_check_interval: 60", "val_check_interval: 10"), encoding="utf-8")
+    options = ["--data.path", str(file), "--data.target", "state", "--data.window", "60"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLEGIUM_RUNS", str(folder))
+        assert main(["drift", "fit", "--config", str(config), *options]) == 0
+    file.unlink()
+    return folder / "drift" / "small" / "1"
+
+
+def test_a_run_tells_accuracy_and_trust(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for title in ("Accuracy over time", "Whom the router trusts", "Experts over time", "Learning curves"):
+        assert f">{title}<" in page
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert {"train/accuracy", "val/accuracy", "train/loss"} <= set(metrics)
+
+
+def test_the_newest_checkpoint_is_kept(run: Path) -> None:
+    task, _ = load_run(Run(run, "drift"))
+    assert len(task.history) == 840
+
+
+def test_evaluate_measures_what_was_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drift", "evaluate", "--run", str(run)]) == 0
+    found = json.loads((run / "evaluation/all/metrics.json").read_text(encoding="utf-8"))
+    rows = {row["slice"]: row for row in found["rows"]}
+    assert {"mixture", "majority", "no_change", "expert bayes 300"} <= set(rows)
+    assert rows["mixture"]["accuracy"] > rows["majority"]["accuracy"]
+    history = load_run(Run(run, "drift"))[0].history.table()
+    assert rows["mixture"]["accuracy"] == round(float((history["label"] == history["predicted"]).mean()), 4)
+    assert main(["drift", "evaluate", "--run", str(run), "--split", "test"]) == 0
+    rest = json.loads((run / "evaluation/test/metrics.json").read_text(encoding="utf-8"))
+    assert rest["rows"][0]["rows"] == 840 - 280
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_as_the_whole_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    file, config = tmp_path / "mine.csv", tmp_path / "small.yaml"
+    table().to_csv(file, index=False)
+    config.write_text(CONFIG.replace("val_check_interval: 60", "val_check_interval: 10"), encoding="utf-8")
+    options = ["--data.path", str(file), "--data.target", "state", "--data.window", "60"]
+    fit = ["drift", "fit", "--config", str(config), *options, "--last_checkpoint.every_n_steps", "1"]
+    step = Task.training_step
+
+    def interrupted(self: Task, batch: object, batch_idx: int) -> object:
+        if batch_idx == 23:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "training_step", interrupted)
+        assert main(fit) == 130
+    assert main(["drift", "fit", "--config", str(config), "--resume"]) == 0
+    one, two = (load_run(Run(path, "drift"))[0] for path in (run, tmp_path / "drift" / "small" / "1"))
+    for name, column in one.history.table().items():
+        np.testing.assert_array_equal(column, two.history.table()[name])
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_predict_runs_a_stream_and_goes_on_from_its_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = table()
+    for name, part in {"all": whole, "one": whole[:448], "two": whole[448:]}.items():
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    predict = ["drift", "predict", "--target", "state"]
+    state = ["--state", str(tmp_path / "state.pt")]
+    for name, more in {"all": [], "one": state, "two": state}.items():
+        files = ["--input", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / f"p_{name}.csv")]
+        assert main([*predict, *files, *more]) == 0
+    found = {name: pd.read_csv(tmp_path / f"p_{name}.csv") for name in ("all", "one", "two")}
+    assert len(found["all"]) == 900
+    both = pd.concat([found["one"], found["two"]], ignore_index=True)
+    assert (both["prediction"] == found["all"]["prediction"]).mean() > 0.97
+    assert (found["all"]["prediction"] == whole["state"]).mean() > 0.7
+    assert found["all"]["p_up"].add(found["all"]["p_down"]).round(4).eq(1).all()
+    assert "of 900 labels right" in capsys.readouterr().out
+
+
+def test_a_trained_run_predicts_without_its_stream(run: Path, tmp_path: Path) -> None:
+    table(100, seed=1).drop(columns="state").to_csv(tmp_path / "new.csv", index=False)
+    files = ["--input", str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]
+    assert main(["drift", "predict", *files, "--run", str(run)]) == 0
+    assert set(pd.read_csv(tmp_path / "p.csv")["prediction"]) <= {"up", "down"}
+
+
+def test_a_line_in_is_a_line_out(tmp_path: Path) -> None:
+    lines = table(60).to_json(orient="records", lines=True)
+    command = [sys.executable, "-m", "apps", "drift", "predict", "--input", "-", "--target", "state"]
+    command += ["--state", str(tmp_path / "state.pt")]
+    done = subprocess.run(
+        command, input=lines, capture_output=True, text=True, cwd=project_root(), check=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 60
+    assert {"prediction", "trusts", "p_up", "p_down"} <= set(answers[-1])
+    assert (tmp_path / "state.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("lines", "arguments", "sentence"),
+    [
+        ("size,state\n1,up\n2,down\n", ["--target", "label"], "has no column 'label': it has size, state"),
+        ("size,state\n1,up\n2,down\n", [], "name the column of the labels"),
+        ("state\nup\ndown\n", ["--target", "state"], "no column but the label"),
+        ("size,state\n", ["--target", "state"], "there are no rows"),
+        ("size,state\n1,a\n2,b\n3,c\n", ["--target", "state", "--classes", "2"], "raise classes"),
+        ("size,state\n1,up\n", ["--target", "state", "--chunk", "0"], "learn at least 1 row"),
+    ],
+)
+def test_a_stream_that_cannot_be_learned_is_refused(
+    lines: str, arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text(lines, encoding="utf-8")
+    files = ["--input", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "p.csv")]
+    assert main(["drift", "predict", *files, *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ["--data.name", "sea", "--data.rows", "100"],
+            "100 rows with a label, of which 320",
+        ),
+        (["--data.target", "x"], "no column 'x'"),
+        (["--data.drop", "[y]"], "no column 'y'"),
+        (["--data.above", "1"], "holds 'down', which is no number"),
+    ],
+)
+def test_a_training_stream_that_does_not_fit_is_refused(
+    options: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    table(400).to_csv(tmp_path / "mine.csv", index=False)
+    fit = ["drift", "fit", "--config", str(project_root() / "configs/drift/default.yaml")]
+    own = (
+        []
+        if "--data.name" in options
+        else ["--data.path", str(tmp_path / "mine.csv"), "--data.target", "state"]
+    )
+    assert main([*fit, *own, *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.glob("drift/*/*"))
+
+
+PROFILES = yaml.safe_load((project_root() / "configs/drift/compare.yaml").read_text())["profiles"]
+
+
+@pytest.mark.parametrize("name", [arm for arm in PROFILES["full"]["arms"] if arm != "driftmoe_task"])
+def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
+    arm = compare.arms({**PROFILES["full"]["budget"], "rows": 300})[name]
+    fitted = arm.fit("sea_a", dict(arm.trials[0]), 0)
+    outcome = fitted.test()
+    check_outcome(outcome)
+    values = {value.metric: value.value for value in outcome.values}
+    assert 0 <= 1 - fitted.validation <= 1
+    assert values["accuracy"] > 0.4
+    assert ("instances_per_second" in values) == (name not in ("majority", "no_change"))

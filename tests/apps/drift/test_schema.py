@@ -1,0 +1,95 @@
+"""Columns and labels as numbers."""
+
+import math
+from datetime import datetime
+
+import pandas as pd
+import pytest
+import torch
+
+from apps.common.errors import UserError
+from apps.drift.labels import Labels
+from apps.drift.schema import SLOTS, Schema
+
+ROWS = [
+    {"size": 2.0, "sky": "sun", "when": "2024-03-05 06:00", "label": "a"},
+    {"size": 4.0, "sky": "rain", "when": "2024-03-06 18:00", "label": "b"},
+]
+
+
+def schema() -> Schema:
+    return Schema.of(ROWS, but=["label"])
+
+
+def test_kinds_are_told_from_rows() -> None:
+    kinds = {column.name: column.kind for column in schema().columns}
+    assert kinds == {"size": "number", "sky": "category", "when": "time"}
+    told = Schema.of([{"a": pd.Timestamp("2024-01-01"), "b": None, "c": True, "d": "3"}])
+    assert [column.kind for column in told.columns] == ["time", "number", "number", "number"]
+
+
+def test_a_missing_number_is_the_mean_of_the_rows_before() -> None:
+    found = schema()
+    x = found.take_in([*ROWS, {"size": None}, {"size": math.nan}, {"size": 9}, {}])
+    assert x[:, 0].tolist() == [2, 4, 3, 3, 9, 5]
+    assert found.notes() == [
+        "column size: 1 rows do not have it; they count as missing",
+        "column sky: 4 rows do not have it; they count as missing",
+        "column when: 4 rows do not have it; they count as missing",
+    ]
+
+
+def test_what_is_encoded_to_predict_is_not_learned() -> None:
+    found = schema()
+    found.take_in(ROWS)
+    before = found.state()
+    found.encode([{"size": 100.0, "sky": "snow", "when": "x"}])
+    assert found.state() == before
+
+
+def test_categories_have_a_slot_each_and_share_them_beyond() -> None:
+    found = schema()
+    x = found.take_in([{**ROWS[0], "sky": f"sky {i}"} for i in range(SLOTS + 1)])
+    places = x[:, 1 : 1 + SLOTS].argmax(1).tolist()
+    assert places == [*range(SLOTS), 0]
+    assert x[:, 1 : 1 + SLOTS].sum(1).tolist() == [1.0] * (SLOTS + 1)
+    unseen = found.encode([{**ROWS[0], "sky": "never"}])
+    assert unseen[:, 1 : 1 + SLOTS].sum() == 1
+
+
+def test_a_time_is_its_place_in_day_week_and_year() -> None:
+    x = schema().encode(ROWS)
+    day = x[:, -6:-4]
+    torch.testing.assert_close(day, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), atol=1e-6, rtol=0)
+    assert x[0, -4] == pytest.approx(math.sin(2 * math.pi * (1 + 0.25) / 7), abs=1e-6)
+    assert datetime(2024, 3, 5).weekday() == 1
+
+
+def test_a_column_that_changes_its_type_counts_as_missing_there() -> None:
+    found = schema()
+    x = found.take_in([*ROWS, {**ROWS[0], "size": "big", "when": "soon"}])
+    assert x[2, 0] == 3
+    assert x[2, -6:].tolist() == [0.0] * 6
+    assert found.notes() == [
+        "column size: 1 cells hold no number; they count as missing",
+        "column when: 1 cells hold no time; they count as missing",
+    ]
+
+
+def test_a_schema_goes_on_after_its_state_was_kept() -> None:
+    one = schema()
+    one.take_in(ROWS)
+    two = Schema.from_state(one.state())
+    rows = [{"sky": "snow"}, {"size": 1.0, "sky": "sun", "when": "2024-05-05"}]
+    torch.testing.assert_close(one.take_in(rows), two.take_in(rows))
+
+
+def test_labels_are_numbered_as_they_come() -> None:
+    labels = Labels(3)
+    assert labels.encode(["up", 1.0, None, 1, "up", float("nan")]).tolist() == [0, 1, -1, 1, 0, -1]
+    assert labels.names == ["up", "1"]
+    labels.encode([True])
+    with pytest.raises(UserError, match="'down' is the 4th: raise classes"):
+        labels.encode(["down"])
+    with pytest.raises(UserError, match="at least 2"):
+        Labels(1)
