@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import torch
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,15 +16,17 @@ from apps.common.catalogue import describe, fetch
 from apps.common.errors import UserError
 from apps.common.frames import read_frame
 from apps.common.loaders import ResumableLoader
-from apps.drift.labels import UNKNOWN, Labels
+from apps.drift.fair.groups import groups_of
+from apps.drift.labels import UNKNOWN, Labels, wanted_last
 from apps.drift.schema import Row, Schema, as_number, is_missing
 from apps.drift.streams import RECIPES, generate
 
 FIRST = 1000
 """Rows that tell what kind each column is."""
 
-Batch = tuple[Tensor, Tensor]
-"""Features (B, D) float32 and labels (B,) int64."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Features (B, D) float32, labels (B,) int64, and groups (B,) int64: by the sensitive column, -1 where that
+is blank; 0 for all where there is none."""
 
 
 class Data(LightningDataModule):
@@ -43,6 +46,9 @@ class Data(LightningDataModule):
         window: rows of each validation: those that come next.
         classes: how many labels there may be; as many as the stream has by default.
         seed: of the generator.
+        sensitive: the column that tells the group of a row, between which a model is to be fair.
+        see_sensitive: whether it is a feature as well.
+        wanted: the label that people hope for. It is numbered last: of two it is class 1.
     """
 
     def __init__(
@@ -59,6 +65,9 @@ class Data(LightningDataModule):
         window: int = 320,
         classes: int | None = None,
         seed: int = 0,
+        sensitive: str | None = None,
+        see_sensitive: bool = False,
+        wanted: str | None = None,
     ) -> None:
         super().__init__()
         if min(every, chunk, window) < 1:
@@ -68,6 +77,8 @@ class Data(LightningDataModule):
         self.target, self.above = target, above
         self.drop, self.order, self.every, self.rows = list(drop), list(order), every, rows
         self.chunk, self.window, self.classes, self.seed = chunk, window, classes, seed
+        self.sensitive, self.see_sensitive, self.wanted = sensitive, see_sensitive, wanted
+        self.groups: list[str] = []
         self.drifts: list[int] = []
         self.ready = False
         self._loader: ResumableLoader | None = None
@@ -81,28 +92,37 @@ class Data(LightningDataModule):
         """Read or generate the stream."""
         if self.ready:
             return
-        rows, y = self.read()
-        self.schema = Schema.of(rows[:FIRST], but=[self.target or ""])
+        rows, y, group = self.read()
+        unseen = [] if self.sensitive is None or self.see_sensitive else [self.sensitive]
+        self.schema = Schema.of(rows[:FIRST], but=[self.target or "", *unseen])
         if not self.schema.columns:
             raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
-        self.x, self.y, self.ready = self.schema.take_in(rows), y, True
+        self.x, self.y, self.group, self.ready = self.schema.take_in(rows), y, group, True
         if len(self.x) <= self.window:
             raise UserError(
                 f"{self.source} has {len(self.x)} rows with a label, of which {self.window} are to be held "
                 f"out: add rows, or lower --data.window."
             )
 
-    def read(self) -> tuple[list[Row], Tensor]:
-        """The rows that have a label, as they are, without the label; and the labels (N,) int64."""
+    def read(self) -> tuple[list[Row], Tensor, Tensor]:
+        """The rows that have a label, as they are, without it; labels (N,) and groups (N,), both int64.
+
+        Groups are all zero where there is no sensitive column, and -1 where it is blank.
+        """
         frame = self._frame()
         assert self.target is not None
         labels = label_column(frame, self.target, self.above, self.source)
-        self.labels = Labels(self.classes or max(2, labels.nunique()))
+        names = [] if self.wanted is None else wanted_last(labels, self.wanted, self.source)
+        self.labels = Labels(self.classes or max(2, labels.nunique()), names)
         y = self.labels.encode(labels)
+        group = torch.zeros_like(y)
+        if self.sensitive is not None:
+            group, self.groups = groups_of(frame, self.sensitive, self.source)
         rows = frame.drop(columns=self.target).to_dict("records")
         known = [row for row, label in zip(rows, y.tolist(), strict=True) if label != UNKNOWN]
         self.unlabelled = len(rows) - len(known)
-        return [{str(name): cell for name, cell in row.items()} for row in known], y[y != UNKNOWN]
+        has = y != UNKNOWN
+        return [{str(name): cell for name, cell in row.items()} for row in known], y[has], group[has]
 
     @property
     def features(self) -> list[str]:
@@ -116,7 +136,7 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Chunks in the order of the stream."""
-        rows = Rows(self.x[: self.learned], self.y[: self.learned])
+        rows = Rows(*self._rows(0, self.learned))
         self._loader = ResumableLoader(rows, self.chunk, seed=self.seed, shuffle=False, collate_fn=as_it_is)
         return self._loader
 
@@ -132,23 +152,25 @@ class Data(LightningDataModule):
         """The window of rows behind those that training was given."""
         given = 0 if self._loader is None else self._loader.sampler.given * self.chunk
         first = min(given, self.learned)
-        return self.x[first : first + self.window], self.y[first : first + self.window]
+        return self._rows(first, first + self.window)
 
     def last(self) -> Batch:
         """The window at the end."""
-        return self.x[self.learned :], self.y[self.learned :]
+        return self._rows(self.learned, self.learned + self.window)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what prediction needs, as plain values."""
         names = {"target": self.target, "above": self.above, "drop": self.drop}
         kept = {"schema": self.schema.state(), "labels": self.labels.names, "classes": self.labels.capacity}
-        return {**names, **kept, "drifts": self.drifts}
+        fair = {"sensitive": self.sensitive, "groups": self.groups}
+        return {**names, **kept, **fair, "drifts": self.drifts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what is known of columns and labels, unless a stream was read already."""
         if not self.ready:
             self.schema = Schema.from_state(state_dict["schema"])
             self.labels = Labels(state_dict["classes"], state_dict["labels"])
+            self.sensitive, self.groups = state_dict["sensitive"], state_dict["groups"]
             self.drifts = state_dict["drifts"]
 
     @classmethod
@@ -157,6 +179,9 @@ class Data(LightningDataModule):
         data = cls(target=state["target"], above=state["above"], drop=state["drop"])
         data.load_state_dict(dict(state))
         return data
+
+    def _rows(self, first: int, end: int) -> Batch:
+        return self.x[first:end], self.y[first:end], self.group[first:end]
 
     def _frame(self) -> pd.DataFrame:
         if self.path is None and self.stream in RECIPES:
@@ -204,15 +229,16 @@ def label_column(frame: pd.DataFrame, target: str, above: float | None, source: 
 class Rows(Dataset[Batch]):
     """Rows by number, whole batches at once."""
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, group: Tensor) -> None:
+        self.x, self.y, self.group = x, y, group
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         """Read the rows of one batch."""
-        return self.x[list(rows)], self.y[list(rows)]
+        places = list(rows)
+        return self.x[places], self.y[places], self.group[places]
 
 
 class Coming(Dataset[Batch]):

@@ -57,3 +57,11 @@ def label_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def wanted_last(values: Iterable[Any], wanted: str, source: str) -> list[str]:
+    """The labels as they come, but the wanted one last. Raises `UserError` where it is none of them."""
+    names = list(dict.fromkeys(label_text(value) for value in values if not is_missing(value)))
+    if wanted not in names:
+        raise UserError(f"{source} has no label {wanted!r}: data.wanted can be one of {', '.join(names)}.")
+    return sorted(names, key=wanted.__eq__)

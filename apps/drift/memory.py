@@ -33,9 +33,17 @@ class Memory(nn.Module):
         self.rows[place], self.labels[place] = x[-self.size :], y[-self.size :]
         self.seen += len(x)
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return rows and labels drawn with replacement; none while nothing is held."""
+    def draw(self, count: int, last: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return rows and labels drawn with replacement, of the last so many; none while nothing is held."""
         held = min(int(self.seen), self.size)
+        rows, labels = (self.rows[:held], self.labels[:held]) if last is None else self.last(last)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, int(self.seen)))
-        drawn = torch.randint(max(held, 1), (count if held else 0,), generator=generator).to(self.rows.device)
-        return self.rows[drawn], self.labels[drawn]
+        number = (count if len(rows) else 0,)
+        drawn = torch.randint(max(len(rows), 1), number, generator=generator).to(self.rows.device)
+        return rows[drawn], labels[drawn]
+
+    def last(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the last rows and labels, as many as are held, the earliest first."""
+        seen = int(self.seen)
+        place = torch.arange(seen - min(count, seen, self.size), seen, device=self.rows.device) % self.size
+        return self.rows[place], self.labels[place]

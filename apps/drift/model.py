@@ -4,7 +4,7 @@ Legend: B rows, D features, E experts, C classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -28,13 +28,15 @@ Block = Callable[[int, int], Experts]
 class Found(NamedTuple):
     """What a model said of some rows before it saw their labels, and the loss that it learns by.
 
-    probs (B, C); said (B, E, C), each expert's word; trust (B, E), the router's weights; loss, a scalar.
+    probs (B, C); said (B, E, C), each expert's word; trust (B, E), the router's weights; loss, a scalar;
+    notes, what else the history is to keep of the rows, name -> (B, *).
     """
 
     probs: Tensor
     said: Tensor
     trust: Tensor
     loss: Tensor
+    notes: Mapping[str, Tensor] = {}
 
 
 class StreamModel(nn.Module, ABC):
@@ -67,11 +69,16 @@ class StreamModel(nn.Module, ABC):
         """Rows (B, D) to probabilities (B, C), by what is known now."""
 
     @abstractmethod
-    def learn(self, x: Tensor, y: Tensor) -> Found:
+    def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """Predict rows (B, D), the earliest first, then learn from their labels y (B,) int64.
 
-        What learns by gradient does so by the loss that is returned; everything else has learned.
+        What learns by gradient does so by the loss that is returned; everything else has learned. Models that
+        keep to fairness read the groups (B,) int64 of the rows, -1 where it is not known.
         """
+
+    def changes(self) -> list[tuple[int, str]]:
+        """(row, why) of each change that the model has made to its own structure."""
+        return []
 
 
 class StreamMoE(StreamModel):
@@ -115,7 +122,7 @@ class StreamMoE(StreamModel):
         mixed: Tensor = self.mixture(x)
         return mixed / mixed.sum(1, keepdim=True).clamp(min=SMALLEST)
 
-    def learn(self, x: Tensor, y: Tensor) -> Found:
+    def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """One stretch."""
         said_now = self.mixture.learn(x, y)
         loss = log_loss(said_now.mixed, y)

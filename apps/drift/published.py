@@ -111,7 +111,7 @@ class DriftMoEData(Published):
         """The first choice's word."""
         return normalised(self.mixture(x))
 
-    def learn(self, x: Tensor, y: Tensor) -> Found:
+    def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """One batch."""
         logits = self.logits(x)
         lessons = torch.zeros_like(logits).scatter(1, logits.topk(self.k).indices, 1.0)
@@ -143,7 +143,7 @@ class DriftMoETask(Published):
         """The router's probabilities."""
         return self.logits(x).softmax(1)
 
-    def learn(self, x: Tensor, y: Tensor) -> Found:
+    def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """One batch."""
         logits = self.logits(x)
         probs = logits.detach().softmax(1)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.drift.data import Data
+from apps.drift.fair.report import fair_sections
 from apps.drift.metrics import FLOORS, right, windowed
 from apps.drift.task import Task
 
@@ -17,7 +18,10 @@ POINTS = 400
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
-    """Accuracy over time beside the floors, whom the router trusts, and what each expert says."""
+    """Accuracy over time beside the floors, whom the router trusts, and what each expert says.
+
+    Where there is a sensitive column, fairness over time and what features add as well.
+    """
     table = task.history.table()
     if not table:
         return []
@@ -27,6 +31,7 @@ def sections(task: Task, data: Data, split: Literal["validation", "test"] = "val
         _accuracy(table, drifts, window),
         _trust(table, names, drifts, window),
         _experts(table, names, drifts, window),
+        *fair_sections(task, data),
     ]
 
 
@@ -57,7 +62,7 @@ def _accuracy(table: dict[str, np.ndarray], drifts: Sequence[int], window: int) 
 
 def _trust(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int], window: int) -> Section:
     figure, (axes,) = panels(1, width=9, height=3.2)
-    trust = table["trust"].astype(float)
+    trust = table["trust"][:, : len(names)].astype(float)  # a model may have room for more
     rows, first = windowed(trust[:, 0], window)
     shares = [first, *(windowed(trust[:, e], window)[1] for e in range(1, trust.shape[1]))]
     step = max(1, len(rows) // POINTS)

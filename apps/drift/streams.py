@@ -1,7 +1,14 @@
-"""Generated streams whose concept drifts, by river's generators.
+"""Generated streams whose concept drifts, by river's generators, and one of people.
 
-The concepts are those of DriftMoE's streams (arXiv 2507.18464, section 4, and its released data loader);
-drifts come at a quarter, a half and three quarters of a stream, whatever its length.
+The concepts of river are those of DriftMoE's streams (arXiv 2507.18464, section 4, and its released data
+loader); drifts come at a quarter, a half and three quarters of a stream, whatever its length.
+
+`hiring` is for fairness: eight features of an application, the `group` of who applies, 0 or 1, and whether
+they were hired, 1 or 0, by people who are prejudiced against group 1 all along. A drift in accuracy comes at
+a third: the work asks for experience instead of skill. A drift in fairness comes at two thirds: group 1 is
+given far fewer referrals. What is made of an application stays as it was, and a model that goes on as before
+is no worse at telling it, but hires far fewer of group 1. The district tells the group to models that do not
+see it.
 """
 
 from collections.abc import Callable
@@ -13,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from river.datasets import synth
+
+from apps.drift.fair.hiring import Hiring
 
 ABRUPT = 50
 """Rows that an abrupt drift takes."""
@@ -56,6 +65,8 @@ def _make_rbf(seed: int, **options: Any) -> Any:
     return synth.RandomRBFDrift(seed_model=seed, seed_sample=seed + 1, **options)
 
 
+BY_SKILL, BY_EXPERIENCE = Hiring((2.0, 0.0, 0.7)), Hiring((0.0, 2.0, 0.7))
+FEW_REFERRALS = Hiring((0.0, 2.0, 0.7), referral_gap=2.0)
 QUARTERS = [0.25, 0.5, 0.75]
 RECIPES: dict[str, Recipe] = {
     "sea": Recipe(_sea([0, 2, 1]), [1 / 3, 2 / 3]),
@@ -65,6 +76,7 @@ RECIPES: dict[str, Recipe] = {
     "led_g": Recipe(_led([1, 3, 5, 7]), QUARTERS, gradual=True),
     "rbf_m": Recipe(_rbf(1e-4)),
     "rbf_f": Recipe(_rbf(1e-3)),
+    "hiring": Recipe([BY_SKILL, BY_EXPERIENCE, FEW_REFERRALS], [1 / 3, 2 / 3]),
 }
 """name -> what to generate; river numbers the functions of SEA from 0, the papers from 1."""
 
@@ -96,5 +108,5 @@ def generate(name: str, rows: int, seed: int = 0) -> tuple[pd.DataFrame, list[in
 
 def _take(stream: Any, rows: int) -> pd.DataFrame:
     pairs = list(islice(stream, rows))
-    frame = pd.DataFrame([x for x, _ in pairs]).rename(columns=lambda column: f"x{column}")
+    frame = pd.DataFrame([x for x, _ in pairs]).rename(columns=lambda c: f"x{c}" if isinstance(c, int) else c)
     return frame.assign(label=[int(y) for _, y in pairs])

@@ -73,9 +73,9 @@ class Task(MoETask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Predict the rows of one chunk, then learn them."""
-        x, y = batch
-        found, penalty = self.with_balance(self.network.learn, x, y)
-        self.history.add(y, found.probs, found.said, found.trust)
+        x, y, group = batch
+        found, penalty = self.with_balance(self.network.learn, x, y, group)
+        self.history.add(y, found.probs, found.said, found.trust, group, **found.notes)
         self.log("train/loss", found.loss.detach())
         self.log("train/accuracy", self.history.accuracy(LATE), prog_bar=True)
         loss = found.loss + penalty
@@ -101,7 +101,7 @@ class Task(MoETask):
         self.history.load(checkpoint["history"])
 
     def _measure(self, batch: Batch, part: str) -> None:
-        x, y = batch
+        x, y, _ = batch
         probs = self.network(x)
         self.log(f"{part}/loss", log_loss(probs, y), batch_size=len(y))
         self.log(f"{part}/accuracy", (probs.argmax(1) == y).float().mean(), batch_size=len(y), prog_bar=True)

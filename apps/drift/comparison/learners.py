@@ -44,7 +44,7 @@ class Network(Arm):
         history, start = History(), time.process_time()
         for first in range(0, len(rows.y), chunk):
             part = slice(first, first + chunk)
-            found = network.learn(rows.x[part], rows.y[part])
+            found = network.learn(rows.x[part], rows.y[part], rows.group[part])
             history.add(rows.y[part], found.probs, found.said, found.trust)
             if optimizer is not None and found.loss.requires_grad:
                 optimizer.zero_grad()
@@ -73,7 +73,7 @@ class River(Arm):
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Run over the stream once, row by row."""
         rows = stream(data, self.budget["rows"], seed)
-        table, y = rows.read()
+        table, y, _ = rows.read()
         learner, said, start = self.make(seed), np.zeros(len(y), dtype=int), time.process_time()
         for i, (row, label) in enumerate(zip(table, y.tolist(), strict=True)):
             said[i] = learner.predict_one(row) or 0

@@ -1,0 +1,1 @@
+"""FEAMOE: mixtures of linear experts that are fair, explained, and grow when a stream drifts."""
