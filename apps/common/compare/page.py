@@ -2,7 +2,7 @@
 
 from apps.common.compare.intervals import FEWEST_SEEDS
 from apps.common.compare.schema import Results, Run
-from apps.common.compare.tables import main_table, slice_tables
+from apps.common.compare.tables import main_table, slice_tables, validation_table
 from apps.common.compare.view import View
 
 QUICK = (
@@ -14,6 +14,10 @@ READING = (
     "units resampled together). *routed better* and *routed worse* stand where the interval excludes zero; "
     "*no difference shown* where it does not."
 )
+CHOSEN = (
+    "Scores on validation (lower is better) of what each arm chose, with the first seed. Arms that stand here "
+    "alone were tried and not tested."
+)
 COLOURS = "Green: routed better. Red: routed worse. Grey: no difference shown, or too few seeds for a claim."
 
 
@@ -23,7 +27,7 @@ def render(results: Results, picture: str | None, slices: bool = True) -> str:
     Args:
         results: the file.
         picture: the address of its picture from the page; None for no picture.
-        slices: add tables by slice.
+        slices: add tables by slice, and of the choices.
     """
     parts = [QUICK] if results["profile"] == "quick" else []
     for view in View.each(results):
@@ -32,6 +36,8 @@ def render(results: Results, picture: str | None, slices: bool = True) -> str:
             parts.append(f"The intervals of {view.data} rest on {units} test units.")
         if slices and (tables := slice_tables(view)):
             parts += [f"{view.data} by slice, means over seeds:", *tables]
+    if slices and (chosen := validation_table(results)):
+        parts += [CHOSEN, chosen]
     if left := results.get("unmeasured"):
         parts.append(f"**Not measured yet**: {', '.join(left)}.")
     if picture is not None:

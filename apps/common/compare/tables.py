@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from apps.common.compare.schema import Row
+from apps.common.compare.schema import Results, Row
 from apps.common.compare.view import WHOLE, View
 from apps.common.markdown import table
 
@@ -41,6 +41,21 @@ def slice_tables(view: View) -> list[str]:
 def _with_units(view: View, slice_: str) -> str:
     units = view.units(slice_)
     return f"{slice_} ({units} test units)" if units else slice_
+
+
+def validation_table(results: Results) -> str | None:
+    """Return the table of the scores by which settings were chosen, a column a data set; None without any."""
+    best = {
+        (choice["arm"], choice["data"]): min(scores)
+        for choice in results.get("choices", [])
+        if (scores := [t["validation"] for t in choice["trials"] if t["validation"] is not None])
+    }
+    sets = list(dict.fromkeys(data for _, data in best))
+    arms = dict.fromkeys(arm for arm, _ in best)
+    body = [
+        [arm, *(f"{best[arm, data]:.4g}" if (arm, data) in best else BLANK for data in sets)] for arm in arms
+    ]
+    return table(["arm", *sets], body) if body else None
 
 
 def _value(view: View, arm: str, slice_: str, metric: str) -> str:

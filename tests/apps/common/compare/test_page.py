@@ -68,6 +68,19 @@ def _lines(results):
     return [line for line in render(results, "x.svg").splitlines() if line.startswith("|")]
 
 
+def test_the_page_tells_what_was_chosen_on_validation():
+    results = _results()
+    trial = {"trial": {"rate": 1}, "validation": 0.25}
+    scored = [("routed", "coins", [trial, {"trial": {}, "validation": 0.5}]), ("tried", "dice", [trial])]
+    results["choices"] = [
+        {"data": data, "arm": arm, "seeded": True, "trials": trials, "chosen": {}}
+        for arm, data, trials in [*scored, ("mean", "coins", [{"trial": {}, "validation": None}])]
+    ]
+    text = render(results, None)
+    assert "| arm | coins | dice |\n| --- | --- | --- |\n| routed | 0.25 | - |\n| tried | - | 0.25 |" in text
+    assert "Scores on validation" not in render(results, None, slices=False)
+
+
 def test_the_main_table_by_hand():
     head, _, routed, active, total, mean = _lines(_results())[:6]
     assert head == (
