@@ -15,8 +15,8 @@ READING = (
     "*no difference shown* where it does not."
 )
 CHOSEN = (
-    "Scores on validation (lower is better) of what each arm chose, with the first seed. Arms that stand here "
-    "alone were tried and not tested."
+    "Scores on validation (lower is better) of what each arm chose, with the first seed. Arms that stand "
+    "here alone were tried and not tested."
 )
 COLOURS = "Green: routed better. Red: routed worse. Grey: no difference shown, or too few seeds for a claim."
 
