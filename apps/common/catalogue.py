@@ -1,23 +1,35 @@
 """Public data sets by name: found on disk or downloaded, and checked against their checksum.
 
 `data/<app>/catalogue.yaml` has for each name: file, url, sha256 (of the bytes, unpacked where they are
-gzipped), licence, citation, split, and optionally a note and `read`, options for the app's reader. A file
+gzipped), licence, citation, and optionally split, a note and `read`, options for the app's reader. A file
 lies in `$COLLEGIUM_DATA/<app>/`, where that is set, or in `data/<app>/`; it may be packed, with `.gz` after
 its name.
+
+Where the origin offers something else than a table that can be used as it is, `prepare` names a function of
+`apps/<app>/prepare.py` that makes the table of the file at the url. The sha256 is then that of the table
+(`table_sha256`): it holds for a table made anew as for a copy from elsewhere, whatever wrote the file.
 """
 
 import gzip
 import hashlib
 import os
+import zipfile
 import zlib
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from apps.common.discovery import data_folder
+from apps.common.discovery import app_module, data_folder
 from apps.common.errors import UserError
 from apps.common.files import replacing
+from apps.common.frames import read_frame, table_sha256
 from apps.common.mistakes import check_config
+
+UNPACKABLE = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What unpacking raises where bytes are not those that were packed."""
+UNREADABLE = (*UNPACKABLE, zipfile.BadZipFile, KeyError, ValueError)
+"""What making a table raises where the file is not the one that it is made of."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class Entry:
     sha256: str
     licence: str
     citation: str
-    split: str
+    split: str = ""
+    prepare: str = ""
     note: str = ""
     read: dict[str, Any] = field(default_factory=dict)
 
@@ -40,10 +53,11 @@ def catalogue(app: str) -> dict[str, Entry]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: {app} has no public data sets.")
     known = {f.name for f in fields(Entry)}
+    needed = {f.name for f in fields(Entry) if f.default is MISSING and f.default_factory is MISSING}
     entries = {}
     for name, content in check_config(path).items():
         content = content if isinstance(content, dict) else {}
-        missing = sorted(known - {"note", "read"} - set(content))
+        missing = sorted(needed - set(content))
         wrong = sorted(set(content) - known)
         if missing or wrong:
             fault = f"lacks {', '.join(missing)}" if missing else f"has the unknown key {wrong[0]!r}"
@@ -61,10 +75,10 @@ def describe(app: str, name: str) -> Entry:
 
 
 def fetch(app: str, name: str) -> Path:
-    """Return the path of a data set, downloaded if it is not on disk, and checked.
+    """Return the path of a data set, downloaded and prepared if it is not on disk, and checked.
 
     Raises:
-        UserError: an unknown name, a failed download, or bytes that are not those of the catalogue. What was
+        UserError: an unknown name, a failed download, or content that is not that of the catalogue. What was
             downloaded wrongly is removed; a wrong file of the user's own is left alone.
     """
     entry = describe(app, name)
@@ -72,7 +86,7 @@ def fetch(app: str, name: str) -> Path:
         for path in (folder / entry.file, folder / f"{entry.file}.gz"):
             if path.is_file():
                 return _checked(path, entry)
-    return _download(entry, _folders(app)[0] / entry.file)
+    return _download(app, entry, _folders(app)[0] / entry.file)
 
 
 def fetch_sets(app: str, name: str | None = None) -> None:
@@ -93,21 +107,25 @@ def _folders(app: str) -> list[Path]:
 
 
 def _checked(path: Path, entry: Entry) -> Path:
-    if _sha256(path, path.suffix == ".gz") != entry.sha256:
+    found = _sha256_of_table(path) if entry.prepare else _sha256(path, path.suffix == ".gz")
+    if found != entry.sha256:
         raise UserError(f"{path} is truncated or altered (wrong SHA-256): remove it to download it again.")
     return path
 
 
-def _download(entry: Entry, path: Path) -> Path:
-    import pooch  # late: most commands download nothing
-    import requests
+def _download(app: str, entry: Entry, path: Path) -> Path:
+    import requests  # late: most commands download nothing
 
-    packed = entry.url.endswith(".gz")
+    packed = entry.url.endswith(".gz") and not entry.prepare
     source = path.with_name(f"{path.name}.gz") if packed and path.suffix != ".gz" else path
     try:
         with replacing(source) as temporary:
-            pooch.HTTPDownloader(progressbar=True, timeout=30)(entry.url, str(temporary), None)
-            if _sha256(temporary, packed) != entry.sha256:
+            if entry.prepare:
+                found = _prepare(app, entry, temporary)
+            else:
+                _get(entry.url, temporary)
+                found = _sha256(temporary, packed)
+            if found != entry.sha256:
                 raise UserError(
                     f"{entry.url} gave other bytes than the catalogue names (wrong SHA-256), and they were "
                     "removed: try again, or get the file elsewhere."
@@ -120,6 +138,29 @@ def _download(entry: Entry, path: Path) -> Path:
     return source
 
 
+def _get(url: str, path: Path) -> None:
+    import pooch  # late: most commands download nothing
+
+    pooch.HTTPDownloader(progressbar=True, timeout=30)(url, str(path), None)
+
+
+def _prepare(app: str, entry: Entry, path: Path) -> str:
+    """Write the table that is made of the file at the url; return its checksum, empty where none can be made.
+
+    The file itself is not kept.
+    """
+    make = getattr(app_module(app, "prepare"), entry.prepare)
+    with TemporaryDirectory() as folder:
+        origin = Path(folder) / entry.url.rpartition("/")[2]
+        _get(entry.url, origin)
+        try:
+            table = make(origin)
+        except UNREADABLE:
+            return ""
+    table.to_parquet(path, index=False)
+    return table_sha256(table)
+
+
 def _reason(error: Exception) -> str:
     response = getattr(error, "response", None)
     return f"status {response.status_code}" if response is not None else type(error).__name__
@@ -130,5 +171,13 @@ def _sha256(path: Path, packed: bool) -> str:
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (EOFError, gzip.BadGzipFile, zlib.error):
+    except UNPACKABLE:
+        return ""
+
+
+def _sha256_of_table(path: Path) -> str:
+    """Return the checksum of a table; empty where it cannot be read."""
+    try:
+        return table_sha256(read_frame(path))
+    except UserError:
         return ""

@@ -1,5 +1,10 @@
-"""Looks into the runs of the toy app."""
+"""Looks into the runs of the toy app, and a server to download from."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +25,26 @@ def differing_weights(run: Path, other: Path, name: str = "last") -> list[str]:
     return [
         key for key in {*one, *two} if key not in one or key not in two or not torch.equal(one[key], two[key])
     ]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder without a word, and counts its answers."""
+
+    answers = 0
+
+    def do_GET(self) -> None:
+        Quiet.answers += 1
+        super().do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder on this machine; yield the address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        Quiet.answers = 0
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -2,33 +2,22 @@
 
 import gzip
 import hashlib
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from apps.common.catalogue import catalogue, describe, fetch, fetch_sets
 from apps.common.errors import UserError
+from apps.common.frames import table_sha256
+from tests.apps.common.helpers import Quiet, serving
 
 BYTES = b"date,a\n" + b"2020-01-01,1\n" * 500
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder without a word, and counts its answers."""
-
-    answers = 0
-
-    def do_GET(self) -> None:
-        Quiet.answers += 1
-        super().do_GET()
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 class Site:
@@ -62,17 +51,23 @@ class Site:
 
 
 @pytest.fixture
+def prepared(site: "Site", monkeypatch: pytest.MonkeyPatch) -> "Site":
+    """The same, whose app makes a table of every second row."""
+    made = SimpleNamespace(halve=lambda origin: pd.read_csv(origin).iloc[::2])
+    monkeypatch.setattr("apps.common.catalogue.app_module", lambda app, name: {"prepare": made}[name])
+    table = pd.read_csv(BytesIO(BYTES)).iloc[::2]
+    site.write(file="a.parquet", prepare="halve", sha256=table_sha256(table))
+    return site
+
+
+@pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("COLLEGIUM_APPS", str(tmp_path / "apps"))
     monkeypatch.delenv("COLLEGIUM_DATA", raising=False)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    handler = partial(Quiet, directory=str(tmp_path / "served"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        Quiet.answers = 0
-        yield Site(tmp_path, f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
+    with serving(tmp_path / "served") as address:
+        yield Site(tmp_path, address)
 
 
 def test_a_set_is_downloaded_once(site: Site) -> None:
@@ -176,3 +171,52 @@ def test_options_for_the_reader_are_kept(site: Site) -> None:
 def test_the_command_tells_path_and_licence(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     fetch_sets("foo", name="A")
     assert capsys.readouterr().out.strip() == f"A: {site.data / 'a.csv'}  (A et al. 2020; licence: CC0)"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_table_is_made_of_what_the_origin_offers(prepared: Site, name: str) -> None:
+    entry = yaml.safe_load((prepared.data / "catalogue.yaml").read_text())["A"]
+    prepared.write(**{**entry, "url": f"{prepared.address}/{name}"})
+    path = fetch("foo", "A")
+    assert path == prepared.data / "a.parquet"
+    assert pd.read_parquet(path).equals(pd.read_csv(BytesIO(BYTES)).iloc[::2].reset_index(drop=True))
+    assert fetch("foo", "A") == path
+    assert (Quiet.answers, prepared.files) == (1, ["a.parquet"])
+
+
+def test_a_copy_of_the_table_by_another_writer_will_do(prepared: Site) -> None:
+    fetch("foo", "A")
+    path = prepared.data / "a.parquet"
+    before = path.read_bytes()
+    pd.read_parquet(path).astype({"a": "int8"}).to_parquet(path, compression="gzip")
+    assert path.read_bytes() != before
+    assert fetch("foo", "A") == path
+
+
+def test_a_table_with_one_other_cell_is_refused_and_left_alone(prepared: Site) -> None:
+    path = fetch("foo", "A")
+    table = pd.read_parquet(path)
+    table.loc[100, "a"] = 2
+    table.to_parquet(path, index=False)
+    with pytest.raises(UserError, match=r"a\.parquet is truncated or altered .* remove it"):
+        fetch("foo", "A")
+    assert pd.read_parquet(path).equals(table)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"a\.parquet is truncated or altered .* remove it"):
+        fetch("foo", "A")
+    assert Quiet.answers == 1
+
+
+@pytest.mark.parametrize("wrong", [BYTES.replace(b",1", b",2", 1), BYTES + b"1,2,3", b"", b"\xff\xfe"])
+def test_an_origin_that_makes_no_such_table_is_refused(prepared: Site, wrong: bytes) -> None:
+    (prepared.served / "a.csv").write_bytes(wrong)
+    with pytest.raises(UserError, match=r"a\.csv gave other bytes than the catalogue names"):
+        fetch("foo", "A")
+    assert prepared.files == []
+
+
+def test_an_origin_that_cannot_be_reached_is_told(prepared: Site) -> None:
+    (prepared.served / "a.csv").unlink()
+    with pytest.raises(UserError, match=r"a\.csv could not be downloaded \(status 404\)"):
+        fetch("foo", "A")
+    assert prepared.files == []
