@@ -12,17 +12,21 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from apps.common.catalogue import describe, fetch
+from apps.common.catalogue import catalogue, fetch
 from apps.common.errors import UserError
 from apps.common.frames import read_frame
 from apps.common.loaders import ResumableLoader
 from apps.drift.fair.groups import groups_of
 from apps.drift.labels import UNKNOWN, Labels, wanted_last
-from apps.drift.schema import Row, Schema, as_number, is_missing
-from apps.drift.streams import RECIPES, generate
+from apps.drift.schema import Row, Schema
+from apps.drift.streams import LENGTH, RECIPES, generate
+from apps.drift.tables import label_column, rows_where
 
+APP = "drift"
 FIRST = 1000
 """Rows that tell what kind each column is."""
+OF_TARGET = ("above", "wanted")
+"""Options that say nothing of another target."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Features (B, D) float32, labels (B,) int64, and groups (B,) int64: by the sensitive column, -1 where that
@@ -32,15 +36,19 @@ is blank; 0 for all where there is none."""
 class Data(LightningDataModule):
     """A stream in its own order, read once. Its last rows are predicted and never learned.
 
+    A public set, and `hiring`, bring target, above, drop, where, order, every, sensitive and wanted; any of
+    them that is given here, were it as empty as [], holds instead.
+
     Args:
         path: CSV or parquet; the generated or public stream `name` by default.
         name: a generator, one of `apps.drift.streams.RECIPES`, or a set of the catalogue.
         target: the column of the labels.
         above: where the target is a number: the label is whether it lies above this one.
         drop: columns to leave out.
+        where: which rows to keep, as a condition of pandas on the columns: "age < 60 and sex == 'f'".
         order: columns by which to sort; rows that are equal there keep their order.
         every: take every n-th row.
-        rows: how many rows to generate, or the most to read.
+        rows: how many rows to generate, 20,000 by default, or the most to read.
         chunk: rows that are predicted before their labels are learned together by what learns by gradient;
             other experts learn row by row.
         window: rows of each validation: those that come next.
@@ -57,9 +65,10 @@ class Data(LightningDataModule):
         name: str = "sea",
         target: str | None = None,
         above: float | None = None,
-        drop: Sequence[str] = (),
-        order: Sequence[str] = (),
-        every: int = 1,
+        drop: Sequence[str] | None = None,
+        where: str | None = None,
+        order: Sequence[str] | None = None,
+        every: int | None = None,
         rows: int | None = None,
         chunk: int = 16,
         window: int = 320,
@@ -70,12 +79,12 @@ class Data(LightningDataModule):
         wanted: str | None = None,
     ) -> None:
         super().__init__()
-        if min(every, chunk, window) < 1:
+        if min(1 if every is None else every, chunk, window) < 1:
             raise ValueError("every, chunk and window must be at least 1")
         self.path = Path(path) if path else None
         self.stream = name
         self.target, self.above = target, above
-        self.drop, self.order, self.every, self.rows = list(drop), list(order), every, rows
+        self.drop, self.where, self.order, self.every, self.rows = drop, where, order, every, rows
         self.chunk, self.window, self.classes, self.seed = chunk, window, classes, seed
         self.sensitive, self.see_sensitive, self.wanted = sensitive, see_sensitive, wanted
         self.groups: list[str] = []
@@ -160,7 +169,7 @@ class Data(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what prediction needs, as plain values."""
-        names = {"target": self.target, "above": self.above, "drop": self.drop}
+        names = {"target": self.target, "above": self.above, "drop": list(self.drop or [])}
         kept = {"schema": self.schema.state(), "labels": self.labels.names, "classes": self.labels.capacity}
         fair = {"sensitive": self.sensitive, "groups": self.groups}
         return {**names, **kept, **fair, "drifts": self.drifts}
@@ -184,46 +193,45 @@ class Data(LightningDataModule):
         return self.x[first:end], self.y[first:end], self.group[first:end]
 
     def _frame(self) -> pd.DataFrame:
-        if self.path is None and self.stream in RECIPES:
-            self.target = self.target or "label"
-            frame, self.drifts = generate(self.stream, self.rows or 10_000, self.seed)
-            return frame
-        if self.path is None:
-            self._take_up_catalogue()
-            frame = read_frame(fetch("drift", self.stream))
-        else:
-            frame = read_frame(self.path)
+        frame = self._table()
+        self.sensitive, self.wanted = self.sensitive or None, self.wanted or None
         if self.target is None:
             raise UserError(f"{self.source}: say which column holds the labels: --data.target.")
-        absent = [name for name in (self.target, *self.drop, *self.order) if name not in frame]
+        drop, order = list(self.drop or []), list(self.order or [])
+        absent = [name for name in (self.target, *drop, *order) if name not in frame]
         if absent:
             known = ", ".join(frame.columns)
             raise UserError(f"{self.source} has no column {absent[0]!r}: it has {known}.")
-        if self.order:
-            frame = frame.sort_values(self.order, kind="stable")
-        frame = frame.drop(columns=self.drop).iloc[:: self.every]
+        if self.target in drop:
+            raise UserError(f"{self.source}: {self.target} is both target and dropped: give --data.drop.")
+        if self.where:
+            frame = rows_where(frame, self.where, self.source)
+        if order:
+            frame = frame.sort_values(order, kind="stable")
+        frame = frame.drop(columns=drop).iloc[:: self.every]
         return frame if self.rows is None else frame.iloc[: self.rows]
 
-    def _take_up_catalogue(self) -> None:
-        """Use what the catalogue says of the set where nothing else was said."""
-        for name, value in describe("drift", self.stream).read.items():
-            if getattr(self, name) in (None, [], 1):
+    def _table(self) -> pd.DataFrame:
+        """The rows of the file, the public set or the generator, as they are there."""
+        if self.path is not None:
+            return read_frame(self.path)
+        if self.stream in RECIPES:
+            self._take_up({"target": "label", **RECIPES[self.stream].read})
+            frame, self.drifts = generate(self.stream, self.rows or LENGTH, self.seed)
+            return frame
+        entries = catalogue(APP)
+        if self.stream not in entries:
+            known = ", ".join([*RECIPES, *entries])
+            raise UserError(f"there is no stream {self.stream!r}: name one of {known}, or give --data.path.")
+        self._take_up(entries[self.stream].read)
+        return read_frame(fetch(APP, self.stream))
+
+    def _take_up(self, said: Mapping[str, Any]) -> None:
+        """Use what is said of a stream by its name, where the user said nothing."""
+        own = self.target not in (None, said.get("target"))
+        for name, value in said.items():
+            if getattr(self, name) is None and not (own and name in OF_TARGET):
                 setattr(self, name, value)
-
-
-def label_column(frame: pd.DataFrame, target: str, above: float | None, source: str) -> pd.Series:
-    """The labels of a frame. Raises `UserError` where there is none, or no number to compare with `above`."""
-    labels = frame[target].astype(object)
-    if above is not None:
-        odd = [cell for cell in labels if not is_missing(cell) and as_number(cell) != as_number(cell)]
-        if odd:
-            raise UserError(
-                f"{source}: {target} holds {odd[0]!r}, which is no number: leave out --data.above."
-            )
-        labels = labels.map(lambda cell: None if is_missing(cell) else as_number(cell) > above)
-    if labels.map(is_missing).all():
-        raise UserError(f"{source}: {target} is blank in every row: name the column with the labels.")
-    return labels
 
 
 class Rows(Dataset[Batch]):

@@ -30,17 +30,24 @@ GRADUAL = 0.05
 NOISE = 0.1
 """Share of labels, or of LED segments, that are noise."""
 
+LENGTH = 20_000
+"""Rows, unless they are told."""
+
 Concept = Callable[..., Any]
 """seed -> a generator of river."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Concepts one after the other: `at` are the shares of the stream at which the next one comes."""
+    """Concepts one after the other: `at` are the shares of the stream at which the next one comes.
+
+    `read` are options of `apps.drift.data.Data`, as in the catalogue.
+    """
 
     concepts: list[Concept]
     at: list[float] = field(default_factory=list)
     gradual: bool = False
+    read: dict[str, Any] = field(default_factory=dict)
 
 
 def _sea(variants: list[int]) -> list[Concept]:
@@ -76,7 +83,9 @@ RECIPES: dict[str, Recipe] = {
     "led_g": Recipe(_led([1, 3, 5, 7]), QUARTERS, gradual=True),
     "rbf_m": Recipe(_rbf(1e-4)),
     "rbf_f": Recipe(_rbf(1e-3)),
-    "hiring": Recipe([BY_SKILL, BY_EXPERIENCE, FEW_REFERRALS], [1 / 3, 2 / 3]),
+    "hiring": Recipe(
+        [BY_SKILL, BY_EXPERIENCE, FEW_REFERRALS], [1 / 3, 2 / 3], read={"sensitive": "group", "wanted": "1"}
+    ),
 }
 """name -> what to generate; river numbers the functions of SEA from 0, the papers from 1."""
 
