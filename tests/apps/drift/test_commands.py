@@ -170,6 +170,7 @@ def test_a_stream_that_cannot_be_learned_is_refused(
             ["--data.name", "sea", "--data.rows", "100"],
             "100 rows with a label, of which 320",
         ),
+        (["--data.name", "elektricity"], "there is no stream 'elektricity': name one of sea, "),
         (["--data.target", "x"], "no column 'x'"),
         (["--data.drop", "[y]"], "no column 'y'"),
         (["--data.above", "1"], "holds 'down', which is no number"),
