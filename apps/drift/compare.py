@@ -35,7 +35,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
 
 
 def data_sha256(name: str) -> str | None:
-    """The hash of the beginning of a generated stream; other names are the catalogue's."""
+    """The hash of the beginning of a generated stream; the catalogue has that of a public table."""
     if name not in RECIPES:
         return None
     frame, _ = generate(name, 1000)

@@ -8,6 +8,7 @@ from apps.common.compare import Cost, Fitted, Outcome, Value
 from apps.drift.data import Data
 from apps.drift.evaluate import EARLY
 from apps.drift.metrics import measure, recovery, right
+from apps.drift.streams import RECIPES
 
 BLOCK = 500
 """Rows of a unit of the bootstrap: near rows share their concept."""
@@ -56,7 +57,7 @@ class Measured(Fitted):
 
 
 def stream(name: str, rows: int, seed: int) -> Data:
-    """A stream of the comparison; of a generator another one for each seed."""
-    data = Data(name=name, rows=rows, seed=seed, window=1)
+    """A stream of the comparison: a whole public set, or so many rows of a generator, new ones for a seed."""
+    data = Data(name=name, rows=rows if name in RECIPES else None, seed=seed, window=1)
     data.setup()
     return data
