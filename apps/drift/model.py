@@ -100,8 +100,8 @@ class StreamMoE(StreamModel):
         self,
         experts: Sequence[Block] = (Neighbours, Bayes, Recent, Perceptrons),
         router: Callable[[int, int], routers.Router] | None = None,
-        memory: int = 1000,
-        replay: int = 112,
+        memory: int = 4000,
+        replay: int = 240,
         seed: int = 0,
     ) -> None:
         super().__init__()
