@@ -3,12 +3,13 @@
 from rich.console import Console
 
 from apps.common.compare.assemble import assemble
+from apps.common.compare.cache import read_archive, write_archive
 from apps.common.compare.choice import choose
 from apps.common.compare.environment import fingerprint
 from apps.common.compare.executor import Executor
 from apps.common.compare.ledger import Ledger
 from apps.common.compare.lock import only_one
-from apps.common.compare.places import Places, results_file
+from apps.common.compare.places import Places, archive_file, archives, results_file
 from apps.common.compare.plan import Plan, read_plan
 from apps.common.compare.refresh import refresh_pages
 from apps.common.compare.results import write_results
@@ -37,7 +38,7 @@ def compare(
         raise UserError(f"--jobs is {jobs}: give at least 1.")
     places = Places.of(app)
     with only_one(places.home, app):
-        executor = Executor(places, fingerprint(app), jobs, fresh)
+        executor = Executor(places, fingerprint(app), jobs, fresh, archives(app))
         _run(read_plan(app, profile, data), executor, Ledger(places.ledger))
     refresh_pages()
 
@@ -60,3 +61,6 @@ def _run(plan: Plan, executor: Executor, ledger: Ledger) -> None:
     if left := results.get("unmeasured"):
         Console().print(f"not measured with the profile as it is now: {', '.join(left)}", highlight=False)
     write_results(results_file(plan.app, plan.profile), results)
+    archive, keys = archive_file(plan.app, plan.profile), plan.keys()
+    kept = {key: finished for key, finished in read_archive(archive).items() if key in keys}
+    write_archive(archive, kept | done)

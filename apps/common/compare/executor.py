@@ -23,18 +23,20 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 class Executor:
     """Runs the cells of one app, `jobs` at a time, one thread each.
 
-    With `fresh` every cell is run, whatever the cache holds. `failures` names the cells that failed, and why.
+    With `fresh` every cell is run, whatever the cache or the `archives` hold. `failures` names the cells that
+    failed, and why.
     """
 
     places: Places
     code: str
     jobs: int = 2
     fresh: bool = False
+    archives: Sequence[Path] = ()
     failures: list[str] = field(default_factory=list)
 
     def run(self, title: str, cells: Sequence[Cell]) -> dict[str, Finished]:
         """Return the finished cells by key. One that fails is reported and missing; the others go on."""
-        cache = Cache(self.places.cells)
+        cache = Cache(self.places.cells, () if self.fresh else self.archives)
         cells = list({cell.key: cell for cell in cells}.values())  # one may serve two arms
         found = {} if self.fresh else {cell.key: kept for cell in cells if (kept := cache.load(cell))}
         missing = [cell for cell in cells if cell.key not in found]

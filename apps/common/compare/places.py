@@ -16,6 +16,17 @@ def results_file(app: str, profile: str) -> Path:
     return results_folder() / (f"{app}.json" if profile == "full" else f"{app}-{profile}.json")
 
 
+def archive_file(app: str, profile: str) -> Path:
+    """Return the file beside the result file that keeps its finished cells, such as `<app>.cells.jsonl`."""
+    return results_file(app, profile).with_suffix(".cells.jsonl")
+
+
+def archives(app: str) -> list[Path]:
+    """Return the archives of all profiles of an app that there are."""
+    found = [*results_folder().glob(f"{app}.cells.jsonl"), *results_folder().glob(f"{app}-*.cells.jsonl")]
+    return sorted(found)
+
+
 def config_file(app: str) -> Path:
     """Return the file that holds an app's profiles."""
     return project_root() / "configs" / app / "compare.yaml"

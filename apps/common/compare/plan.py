@@ -42,6 +42,16 @@ class Plan:
         """Return every (data, arm) to be measured, in the order of the configuration."""
         return [(data, arm) for data in self.wanted for arm in self.arms]
 
+    def keys(self) -> set[str]:
+        """Return the keys of all cells that this profile may have, of all sets, trials and seeds."""
+        keys = set()
+        for data in self.data:
+            for arm, told in self.arms.items():
+                for trial in map(dict, told.trials):
+                    keys.add(self.cell(data, arm, trial, 0, final=False).key)
+                    keys |= {self.cell(data, arm, trial, seed, final=True).key for seed in range(self.seeds)}
+        return keys
+
     def trial_cells(self, data: str, arm: str) -> list[Cell]:
         """Return the trials of one arm with the first seed; none where there is nothing to choose."""
         trials = self.arms[arm].trials
