@@ -29,6 +29,10 @@ def trained(budget: Mapping[str, Any], measured: type[Measured] = Measured) -> d
     return found | {name: Trained(budget, name, measured) for name in names}
 
 
+PRETRAINING_STRIDE = 17
+"""Rows between validation windows of pretraining at the least: its sets are long, whatever the set to test."""
+
+
 class Trained(Arm):
     """A network trained by gradient descent; the epoch of least validation error is kept."""
 
@@ -121,7 +125,8 @@ class ZeroShot(Trained):
     def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
         """Priors, and the sets that the budget names for this one, each with the same weight."""
         options = {**self.pretraining, "sets": dict.fromkeys(self.pretraining["sets"].get(data, []), 1.0)}
-        return module_for(None, budget, seed, batch_size=batch_size, pretraining=Pretraining(**options))
+        thin = {**budget, "validation_stride": max(budget["validation_stride"], PRETRAINING_STRIDE)}
+        return module_for(None, thin, seed, batch_size=batch_size, pretraining=Pretraining(**options))
 
 
 def _cost(network: nn.Module, context: int) -> Cost:
