@@ -30,7 +30,7 @@ def trained(budget: Mapping[str, Any], measured: type[Measured] = Measured) -> d
 
 
 PRETRAINING_STRIDE = 17
-"""Rows between validation windows of pretraining at the least: its sets are long, whatever the set to test."""
+"""Rows between validation windows of pretraining, at the least: its sets are long, whichever is tested."""
 
 
 class Trained(Arm):
