@@ -31,6 +31,9 @@ class Forecaster(nn.Module, ABC):
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve before training what is solved and not trained; nothing by default."""
 
+    def settle(self, validation: Windows) -> None:
+        """Choose, before each validation of training, what validation windows decide; nothing by default."""
+
 
 class Probabilistic(Forecaster):
     """A forecaster that also tells how sure it is."""

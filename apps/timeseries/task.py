@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -70,6 +71,13 @@ class Task(MoETask):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None and self.trainer.ckpt_path is None:
             self.network.prepare(data.windows("train"), data.windows("validation"))
+
+    def on_validation_epoch_start(self) -> None:
+        """While it trains, let the network choose what validation decides."""
+        data = getattr(self.trainer, "datamodule", None)
+        training = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if data is not None and training:
+            self.network.settle(data.windows("validation"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of windows."""

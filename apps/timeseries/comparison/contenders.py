@@ -70,9 +70,8 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     if name in ("moirai_moe", "moirai_ridge"):
         head = partial(QuantileHead, patches=options.pop("patches"))
         placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
-        share = options.pop("share", 1.0)
         network = MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
-        return network if name == "moirai_moe" else BesideRidge(network, context, longest, horizons, share)
+        return network if name == "moirai_moe" else BesideRidge(network, context, longest, horizons)
     if name == "time_moe":
         return TimeMoE(feed_forward=block, horizons=horizons, **options)
     return SMETimes(feed_forward=block, horizons=horizons, **options)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from apps.common.compare import Cost, Fitted, Outcome, Value
+from apps.timeseries.blocks import block_count, blocks
 from apps.timeseries.data import Data
 from apps.timeseries.metrics import average, mae, mse
 from apps.timeseries.windows import Windows
@@ -111,24 +112,6 @@ def module_for(
     module.prepare_data()
     module.setup()
     return module
-
-
-def block_count(start: Tensor, horizon: int) -> int:
-    """How many blocks of windows, each at least a horizon long, as near windows share their targets."""
-    return max(2, (int(start.max() - start.min()) + 1) // horizon)
-
-
-def blocks(error: Tensor, start: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and number of windows of each block of neighbouring starts, over all series, NaN left out.
-
-    These are the units of the bootstrap.
-    """
-    begin, span = int(start.min()), int(start.max() - start.min()) + 1
-    block = ((start - begin) * count // span).numpy()
-    known = ~error.isnan().numpy()
-    sizes = np.bincount(block[known], minlength=count).astype(float)
-    sums = np.bincount(block[known], error.double().numpy()[known], minlength=count)
-    return sums / np.maximum(sizes, 1), sizes
 
 
 def _place(windows: Mapping[str, Any], among: Windows) -> Tensor:

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward, from_last
+from apps.timeseries.blocks import blocks
+from apps.timeseries.metrics import mse
 from apps.timeseries.model import Forecaster
 from apps.timeseries.networks.ridge_moe import solve
 from apps.timeseries.windows import Batch, Windows
+
+SHARES = torch.linspace(0, 1, 11)
 
 
 class BesideRidge(Forecaster):
     """forecast = (1 - share) ridge + share network: a linear map and a routed network err differently.
 
     The network is trained by itself, by its own loss. The ridge is that of `baselines`, solved in closed form
-    before training and then frozen.
+    before training and then frozen. The steps up to each horizon have a share of their own, settled at each
+    validation: the least one whose error is within one standard error of the least error. A long horizon has
+    few windows that do not overlap, so that the network must be far ahead there to count; where there are not
+    even two, the ridge alone forecasts. Source: the one-standard-error rule of Breiman et al., Classification
+    and Regression Trees (1984), section 3.4.3, on blocks of windows.
 
     Args:
         network: forecasts windows of one context; its forecast may be the median of a distribution.
         context: rows read, L.
         horizon: the longest forecast, H.
-        horizons: shorter ones with a ridge of their own, see `solve`.
-        share: of the network in the forecast, between 0 and 1.
+        horizons: shorter ones with a ridge and a share of their own, see `solve`.
+        share: of the network in all of the forecast, between 0 and 1, instead of those that are settled.
 
     Raises:
         ValueError: a horizon beyond H, or a share outside its range.
     """
+
+    shares: Tensor
 
     def __init__(
         self,
@@ -37,16 +50,17 @@ class BesideRidge(Forecaster):
         context: int,
         horizon: int,
         horizons: Sequence[int] = (),
-        share: float = 0.5,
+        share: float | None = None,
     ) -> None:
         super().__init__()
         if not all(1 <= h <= horizon for h in horizons):
             raise ValueError(f"horizons={list(horizons)} must lie between 1 and horizon={horizon}")
-        if not 0 <= share <= 1:
+        if share is not None and not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        self.network, self.context, self.horizon, self.share = network, context, horizon, share
+        self.network, self.context, self.horizon, self.settled = network, context, horizon, share is None
         self.horizons = sorted({*horizons, horizon})
         self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
+        self.register_buffer("shares", torch.full((horizon,), 0.5 if share is None else share))
 
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve the ridge, and let the network prepare.
@@ -62,6 +76,16 @@ class BesideRidge(Forecaster):
         solve(self.weight, self.horizons, train, validation)
         self.network.prepare(train, validation)
 
+    @torch.no_grad()
+    def settle(self, validation: Windows) -> None:
+        """Choose the share of the network in each step, one for the steps up to each horizon."""
+        begin = 0
+        for end in self.horizons if self.settled else ():
+            windows = validation.of_horizon(end)
+            errors = [self._errors(batch, begin, end) for batch in windows.batches(512)]
+            self.shares[begin:end] = _least_share(torch.cat(errors), windows.start, end)
+            begin = end
+
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """The longest forecast (B, H) of context (B, L), observed where the bools (B, L) are True."""
         return self.forecast(context, observed, self.horizon)
@@ -72,18 +96,42 @@ class BesideRidge(Forecaster):
 
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         """The average. Raises UserError beyond the horizon of the ridge."""
-        return self._beside(self.network.forecast(context, observed, horizon), context, observed, horizon)
+        ridge = self._ridge(context, observed, horizon)
+        return torch.lerp(ridge, self.network.forecast(context, observed, horizon), self.shares[:horizon])
 
     def forecast_batch(self, batch: Batch, horizon: int) -> Tensor:
         """The same, of a network whose windows see one another."""
-        network = self.network.forecast_batch(batch, horizon)
-        return self._beside(network, batch["context"], batch["context_mask"], horizon)
+        ridge = self._ridge(batch["context"], batch["context_mask"], horizon)
+        return torch.lerp(ridge, self.network.forecast_batch(batch, horizon), self.shares[:horizon])
 
-    def _beside(self, network: Tensor, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
+    def _ridge(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         if horizon > self.horizon or context.shape[1] != self.context:
             raise UserError(
                 f"this network reads {self.context} rows and forecasts {self.horizon}, not "
                 f"{context.shape[1]} and {horizon}: ask for fewer, or train another."
             )
-        ridge = from_last(fill_forward(context, observed), self.weight[:, :horizon])
-        return torch.lerp(ridge, network, self.share)
+        return from_last(fill_forward(context, observed), self.weight[:, :horizon])
+
+    def _errors(self, batch: Batch, begin: int, end: int) -> Tensor:
+        """The squared error of the steps from begin to end with each of `SHARES`, (B, S), on the CPU."""
+        here = cast(Batch, move_data_to_device(batch, self.weight.device))
+        ridge = self._ridge(here["context"], here["context_mask"], end)[:, begin:]
+        network = self.network.forecast_batch(here, end)[:, begin:]
+        target, mask = here["target"][:, begin:], here["target_mask"][:, begin:]
+        errors = [mse(torch.lerp(ridge, network, float(share)), target, mask) for share in SHARES]
+        return torch.stack(errors, dim=1).cpu()
+
+
+def _least_share(errors: Tensor, start: Tensor, horizon: int) -> float:
+    """The least share within one standard error of the best, of errors (W, S) of windows that start so (W,).
+
+    The standard error is that of the difference to the best share, over blocks a horizon long.
+    """
+    count = (int(start.max() - start.min()) + 1) // horizon
+    if count < 2:
+        return 0.0
+    means, sizes = zip(*(blocks(error, start, count) for error in errors.T), strict=True)
+    by_block = np.stack(means, axis=1)[sizes[0] > 0]
+    excess = by_block - by_block[:, [by_block.mean(axis=0).argmin()]]
+    deviation = excess.std(axis=0, ddof=1) / np.sqrt(len(excess)) if len(excess) > 1 else np.inf
+    return float(SHARES[int((excess.mean(axis=0) <= deviation).argmax())])

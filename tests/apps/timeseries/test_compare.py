@@ -15,8 +15,9 @@ from apps.common.compare.places import results_file
 from apps.common.compare.results import read_results
 from apps.common.discovery import project_root
 from apps.timeseries import compare
+from apps.timeseries.blocks import block_count, blocks
 from apps.timeseries.comparison.contenders import MIXTURES, build
-from apps.timeseries.comparison.measured import Measured, block_count, blocks, budget_for, module_for
+from apps.timeseries.comparison.measured import Measured, budget_for, module_for
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
@@ -59,7 +60,7 @@ BUDGET = {
             name: [{"learning_rate": 1e-3, "dropout": 0.0}]
             for name in (*RIDGES, "time_moe", "moirai_moe", "smetimes")
         },
-        "moirai_ridge": [{"learning_rate": 1e-3, "share": 0.5}],
+        "moirai_ridge": [{"learning_rate": 1e-3}],
         **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
         "ridge": [{"powers": [0.0, 0.5]}],
     },
