@@ -1,4 +1,7 @@
-"""The arms of the comparison: the mixture, its controls, DriftMoE as published, and river's ensembles."""
+"""The arms of the comparison: the mixture, its controls, DriftMoE as published, and river's ensembles.
+
+Those of the fair mixture are in `apps.drift.comparison.fair_arms`.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ import pandas as pd
 from river import ensemble, forest, tree
 
 from apps.common.compare import Arm
+from apps.drift.comparison.fair_arms import fair_arms
 from apps.drift.comparison.learners import Floor, Network, River
 from apps.drift.metrics import majority, no_change
 from apps.drift.streams import RECIPES, generate
@@ -18,6 +22,8 @@ TREES = 10
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm for one budget: rows, networks and their trials (see configs/drift/compare.yaml)."""
+    if budget.get("protocol") == "fair":
+        return fair_arms(budget)
     slow = budget.get("slow", [])
     networks = {name: Network(budget, name, 3 if name in slow else None) for name in budget["networks"]}
     peers = {

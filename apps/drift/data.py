@@ -36,8 +36,8 @@ is blank; 0 for all where there is none."""
 class Data(LightningDataModule):
     """A stream in its own order, read once. Its last rows are predicted and never learned.
 
-    A public set, and `hiring`, bring target, above, drop, where, order, every, sensitive and wanted; any of
-    them that is given here, were it as empty as [], holds instead.
+    A public set, and `hiring`, bring target, above, drop, where, order, every, categories, sensitive and
+    wanted; any of them that is given here, were it as empty as [], holds instead.
 
     Args:
         path: CSV or parquet; the generated or public stream `name` by default.
@@ -48,6 +48,7 @@ class Data(LightningDataModule):
         where: which rows to keep, as a condition of pandas on the columns: "age < 60 and sex == 'f'".
         order: columns by which to sort; rows that are equal there keep their order.
         every: take every n-th row.
+        categories: columns of numbers that are codes, and are read as words are.
         rows: how many rows to generate, 20,000 by default, or the most to read.
         chunk: rows that are predicted before their labels are learned together by what learns by gradient;
             other experts learn row by row.
@@ -69,6 +70,7 @@ class Data(LightningDataModule):
         where: str | None = None,
         order: Sequence[str] | None = None,
         every: int | None = None,
+        categories: Sequence[str] | None = None,
         rows: int | None = None,
         chunk: int = 16,
         window: int = 320,
@@ -85,6 +87,7 @@ class Data(LightningDataModule):
         self.stream = name
         self.target, self.above = target, above
         self.drop, self.where, self.order, self.every, self.rows = drop, where, order, every, rows
+        self.categories = categories
         self.chunk, self.window, self.classes, self.seed = chunk, window, classes, seed
         self.sensitive, self.see_sensitive, self.wanted = sensitive, see_sensitive, wanted
         self.groups: list[str] = []
@@ -103,7 +106,8 @@ class Data(LightningDataModule):
             return
         rows, y, group = self.read()
         unseen = [] if self.sensitive is None or self.see_sensitive else [self.sensitive]
-        self.schema = Schema.of(rows[:FIRST], but=[self.target or "", *unseen])
+        coded = self.categories or []
+        self.schema = Schema.of(rows[:FIRST], but=[self.target or "", *unseen], categories=coded)
         if not self.schema.columns:
             raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
         self.x, self.y, self.group, self.ready = self.schema.take_in(rows), y, group, True
@@ -198,7 +202,8 @@ class Data(LightningDataModule):
         if self.target is None:
             raise UserError(f"{self.source}: say which column holds the labels: --data.target.")
         drop, order = list(self.drop or []), list(self.order or [])
-        absent = [name for name in (self.target, *drop, *order) if name not in frame]
+        named = [self.target, *drop, *order, *(self.categories or [])]
+        absent = [name for name in named if name not in frame]
         if absent:
             known = ", ".join(frame.columns)
             raise UserError(f"{self.source} has no column {absent[0]!r}: it has {known}.")

@@ -1,7 +1,8 @@
 """The metrics script: what a run said of its stream, measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from apps.common.files import write_text
 from apps.common.report import Section, write_report
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.drift.data import Data
+from apps.drift.fair.fairness import gaps
 from apps.drift.metrics import FLOORS, measure, recovery, right
 from apps.drift.report import sections
 from apps.drift.task import Task
@@ -26,7 +28,8 @@ EARLY = 1 / 3
 def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"] = "all") -> None:
     """Measure a run; print a table, and write it as JSON and as an HTML report.
 
-    Every prediction was made before its label was learned, so that all rows count.
+    Every prediction was made before its label was learned, so that all rows count. Where the stream has a
+    sensitive column, a second table tells the gaps between groups.
 
     Args:
         run: a folder runs/drift/<config>/<n>; the newest by default.
@@ -36,11 +39,15 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     found = find_run(APP, run)
     task, data = load_run(found)
     table = part(task.history.table(), split)
-    rows = tell(table, task.network.expert_names, data.drifts if split == "all" else [])
+    names, drifts = task.network.expert_names, data.drifts if split == "all" else []
+    rows = tell(table, names, drifts)
     print_rows(rows, f"{found.path}, {split} rows")
+    unfair = [] if data.sensitive is None else tell_gaps(table, names, drifts)
+    if unfair:
+        print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
     out = found.path / "evaluation" / split
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows}, indent=2))
+    write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows, "gaps": unfair}, indent=2))
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
     title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
     report = [Section("Metrics", text, table=rows), *sections(task, data)]
@@ -71,16 +78,44 @@ def tell(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[in
     """
     label, predicted = table["label"], table["predicted"]
     rows = [_row("mixture", label, predicted)]
-    inside = [row for row in drifts if 0 < row < len(label)]
-    costs = [float("nan"), *recovery(right(label, predicted), inside)]
-    for begin, end, cost in zip([0, *inside], [*inside, len(label)], costs, strict=True) if inside else []:
+    spans = _between(drifts, len(label))
+    costs = [float("nan"), *recovery(right(label, predicted), [begin for begin, _ in spans[1:]])]
+    for (begin, end), cost in zip(spans, costs, strict=True) if spans else []:
         row = _row(f"rows {begin:,} to {end:,}", label[begin:end], predicted[begin:end])
         rows.append(row | {"recovery": int(cost) if isfinite(cost) else None})
     rows += [_row(f"expert {name}", label, table["said"][:, e]) for e, name in enumerate(names)]
     return rows + [_row(name, label, rule(label)) for name, rule in FLOORS.items()]
 
 
+def tell_gaps(
+    table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Rows of {slice, rows} and the gap by each measure: of the whole, between drifts, of each expert.
+
+    Burden is known of the mixture alone, and where experts are linear.
+    """
+    parts = {"mixture": table}
+    for begin, end in _between(drifts, len(table["label"])):
+        parts[f"rows {begin:,} to {end:,}"] = {name: column[begin:end] for name, column in table.items()}
+    known = {name: table[name] for name in ("label", "group")}
+    parts |= {f"expert {name}": known | {"predicted": table["said"][:, e]} for e, name in enumerate(names)}
+    blank = dict.fromkeys(gaps(table))
+    return [
+        {"slice": name, "rows": len(some["label"])} | blank | _rounded(gaps(some))
+        for name, some in parts.items()
+    ]
+
+
+def _between(drifts: Sequence[int], rows: int) -> list[tuple[int, int]]:
+    """(begin, end) of the stretches between drifts; none where there is no drift."""
+    inside = [row for row in drifts if 0 < row < rows]
+    return list(pairwise([0, *inside, rows])) if inside else []
+
+
 def _row(name: str, label: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     found = measure(label, predicted)
-    known = {metric: round(value, 4) if isfinite(value) else None for metric, value in found.items()}
-    return {"slice": name, "rows": len(label), **known}
+    return {"slice": name, "rows": len(label), **_rounded(found)}
+
+
+def _rounded(found: Mapping[Any, float]) -> dict[str, float | None]:
+    return {name: round(value, 4) if isfinite(value) else None for name, value in found.items()}

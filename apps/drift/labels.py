@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from apps.common.errors import UserError
-from apps.drift.schema import is_missing
+from apps.drift.schema import as_text, is_missing
 
 UNKNOWN = -1
 """The number of a label that is missing."""
@@ -37,31 +37,23 @@ class Labels:
     def _number(self, value: Any) -> int:
         if is_missing(value):
             return UNKNOWN
-        name = label_text(value)
+        name = as_text(value)
         if name not in self.names:
             if len(self.names) == self.capacity:
-                raise UserError(
-                    f"the label {name!r} is the {self.capacity + 1}th: raise classes, which is "
-                    f"{self.capacity}, or check that the target is a class and no number to be estimated."
-                )
+                raise self._full(name)
             self.names.append(name)
         return self.names.index(name)
 
-
-def label_text(value: Any) -> str:
-    """A label as text: 1.0 and 1 are the same.
-
-    >>> label_text(1.0), label_text(True), label_text("up")
-    ('1', 'True', 'up')
-    """
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    def _full(self, name: str) -> UserError:
+        return UserError(
+            f"the label {name!r} is the {self.capacity + 1}th: raise classes, which is {self.capacity}, or "
+            "check that the target is a class and no number to be estimated."
+        )
 
 
 def wanted_last(values: Iterable[Any], wanted: str, source: str) -> list[str]:
     """The labels as they come, but the wanted one last. Raises `UserError` where it is none of them."""
-    names = list(dict.fromkeys(label_text(value) for value in values if not is_missing(value)))
+    names = list(dict.fromkeys(as_text(value) for value in values if not is_missing(value)))
     if wanted not in names:
         raise UserError(f"{source} has no label {wanted!r}: data.wanted can be one of {', '.join(names)}.")
     return sorted(names, key=wanted.__eq__)

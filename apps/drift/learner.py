@@ -17,12 +17,13 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.common.files import replacing
 from apps.common.runs import Run
+from apps.drift.fair.groups import Groups
 from apps.drift.labels import UNKNOWN, Labels
 from apps.drift.model import StreamModel
 from apps.drift.schema import Row, Schema
 
 APP = "drift"
-FORMAT = 1
+FORMAT = 2
 """Counts up when kept states change their meaning."""
 
 
@@ -42,6 +43,7 @@ class Learner:
         classes: how many labels there may be.
         learning_rate: of what learns by gradient, by AdamW.
         seed: of the first weights.
+        sensitive: the column of the groups, between which a model is to be fair; it is no feature.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Learner:
         classes: int = 32,
         learning_rate: float = 3e-3,
         seed: int = 0,
+        sensitive: str | None = None,
     ) -> None:
         self.config, self.target, self.learning_rate, self.seed = dict(network), target, learning_rate, seed
-        self.labels = Labels(classes)
+        self.sensitive, self.labels, self.groups = sensitive, Labels(classes), Groups()
         self.network = model_of(self.config)
         self.schema: Schema | None = None
         self.rows = 0
@@ -62,9 +65,11 @@ class Learner:
         """Tell from some rows what their columns are; the first time alone."""
         if self.schema is not None:
             return
-        schema = Schema.of(rows, but=[self.target] if self.target else [])
+        schema = Schema.of(rows, but=[name for name in (self.target, self.sensitive) if name])
         if not schema.columns:
             raise UserError("these rows have no column but the label: add what it may hang on.")
+        if self.sensitive is not None and all(self.sensitive not in row for row in rows):
+            raise UserError(f"these rows have no column {self.sensitive!r} to tell groups by.")
         self.schema = schema
         self._build()
 
@@ -95,7 +100,8 @@ class Learner:
 
     def _taught(self, rows: Sequence[Row], y: Tensor) -> Said:
         assert self.schema is not None
-        found = self.network.learn(self.schema.take_in(rows), y)
+        group = self.groups.encode(row.get(self.sensitive) for row in rows) if self.sensitive else None
+        found = self.network.learn(self.schema.take_in(rows), y, group)
         if found.loss.requires_grad:
             self.optimizer.zero_grad()
             found.loss.backward()
@@ -115,6 +121,7 @@ class Learner:
             "seed": self.seed,
             "rows": self.rows,
             "labels": (self.labels.capacity, self.labels.names),
+            "groups": (self.sensitive, self.groups.names),
             "schema": self.schema.state(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -141,6 +148,8 @@ class Learner:
         capacity, names = state["labels"]
         learner = cls(state["config"], state["target"], capacity, state["learning_rate"], state["seed"])
         learner.labels, learner.rows = Labels(capacity, names), state["rows"]
+        learner.sensitive, names = state["groups"]
+        learner.groups = Groups(names)
         learner.schema = Schema.from_state(state["schema"])
         learner._build()
         learner.network.load_state_dict(state["network"])
@@ -159,6 +168,7 @@ class Learner:
         kept = checkpoint["Data"]
         learner = cls(model["network"], kept["target"], kept["classes"], model["learning_rate"])
         learner.labels = Labels(kept["classes"], kept["labels"])
+        learner.sensitive, learner.groups = kept["sensitive"], Groups(kept["groups"])
         learner.schema = Schema.from_state(kept["schema"])
         learner._build()
         weights = checkpoint["state_dict"]

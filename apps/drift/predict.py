@@ -15,9 +15,8 @@ from apps.common.errors import UserError
 from apps.common.files import replacing
 from apps.common.frames import read_frame
 from apps.common.runs import find_run, load_checkpoint
-from apps.drift.labels import label_text
 from apps.drift.learner import APP, Learner, Said
-from apps.drift.schema import Row, is_missing
+from apps.drift.schema import Row, as_text, is_missing
 
 FIRST = 1000
 """Rows of a file that tell what kind each column is."""
@@ -34,6 +33,7 @@ def predict(
     drop: list[str] | None = None,
     chunk: int = 16,
     classes: int = 32,
+    sensitive: str | None = None,
 ) -> None:
     """Predict every row of a stream before its label is learned, and learn on.
 
@@ -47,10 +47,12 @@ def predict(
         drop: columns to leave out.
         chunk: rows that are learned together. Later ones are predicted without them until then.
         classes: how many labels there may be.
+        sensitive: column of the groups, which is no feature; a run or a state brings its own. It is written
+            beside each prediction, and a model that keeps to fairness learns by it.
     """
     if chunk < 1:
         raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
-    learner = _learner(state, run, target, classes)
+    learner = _learner(state, run, target, classes, sensitive)
     if learner.target is None and not learner.rows:
         raise UserError("there is nothing to learn from: name the column of the labels by target=.")
     if str(input) == "-":
@@ -62,18 +64,27 @@ def predict(
         print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
 
 
-def _learner(state: Path | None, run: Path | None, target: str | None, classes: int) -> Learner:
+def _learner(
+    state: Path | None, run: Path | None, target: str | None, classes: int, sensitive: str | None
+) -> Learner:
     if state is not None and state.is_file():
-        learner = Learner.load(state)
+        learner = _with_groups(Learner.load(state), sensitive, state)
         learner.target = learner.target or target
         if target not in (None, learner.target):
             raise UserError(f"{state} was learned with the target {learner.target}: name another state.")
         return learner
     if run is not None:
-        return _of_run(run)
+        return _with_groups(_of_run(run), sensitive, run)
     default = project_root() / "configs" / APP / "default.yaml"
     model = yaml.safe_load(default.read_text(encoding="utf-8"))["model"]
-    return Learner(model["network"], target, classes, model["learning_rate"])
+    return Learner(model["network"], target, classes, model["learning_rate"], sensitive=sensitive)
+
+
+def _with_groups(learner: Learner, sensitive: str | None, source: Path) -> Learner:
+    if sensitive not in (None, learner.sensitive):
+        known = learner.sensitive or "no column"
+        raise UserError(f"{source} was learned with groups by {known}: leave out sensitive.")
+    return learner
 
 
 def _of_run(path: Path) -> Learner:
@@ -100,15 +111,16 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
             labels = [row.get(learner.target or "") for row in some]
             said = learner.learn(some, labels)
             for i, label in enumerate(labels):
-                table.append(_line(learner, said, i))
+                table.append(_line(learner, said, i, some[i]))
                 if not is_missing(label):
-                    hits.append(table[-1]["prediction"] == label_text(label))
+                    hits.append(table[-1]["prediction"] == as_text(label))
             late = hits[-LATE:]
             told = f"accuracy {sum(late) / len(late):.3f}" if late else "no label yet"
             progress.update(bar, advance=len(some), description=told)
     written = pd.DataFrame(table)
     shares = [f"p_{name}" for name in learner.labels.names]
-    written = written.reindex(columns=["prediction", "trusts", *shares]).fillna(dict.fromkeys(shares, 0.0))
+    told_of = ["prediction", "trusts", *(["group"] if learner.sensitive else [])]
+    written = written.reindex(columns=[*told_of, *shares]).fillna(dict.fromkeys(shares, 0.0))
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
     for note in learner.schema.notes() if learner.schema else []:
@@ -123,7 +135,7 @@ def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: 
     for row in _objects(lines):
         row = {name: cell for name, cell in row.items() if name not in drop}
         learner.meet([row])
-        print(json.dumps(_line(learner, learner.say([row]), 0)), file=answers, flush=True)
+        print(json.dumps(_line(learner, learner.say([row]), 0, row)), file=answers, flush=True)
         if learner.target is not None and not is_missing(row.get(learner.target)):
             waiting.append(row)
         if len(waiting) == chunk:
@@ -146,13 +158,15 @@ def _objects(lines: TextIO) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _line(learner: Learner, said: Said, row: int) -> dict[str, Any]:
-    """What is told of one row."""
-    probs = said.probs[row].tolist()
+def _line(learner: Learner, said: Said, place: int, row: Row) -> dict[str, Any]:
+    """What is told of one row, which stands at that place of what was said."""
+    probs = said.probs[place].tolist()
     shares = {f"p_{name}": round(p, 6) for name, p in zip(learner.labels.names, probs, strict=False)}
     best = max(range(len(probs)), key=probs.__getitem__)
-    trusted = learner.network.expert_names[int(said.trust[row].argmax())]
-    return {"prediction": learner.labels.name(best), "trusts": trusted, **shares}
+    trusted = learner.network.expert_names[int(said.trust[place].argmax())]
+    cell = row.get(learner.sensitive or "")
+    group = {"group": None if is_missing(cell) else as_text(cell)} if learner.sensitive else {}
+    return {"prediction": learner.labels.name(best), "trusts": trusted, **group, **shares}
 
 
 def _progress() -> Progress:

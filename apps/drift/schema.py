@@ -52,7 +52,7 @@ class Column:
             return
         number = as_number(cell)
         if self.kind == "category":
-            self.codes.setdefault(str(cell), len(self.codes))
+            self.codes.setdefault(as_text(cell), len(self.codes))
         elif self.kind == "time":
             self.odd += as_time(cell) is None
         elif math.isnan(number):
@@ -77,7 +77,7 @@ class Column:
     def _category(self, cell: Any) -> list[float]:
         places = [0.0] * SLOTS
         if not is_missing(cell):
-            places[self.codes.get(str(cell), len(self.codes)) % SLOTS] = 1.0
+            places[self.codes.get(as_text(cell), len(self.codes)) % SLOTS] = 1.0
         return places
 
     def _time(self, cell: Any) -> list[float]:
@@ -99,10 +99,18 @@ class Schema:
         self.columns, self.lacking = list(columns), dict(lacking or {})
 
     @classmethod
-    def of(cls, rows: Sequence[Row], but: Iterable[str] = ()) -> Schema:
-        """Tell the kind of each column from some rows; all columns `but` some, by name."""
+    def of(cls, rows: Sequence[Row], but: Iterable[str] = (), categories: Iterable[str] = ()) -> Schema:
+        """Tell the kind of each column from some rows; all columns `but` some, by name.
+
+        Args:
+            rows: the first of the stream.
+            but: columns that are no features.
+            categories: columns whose cells are codes, whatever they look like.
+        """
         names = sorted({str(name) for row in rows for name in row} - set(but))
-        return cls([Column(name, _kind([row.get(name) for row in rows])) for name in names])
+        coded = set(categories)
+        kinds = {name: _kind([row.get(name) for row in rows]) for name in names if name not in coded}
+        return cls([Column(name, kinds.get(name, "category")) for name in names])
 
     @property
     def features(self) -> list[str]:
@@ -162,6 +170,17 @@ def as_number(cell: Any) -> float:
     except (TypeError, ValueError):
         return math.nan
     return number if math.isfinite(number) else math.nan
+
+
+def as_text(cell: Any) -> str:
+    """A cell as text: 1.0 and 1 are the same.
+
+    >>> as_text(1.0), as_text(True), as_text("up")
+    ('1', 'True', 'up')
+    """
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
 
 
 def as_time(cell: Any) -> datetime | None:

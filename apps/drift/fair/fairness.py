@@ -18,6 +18,7 @@ Legend: N rows, E experts; class 1 is the wanted outcome; groups are whole numbe
 of none and does not count.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -72,6 +73,18 @@ def burden_gap(predicted: np.ndarray, group: np.ndarray, distance: np.ndarray) -
     """Burden of predictions (N,), from distances (N,) in deviations of the features."""
     unwanted = (torch.as_tensor(predicted) == 0).double()
     return float(_gap(torch.as_tensor(distance).double(), unwanted, torch.as_tensor(group)))
+
+
+def gaps(table: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The gap of a history by each measure; burden only where the history tells distances."""
+    predicted, label, group = table["predicted"], table["label"], table["group"]
+    found = {
+        "parity": parity_gap(predicted, group),
+        "odds": odds_gap(predicted, label, group),
+    }
+    if "distance" in table:
+        found["burden"] = burden_gap(predicted, group, table["distance"])
+    return found
 
 
 def distance_to_boundary(logit: Tensor, length: Tensor, trust: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class FEAMOE(StreamModel):
     Args:
         router: (D, E) -> the router, which must score each expert by a gate; all experts by default.
         measure: of unfairness: "parity", "odds" or "burden".
-        weight: of its penalty in the loss.
+        weight, sharpness: of its penalty in the loss, see `Objective`.
         begin, most: experts at first, and in the end.
         memory: rows that are remembered.
         replay: how many of them count at each step.
@@ -58,6 +58,7 @@ class FEAMOE(StreamModel):
         router: Callable[[int, int], routers.Router] = routers.AllExperts,
         measure: Measure = "parity",
         weight: float = 1.0,
+        sharpness: float = 1.0,
         begin: int = 2,
         most: int = 8,
         memory: int = 2000,
@@ -72,7 +73,7 @@ class FEAMOE(StreamModel):
             raise ValueError(f"begin={begin} must lie between 1 and most={most}")
         if not 0 < share < 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        self.router, self.objective = router, Objective(measure, weight)
+        self.router, self.objective = router, Objective(measure, weight, sharpness)
         self.begin, self.most, self.recent, self.share = begin, most, recent, share
         self.memory_size, self.replay, self.seed = memory, replay, seed
         self.watch = Watch(measure, confidence)

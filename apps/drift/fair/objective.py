@@ -17,17 +17,23 @@ class Objective:
     Args:
         measure: of unfairness.
         weight: of its penalty.
+        sharpness: the penalty is of sigmoid(sharpness * logit p) in the place of p. Groups may be alike in
+            their mean p and yet unlike in how many get the wanted outcome, p > 1/2: what is sharper is nearer
+            to that, and its gradient to the rows near the boundary.
 
     Raises:
-        ValueError: the weight is negative.
+        ValueError: the weight is negative, or the sharpness not positive.
     """
 
     measure: Measure = "parity"
     weight: float = 1.0
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise ValueError("the weight of unfairness must not be negative")
+        if self.sharpness <= 0:
+            raise ValueError("the sharpness of unfairness must be positive")
 
     def __call__(self, logit: Tensor, length: Tensor, trust: Tensor, label: Tensor, group: Tensor) -> Tensor:
         """The loss of rows, a scalar.
@@ -38,12 +44,13 @@ class Objective:
             trust: (N, E) the gate.
             label, group: (N,) int64.
         """
-        chance = (trust * logit.sigmoid()).sum(1)
-        loss = F.binary_cross_entropy(chance.clamp(SMALLEST, 1 - SMALLEST), label.to(chance.dtype))
+        chance = (trust * logit.sigmoid()).sum(1).clamp(SMALLEST, 1 - SMALLEST)
+        loss = F.binary_cross_entropy(chance, label.to(chance.dtype))
         if not self.weight:
             return loss
         distance = distance_to_boundary(logit, length, trust)
-        return loss + self.weight * penalty(self.measure, chance, label, group, distance)
+        outcome = (self.sharpness * chance.logit()).sigmoid()
+        return loss + self.weight * penalty(self.measure, outcome, label, group, distance)
 
     def alone(self, weight: Tensor, bias: Tensor, x: Tensor, label: Tensor, group: Tensor) -> Tensor:
         """The loss of one expert, weight (D,) and bias (), by itself on rows (N, D)."""

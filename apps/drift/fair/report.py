@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.drift.data import Data
-from apps.drift.fair.fairness import burden_gap, odds_gap, parity_gap
+from apps.drift.fair.fairness import gaps
 from apps.drift.fair.shapley import by_column, by_group, over_windows
 from apps.drift.metrics import right
 from apps.drift.task import Task
@@ -49,15 +49,6 @@ def fair_sections(task: Task, data: Data) -> list[Section]:
     if "attribution" in table:
         parts.append(_attributions(table, drifts, window, data))
     return parts
-
-
-def gaps(table: dict[str, np.ndarray]) -> dict[str, float]:
-    """The gap of a history by each measure; burden only where the history tells distances."""
-    predicted, label, group = table["predicted"], table["label"], table["group"]
-    found = {"parity": parity_gap(predicted, group), "odds": odds_gap(predicted, label, group)}
-    if "distance" in table:
-        found["burden"] = burden_gap(predicted, group, table["distance"])
-    return found
 
 
 def _gaps(

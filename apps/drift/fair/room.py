@@ -15,7 +15,8 @@ class Roomy(Gate):
     """The scores of another gate and a bias of each expert; experts that do not exist get no share.
 
     All tensors have the size of the full capacity from the beginning, so that an optimiser and a checkpoint
-    see nothing of the growth. The bias lets a newcomer take over everywhere at once.
+    see nothing of the growth. The bias lets a newcomer take over everywhere at once; it learns if the other
+    gate does.
 
     Args:
         gate: scores E experts.
@@ -28,7 +29,8 @@ class Roomy(Gate):
         super().__init__(gate.dim, gate.num_experts)
         self.gate = gate
         self.needs, self.causal, self.blind = gate.needs, gate.causal, gate.blind
-        self.bias = nn.Parameter(torch.zeros(gate.num_experts))
+        learns = any(parameter.requires_grad for parameter in gate.parameters())
+        self.bias = nn.Parameter(torch.zeros(gate.num_experts), requires_grad=learns)
         self.register_buffer("present", torch.arange(gate.num_experts) < present)
 
     def forward(self, x: Tensor, context: Context, previous: Routing | None) -> Tensor:

@@ -8,7 +8,8 @@ import pytest
 from apps.common.commands import run_lightning
 from apps.common.runs import find_run
 from apps.drift.evaluate import load_run
-from apps.drift.fair.report import fair_sections, gaps
+from apps.drift.fair.fairness import gaps
+from apps.drift.fair.report import fair_sections
 from apps.drift.report import sections
 
 ROOT = Path(__file__).parents[4]
