@@ -28,14 +28,16 @@ LEARNERS: dict[str, Callable[..., Peer]] = {
     "perceptron": Perceptron,
     "reductions": Reductions,
 }
-"""What a peer's entry below `peers` may name: seed and options -> the learner."""
+"""What a peer's entry below `networks` may name: seed and options -> the learner."""
 
 
 def fair_arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
-    """Every arm for one budget: networks, peers and their trials (see configs/drift/compare.yaml)."""
-    networks: dict[str, Arm] = {name: FairNetwork(budget, name) for name in budget["networks"]}
-    peers: dict[str, Arm] = {name: FairPeer(budget, name) for name in budget["peers"]}
-    return {**networks, **peers, "majority": FairFloor(budget)}
+    """Every arm for one budget: networks, peers among them, and trials (see configs/drift/compare.yaml)."""
+    networks: dict[str, Arm] = {
+        name: FairPeer(budget, name) if "learner" in told else FairNetwork(budget, name)
+        for name, told in budget["networks"].items()
+    }
+    return {**networks, "majority": FairFloor(budget)}
 
 
 class FairArm(Arm):
@@ -64,10 +66,11 @@ class FairArm(Arm):
 
 
 class FairNetwork(FairArm):
-    """A stream model trained with AdamW; a trial gives arguments of the model, and perhaps the rate.
+    """A stream model trained with AdamW; a trial gives arguments of the model, or of these.
 
     Args:
-        budget: gives the model's entry below `networks`: class_path, init_args, chunk, learning_rate.
+        budget: gives the model's entry below `networks`: class_path, init_args, chunk, learning_rate and
+            weight_decay.
         name: of that entry.
     """
 
@@ -88,7 +91,7 @@ class Chunks(Prequential):
 
     Args:
         data: the stream.
-        told: class_path, init_args, chunk, learning_rate.
+        told: class_path, init_args, chunk, learning_rate, weight_decay.
         seed: of its weights.
     """
 
@@ -99,7 +102,8 @@ class Chunks(Prequential):
         self.network = model_of({name: told[name] for name in ("class_path", "init_args")})
         self.network.build(len(data.features), data.labels.capacity)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=told["learning_rate"], weight_decay=0.0)
+        rate, decay = told["learning_rate"], told["weight_decay"]
+        self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
 
     def step(self, end: int) -> Table:
         """One chunk."""
@@ -122,19 +126,20 @@ class FairPeer(FairArm):
     """A learner of scikit-learn or fairlearn.
 
     Args:
-        budget: gives the entry below `peers`: learner, one of `LEARNERS`; measure; seeded; and options.
+        budget: gives the entry below `networks`: learner, one of `LEARNERS`; measure; seeded; options; and
+            perhaps recent, the last rows to which it is fitted.
         name: of that entry.
     """
 
     def __init__(self, budget: Mapping[str, Any], name: str) -> None:
-        self.settings = budget["peers"][name]
+        self.settings = budget["networks"][name]
         super().__init__(budget, name, self.settings["measure"])
         self.seeded = self.settings["seeded"]
 
     def learner(self, data: Data, trial: Trial, seed: int) -> Prequential:
         """It, unfitted."""
         make = partial(LEARNERS[self.settings["learner"]], seed=seed, **self.settings["options"], **trial)
-        return Refitted(data, make, self.budget["block"])
+        return Refitted(data, make, self.budget["block"], self.settings.get("recent"))
 
 
 class FairFloor(FairArm):

@@ -1,9 +1,11 @@
 """What the field would pick: learners of scikit-learn and fairlearn, fitted again as a stream goes on."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -14,6 +16,8 @@ from apps.drift.data import Data
 
 STEPS = 1000
 """Of the solver of a logistic regression, at most."""
+RATE, EPOCHS = 1e-2, 50
+"""Of a perceptron. Early stopping holds rows out, and of the first blocks too few to tell by."""
 
 
 class Peer(ABC):
@@ -58,7 +62,7 @@ class Logistic(Peer):
 
 
 class Perceptron(Peer):
-    """scikit-learn's perceptron with one hidden layer, which holds rows out to know when to stop.
+    """scikit-learn's perceptron with one hidden layer.
 
     Args:
         hidden: width.
@@ -67,11 +71,14 @@ class Perceptron(Peer):
     """
 
     def __init__(self, hidden: int, alpha: float, seed: int) -> None:
-        self.model = MLPClassifier((hidden,), alpha=alpha, early_stopping=True, random_state=seed)
+        options = {"alpha": alpha, "learning_rate_init": RATE, "max_iter": EPOCHS, "random_state": seed}
+        self.model = MLPClassifier((hidden,), **options)
 
     def fit(self, z: np.ndarray, label: np.ndarray, group: np.ndarray) -> None:
         """By the log-loss."""
-        self.model.fit(z, label)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is told how long to go on
+            self.model.fit(z, label)
 
     def predict(self, z: np.ndarray) -> Table:
         """The likelier label."""
@@ -115,18 +122,19 @@ class Reductions(Peer):
 
 
 class Refitted(Prequential):
-    """Fits a learner anew after every block of rows, to all rows so far; 0 is said until both labels came.
+    """Fits a learner anew after every block of rows; 0 is said until both labels came.
 
     Args:
         data: the stream.
         make: -> the learner.
         block: rows.
+        recent: the last rows, to which it is fitted; all so far by default.
     """
 
-    def __init__(self, data: Data, make: Callable[[], Peer], block: int) -> None:
+    def __init__(self, data: Data, make: Callable[[], Peer], block: int, recent: int | None = None) -> None:
         super().__init__(data)
-        self.x, self.label, self.group = data.x.numpy(), data.y.numpy(), data.group.numpy()
-        self.make, self.block = make, block
+        self.x, self.label, self.group = data.x.double().numpy(), data.y.numpy(), data.group.numpy()
+        self.make, self.block, self.recent = make, block, recent
         self.scale = StandardScaler()
         self.peer: Peer | None = None
 
@@ -137,10 +145,10 @@ class Refitted(Prequential):
             said: Table = {"predicted": np.zeros(stop - self.at, int)}
         else:
             said = self.peer.predict(self.scale.transform(self.x[self.at : stop]))
-        if stop % self.block == 0 and len(np.unique(self.label[:stop])) == 2:
+        rows = slice(0 if self.recent is None else max(0, stop - self.recent), stop)
+        if stop % self.block == 0 and len(np.unique(self.label[rows])) == 2:
             self.peer = self.make()
-            z = self.scale.fit_transform(self.x[:stop])
-            self.peer.fit(z, self.label[:stop], self.group[:stop])
+            self.peer.fit(self.scale.fit_transform(self.x[rows]), self.label[rows], self.group[rows])
         return said
 
     def cost(self) -> Cost:

@@ -30,7 +30,10 @@ def blocks(of_row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unfairness(table: Mapping[str, np.ndarray]) -> dict[str, Rated]:
-    """The gaps of a table by each measure, as `apps.drift.fair.fairness.gaps` has them."""
+    """The gaps of a table by each measure, as `apps.drift.fair.fairness.gaps` has them.
+
+    But a group of which everybody gets the wanted outcome bears no burden, so that there always is a gap.
+    """
     predicted, label, group = table["predicted"], table["label"], table["group"]
     of_labels = [_gap(predicted, label == one, group) for one in LABELS]
     found = {
@@ -38,7 +41,7 @@ def unfairness(table: Mapping[str, np.ndarray]) -> dict[str, Rated]:
         "odds": max(of_labels, key=lambda rated: rated[0]),
     }
     if "distance" in table:
-        found["burden"] = _gap(table["distance"], predicted == 0, group)
+        found["burden"] = _gap(table["distance"], predicted == 0, group, of_none=0.0)
     return found
 
 
@@ -50,10 +53,16 @@ def balanced_accuracy(label: np.ndarray, predicted: np.ndarray) -> Rated:
     return value, value + len(label) * np.mean([influence for _, influence in parts], axis=0)
 
 
-def _gap(value: np.ndarray, weight: np.ndarray, group: np.ndarray) -> Rated:
-    """The largest difference between weighted means of groups; NaN where fewer than two have a weight."""
+def _gap(value: np.ndarray, weight: np.ndarray, group: np.ndarray, of_none: float | None = None) -> Rated:
+    """The largest difference between weighted means of groups; NaN where fewer than two have one.
+
+    of_none: the mean of a group without weight; None where it does not count.
+    """
     shares = [weight * (group == one) for one in np.unique(group[group >= 0])]
-    parts = sorted((_mean(value, share) for share in shares if share.sum() > 0), key=lambda part: part[0])
+    means = [_mean(value, share) for share in shares if share.sum() > 0]
+    if of_none is not None and len(means) < len(shares):
+        means.append((of_none, np.zeros(len(value))))
+    parts = sorted(means, key=lambda part: part[0])
     if len(parts) < 2:
         return float("nan"), np.full(len(value), np.nan)
     (low, of_low), (high, of_high) = parts[0], parts[-1]

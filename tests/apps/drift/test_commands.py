@@ -17,6 +17,7 @@ from apps.common.main import main
 from apps.common.runs import Run
 from apps.drift import compare
 from apps.drift.evaluate import load_run
+from apps.drift.learner import Learner
 from apps.drift.task import Task
 
 CONFIG = (project_root() / "configs/drift/default.yaml").read_text(encoding="utf-8")
@@ -120,6 +121,41 @@ def test_predict_runs_a_stream_and_goes_on_from_its_state(
     assert (found["all"]["prediction"] == whole["state"]).mean() > 0.7
     assert found["all"]["p_up"].add(found["all"]["p_down"]).round(4).eq(1).all()
     assert "of 900 labels right" in capsys.readouterr().out
+
+
+def test_predict_writes_groups_and_learns_by_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = table().assign(sex=["f", "m", None] * 300)
+    files = {name: (tmp_path / f"{name}.csv", tmp_path / f"p_{name}.csv") for name in ("all", "one", "two")}
+    for name, part in {"all": whole, "one": whole[:448], "two": whole[448:]}.items():
+        part.to_csv(files[name][0], index=False)
+    network = {"class_path": "apps.drift.fair.linear.FEAMOE", "init_args": {"weight": 5.0}}
+    fair, blind = (Learner(network, "state", 2, 1e-2, sensitive=name) for name in ("sex", None))
+    rows = whole.fillna({"sex": ""}).to_dict("records")
+    for learner in (fair, blind):
+        for first in range(0, 448, 16):
+            learner.learn(rows[first : first + 16], [row["state"] for row in rows[first : first + 16]])
+    assert fair.groups.names == ["f", "m"]
+    assert not any("sex" in name for name in fair.schema.features)
+    assert any("sex" in name for name in blind.schema.features)
+    state = tmp_path / "state.pt"
+    fair.save(state)
+    predict = ["drift", "predict", "--input", str(files["two"][0]), "--out", str(files["two"][1])]
+    assert main([*predict, "--state", str(state), "--sensitive", "size"]) == 2
+    assert "was learned with groups by sex" in capsys.readouterr().err
+    assert main([*predict, "--state", str(state)]) == 0
+    said = pd.read_csv(files["two"][1])
+    assert said["group"].fillna("").tolist() == whole["sex"][448:].fillna("").tolist()
+    assert Learner.load(state).groups.names == ["f", "m"]
+
+
+def test_a_group_column_that_is_not_there_or_no_group_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(60).to_csv(tmp_path / "mine.csv", index=False)
+    files = ["--input", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "p.csv")]
+    for column, sentence in {"sex": "have no column 'sex' to tell groups by", "when": "is the 21th"}.items():
+        assert main(["drift", "predict", *files, "--target", "state", "--sensitive", column]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_trained_run_predicts_without_its_stream(run: Path, tmp_path: Path) -> None:

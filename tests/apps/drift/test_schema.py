@@ -28,6 +28,15 @@ def test_kinds_are_told_from_rows() -> None:
     assert [column.kind for column in told.columns] == ["time", "number", "number", "number"]
 
 
+def test_codes_are_categories_where_it_is_said() -> None:
+    found = Schema.of([{"job": 3, "age": 30}, {"job": 1, "age": 40}], categories=["job"])
+    assert {column.name: column.kind for column in found.columns} == {"age": "number", "job": "category"}
+    x = found.take_in([{"job": 3, "age": 30}, {"job": 1, "age": 40}, {"job": 3.0, "age": 50}])
+    assert x[:, 0].tolist() == [30, 40, 50]
+    assert x[:, 1:].argmax(1).tolist() == [0, 1, 0]
+    assert torch.equal(x[:, 1:].sum(1), torch.ones(3))
+
+
 def test_a_missing_number_is_the_mean_of_the_rows_before() -> None:
     found = schema()
     x = found.take_in([*ROWS, {"size": None}, {"size": math.nan}, {"size": 9}, {}])

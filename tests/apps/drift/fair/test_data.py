@@ -60,6 +60,13 @@ def test_the_wanted_label_is_numbered_last(stream: Path) -> None:
     assert data.y[:3].tolist() == [1, 0, 0]
 
 
+def test_codes_are_categories_where_it_is_said(stream: Path) -> None:
+    assert made(stream).features[0] == "age"
+    assert made(stream, categories=["age"]).features[0] == "age=0"
+    with pytest.raises(UserError, match="no column 'job'"):
+        made(stream, categories=["job"])
+
+
 def test_groups_are_kept_for_prediction(stream: Path) -> None:
     data = made(stream, sensitive="sex")
     again = Data.from_state(data.state_dict())

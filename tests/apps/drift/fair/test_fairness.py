@@ -11,6 +11,7 @@ from apps.drift.fair.fairness import (
     burden,
     burden_gap,
     distance_to_boundary,
+    gaps,
     odds,
     odds_gap,
     parity,
@@ -29,6 +30,14 @@ def test_gaps_by_hand() -> None:
     # of label 1 both groups get 1/2; of label 0 group 0 gets 1/2 and group 1 nothing
     assert odds_gap(PREDICTED, LABEL, GROUP) == pytest.approx(0.5)
     assert burden_gap(PREDICTED, GROUP, DISTANCE) == pytest.approx((0.5 + 1 + 3) / 3 - (1 + 2) / 2)
+
+
+def test_a_history_has_a_gap_by_each_measure() -> None:
+    table = {"predicted": PREDICTED, "label": LABEL, "group": GROUP}
+    assert gaps(table) == pytest.approx({"parity": 0.25, "odds": 0.5})
+    assert gaps({**table, "distance": DISTANCE}) == pytest.approx(
+        {"parity": 0.25, "odds": 0.5, "burden": 0.0}
+    )
 
 
 def test_penalties_by_hand() -> None:

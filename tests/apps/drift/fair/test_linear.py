@@ -206,3 +206,5 @@ def test_what_does_not_fit_is_refused() -> None:
         FEAMOE(share=1.0)
     with pytest.raises(ValueError, match="weight of unfairness"):
         FEAMOE(weight=-1.0)
+    with pytest.raises(ValueError, match="sharpness of unfairness"):
+        FEAMOE(sharpness=0.0)
