@@ -1,4 +1,4 @@
-"""The arms of the comparison: the mixture, its controls, DriftMoE as published, and river's ensembles."""
+"""The arms of the comparison: the mixture, its controls, DriftMoE as published, and other ensembles."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ from river import ensemble, forest, tree
 
 from apps.common.compare import Arm
 from apps.drift.comparison.learners import Floor, Network, River
+from apps.drift.comparison.moa import MoaForest
 from apps.drift.metrics import majority, no_change
 from apps.drift.streams import RECIPES, generate
 
 TREES = 10
-"""Trees of each ensemble of river."""
+"""Trees of each ensemble."""
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -31,7 +32,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     }
     river: dict[str, Arm] = {name: River(budget, make, name) for name, make in peers.items()}
     floors: dict[str, Arm] = {"majority": Floor(budget, majority), "no_change": Floor(budget, no_change)}
-    return {**networks, **river, **floors}
+    return {**networks, **river, "moa_arf": MoaForest(budget, TREES), **floors}
 
 
 def data_sha256(name: str) -> str | None:
