@@ -14,7 +14,7 @@ from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward, from_last
 from apps.timeseries.blocks import blocks
 from apps.timeseries.metrics import mse
-from apps.timeseries.model import Forecaster
+from apps.timeseries.model import Forecaster, Probabilistic
 from apps.timeseries.networks.ridge_moe import solve
 from apps.timeseries.windows import Batch, Windows
 
@@ -120,6 +120,29 @@ class BesideRidge(Forecaster):
         target, mask = here["target"][:, begin:], here["target_mask"][:, begin:]
         errors = [mse(torch.lerp(ridge, network, float(share)), target, mask) for share in SHARES]
         return torch.stack(errors, dim=1).cpu()
+
+
+class DistributionBesideRidge(BesideRidge, Probabilistic):
+    """The same of a network that tells how sure it is: its distribution, moved to where the average lies."""
+
+    network: Probabilistic
+
+    def quantiles(self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor) -> Tensor:
+        """Those of the network, each step moved by as much as the average lies off its point forecast."""
+        own = self.network.quantiles(context, observed, horizon, levels)
+        return own + self._off(self.network.forecast(context, observed, horizon), context, observed)
+
+    def quantiles_batch(self, batch: Batch, horizon: int, levels: Tensor) -> Tensor:
+        """The same, of a network whose windows see one another."""
+        own = self.network.quantiles_batch(batch, horizon, levels)
+        point = self.network.forecast_batch(batch, horizon)
+        return own + self._off(point, batch["context"], batch["context_mask"])
+
+    def _off(self, point: Tensor, context: Tensor, observed: Tensor) -> Tensor:
+        """The average less the network's point forecast (B, H), (B, H, 1)."""
+        horizon = point.shape[1]
+        ridge = self._ridge(context, observed, horizon)
+        return (torch.lerp(ridge, point, self.shares[:horizon]) - point).unsqueeze(-1)
 
 
 def _least_share(errors: Tensor, start: Tensor, horizon: int) -> float:
