@@ -44,9 +44,11 @@ MIXTURES: dict[str, Callable[..., MoE]] = {
     "moirai_ridge": partial(MixtureFFN, router=CENTROIDS),
     "smetimes": LinearMixture,
 }
-"""The routed block of each network that has one, D -> block, but for its sizes. The first four are of RidgeMoE:
-as it is, with linear experts, with experts by the frequency band of a window, with unlike ones. Four are of
-Moirai-MoE: as it is, with a learned gate, with a shared expert in place of the second, beside a ridge."""
+"""The routed block of each network that has one, D -> block, but for its sizes.
+
+The first four are of RidgeMoE: as it is, with linear experts, with an expert for each band, with unlike
+ones. Four are of Moirai-MoE: as it is, with a learned gate, with a shared expert, beside a ridge.
+"""
 RIDGES, MOIRAI = tuple(MIXTURES)[:4], tuple(name for name in MIXTURES if name.startswith("moirai"))
 
 
