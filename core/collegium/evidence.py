@@ -84,7 +84,7 @@ def evidential_loss(evidence: Evidence, grade: Tensor, regulariser: float | Tens
 
 
 def divergence_from_ignorance(strength: Tensor) -> Tensor:
-    """KL divergence (...) of the Dirichlet with parameters (..., K) from the even one, Dirichlet(1, ..., 1)."""
+    """KL divergence (...) of the Dirichlet with parameters (..., K) from the even one, all of them 1."""
     total = strength.sum(-1, keepdim=True)
     number = torch.tensor(float(strength.shape[-1])).to(strength)
     digamma = strength.digamma() - total.digamma()
