@@ -7,16 +7,18 @@ of an embedding, K grades.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from collegium import MoE, routers
+from collegium import MoE, Routing, check_causal, check_needs, routers
 from collegium.evidence import Evidence, EvidentialCritic, ReliabilityMixture
 from collegium.experts import ExpertList
 from collegium.layer import Stack
+from collegium.routers import Router, share_cells
 from torch import Tensor, nn
 
+from apps.common.controls import of_one_output
 from apps.lidar.experts import WINDOWS, Window, WindowExpert
 
 OUTPUTS = ("depth", "lifetime")
@@ -35,6 +37,21 @@ class Reading(NamedTuple):
     signal: Tensor
     response: Tensor
     known: Tensor
+
+
+class Heard(NamedTuple):
+    """What experts say of B readings: outputs (B, E, O), embeddings (B, E, Z), what is known beside the
+    signal
+    (B, S), and the router's weights (B, E), 0 for an expert that was not asked."""
+
+    said: Tensor
+    embedding: Tensor
+    beside: Tensor
+    prior: Tensor
+
+    def detached(self) -> Heard:
+        """The same, for those who judge and do not teach."""
+        return Heard(*(part.detach() for part in self))
 
 
 class Estimate(NamedTuple):
@@ -95,6 +112,10 @@ class EvidenceMoE(nn.Module):
         hidden, depth: of an expert.
         embedding: Z.
         critic: width inside critics and the mixture.
+        router: (D, E) -> which experts are asked, and what is thought of them before they are heard.
+
+    Raises:
+        ValueError: a router whose choice hangs on other histograms, or on more than one histogram tells.
     """
 
     def __init__(
@@ -105,40 +126,46 @@ class EvidenceMoE(nn.Module):
         depth: int = 2,
         embedding: int = 16,
         critic: int = 64,
+        router: Callable[[int, int], Router] = routers.AllExperts,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(bins)
+        self.windows, self.encoder = tuple(windows), Encoder(bins)
         width, outputs = bins + self.encoder.beside, len(OUTPUTS)
         experts = ExpertList(
             WindowExpert(window, bins, self.encoder.beside, hidden, depth, outputs, embedding)
             for window in windows
         )
-        self.experts = MoE(routers.AllExperts(width, len(windows)), experts, combiner=Stack())
+        choice = of_one_output(router(width, len(windows)))
+        self.experts = MoE(choice, experts, combiner=Stack())
         signal = self.encoder.beside
         self.critics = nn.ModuleList(
             EvidentialCritic(embedding + outputs + signal, outputs, len(GRADES) + 1, critic) for _ in windows
         )
         self.mixture = ReliabilityMixture(embedding, signal, outputs, critic)
+        check_needs(self, ())
+        check_causal(self)
+        share_cells(self)
 
     def forward(self, reading: Reading) -> Estimate:
         """Estimate from readings of B histograms."""
-        return self.judge(reading, *self.listen(reading))
+        return self.judge(self.listen(reading))
 
-    def listen(self, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:
-        """What experts say (B, E, O), their embeddings (B, E, Z), and what is known beside the signal."""
+    def listen(self, reading: Reading) -> Heard:
+        """What experts say."""
         x = self.encoder(reading)
-        found: Tensor = self.experts(x)
-        outputs = len(OUTPUTS)
-        return found[..., :outputs], found[..., outputs:], x[:, self.encoder.bins :]
+        found, routing = self.experts(x, return_routing=True)
+        assert isinstance(routing, Routing)
+        said, embedding = found.split([len(OUTPUTS), found.shape[-1] - len(OUTPUTS)], dim=-1)
+        return Heard(said, embedding, x[:, self.encoder.bins :], routing.dense_weight())
 
-    def judge(self, reading: Reading, said: Tensor, embedding: Tensor, beside: Tensor) -> Estimate:
+    def judge(self, heard: Heard) -> Estimate:
         """Grade, correct and mix what experts said."""
+        said, embedding, beside, prior = heard
         each = torch.cat([embedding, said, beside.unsqueeze(1).expand(-1, said.shape[1], -1)], dim=-1)
         judged = [critic(each[:, e]) for e, critic in enumerate(self.critics)]
-        strength = torch.stack([evidence.strength for evidence, _ in judged], dim=1)
+        evidence = Evidence(torch.stack([found.strength for found, _ in judged], dim=1))
         correction = torch.stack([added for _, added in judged], dim=1)
-        evidence = Evidence(strength)
-        value, weight = self.mixture(said, correction, evidence, embedding, beside)
+        value, weight = self.mixture(said, correction, evidence, embedding, beside, prior)
         return Estimate(value, said, correction, evidence, weight)
 
 

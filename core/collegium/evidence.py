@@ -112,7 +112,13 @@ class ReliabilityMixture(nn.Module):
         )
 
     def forward(
-        self, said: Tensor, correction: Tensor, evidence: Evidence, embedding: Tensor, signal: Tensor
+        self,
+        said: Tensor,
+        correction: Tensor,
+        evidence: Evidence,
+        embedding: Tensor,
+        signal: Tensor,
+        prior: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Mix what experts said.
 
@@ -122,11 +128,18 @@ class ReliabilityMixture(nn.Module):
             evidence: of each output, with parameters (..., E, O, K).
             embedding: (..., E, D).
             signal: (..., S).
+            prior: (..., E), what a router thinks of each expert; its logarithm is added before the softmax,
+            and
+                an expert of weight 0 has no say. Even by default.
 
         Returns:
             The mixture (..., O), and the weights (..., E, O), which sum to 1 over experts.
         """
         beside = signal.unsqueeze(-2).expand(*said.shape[:-1], signal.shape[-1])
         judged = torch.cat([embedding, beside, said, correction, evidence.quality, evidence.vacuity], dim=-1)
-        weight = self.trust(judged).softmax(dim=-2)
+        trust = self.trust(judged)
+        if prior is not None:
+            known = prior.clamp(min=torch.finfo(prior.dtype).tiny).log()
+            trust = trust + known.masked_fill(prior == 0, -torch.inf).unsqueeze(-1)
+        weight = trust.softmax(dim=-2)
         return (weight * (said + correction)).sum(-2), weight

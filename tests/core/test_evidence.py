@@ -96,6 +96,16 @@ def test_a_mixture_is_the_weighted_sum_of_corrected_words() -> None:
     torch.testing.assert_close(found, by_hand)
 
 
+def test_a_router_s_weights_are_a_prior() -> None:
+    _, even, _ = mixed()
+    prior = torch.tensor([0.1, 0.2, 0.0, 0.3, 0.4, 0.0]).expand(5, 6)
+    _, weight, _ = mixed(prior=prior)
+    wanted = even * prior[..., None]
+    torch.testing.assert_close(weight, wanted / wanted.sum(1, keepdim=True))
+    _, same, _ = mixed(prior=torch.full((5, 6), 1 / 6))
+    torch.testing.assert_close(same, even)
+
+
 def test_trust_follows_the_evidence_and_not_the_order_of_experts() -> None:
     found, weight, given = mixed()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
