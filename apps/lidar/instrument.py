@@ -54,8 +54,8 @@ def gaussian(width: Tensor, omega: Tensor) -> Tensor:
     return torch.exp(-(omega * deviation).square() / 2).to(torch.complex128)
 
 
-def measured(time: np.ndarray, counts: np.ndarray, clock: Clock) -> Tensor:
-    """Spectrum (F,) of a measured response, its centre of mass at zero.
+def measured(time: np.ndarray, counts: np.ndarray, clock: Clock) -> tuple[Tensor, float]:
+    """Spectrum (F,) of a measured response, its centre of mass at zero, and that centre, ns.
 
     Args:
         time: (N,) ns, equally spaced.
@@ -80,4 +80,4 @@ def measured(time: np.ndarray, counts: np.ndarray, clock: Clock) -> Tensor:
             f"{clock.bins * clock.width:.3g} ns: measure in a longer window, or say the right bin width."
         )
     phase = -1j * clock.omega.unsqueeze(-1) * torch.from_numpy(time - centre)
-    return torch.exp(phase) @ torch.from_numpy(light).to(torch.complex128)
+    return torch.exp(phase) @ torch.from_numpy(light).to(torch.complex128), centre

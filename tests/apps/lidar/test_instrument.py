@@ -35,7 +35,9 @@ def sampled(width: float, step: float = 0.01, background: float = 0.0) -> tuple[
 def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
     wanted = CLOCK.curve(gaussian(torch.tensor([0.25], dtype=torch.float64), CLOCK.omega))[0]
     for background in (0.0, 30.0):
-        found = CLOCK.curve(measured(*sampled(0.25, background=background), CLOCK))
+        spectrum, centre = measured(*sampled(0.25, background=background), CLOCK)
+        assert centre == pytest.approx(1.3, abs=0.01)
+        found = CLOCK.curve(spectrum)
         torch.testing.assert_close(found, wanted, atol=2e-3 * float(wanted.max()), rtol=0)
 
 
