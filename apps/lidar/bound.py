@@ -29,7 +29,7 @@ from apps.lidar.simulate import Transport, by_diffusion, expected
 
 PARAMETERS = ("depth", "lifetime", "scattering", "absorption", "photons", "background")
 """What is unknown of a scene; the response is known."""
-TARGETS = PARAMETERS[:2]
+TARGETS, TISSUE = PARAMETERS[:2], PARAMETERS[2:4]
 INNER, OUTER = 1e-3, 2e-2
 """Steps of the derivatives of light, and of information, in units of a parameter's range."""
 WIDTHS, SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5), (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -54,12 +54,18 @@ class Prior:
     def draw(cls, ranges: Ranges, number: int, known: bool, generator: torch.Generator) -> Prior:
         """Draw scenes; of `known` tissue somebody says scattering and absorption, see `scenes.as_given`."""
         scenes = ranges.draw(number, generator)
+        said = [as_given(getattr(scenes, name), generator) for name in TISSUE]
+        return cls.of(scenes, torch.stack(said, dim=1) if known else None, ranges)
+
+    @classmethod
+    def of(cls, scenes: Scenes, tissue: Tensor | None, ranges: Ranges) -> Prior:
+        """What can be known of scenes from ranges, of whose tissue (B, 2) was said, or nothing."""
+        number = len(scenes)
         ends = torch.tensor([getattr(ranges, name) for name in PARAMETERS], dtype=torch.float64)
         low, high = (end.expand(number, -1).clone() for end in ends.T)
         geometric = torch.tensor([name == "photons" for name in PARAMETERS])
-        for name in ("scattering", "absorption") if known else ():
+        for name, given in zip(TISSUE, tissue.T, strict=True) if tissue is not None else ():
             place = PARAMETERS.index(name)
-            given = as_given(getattr(scenes, name), generator)
             low[:, place] = torch.maximum(low[:, place], given / (1 + TOLERANCE))
             high[:, place] = torch.minimum(high[:, place], given / (1 - TOLERANCE))
             geometric[place] = True

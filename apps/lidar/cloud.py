@@ -9,7 +9,7 @@ from apps.common.files import replacing
 
 
 def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray) -> None:
-    """Write a PLY of the pixels of a depth map (H, W) in mm, below a surface at zero, coloured by their error.
+    """Write a PLY of the pixels of a depth map (H, W) in mm, below a surface at 0, coloured by their error.
 
     Pixels are 1 mm apart; those without a depth are left out. Raises UserError where open3d is absent.
     """

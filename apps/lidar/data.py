@@ -48,7 +48,8 @@ class Data(LightningDataModule):
         bins, bin_width, flash: see `instrument.Clock`; ns.
         ranges: of the scenes.
         detector: what the detector adds, see `simulate.Detector`.
-        seed: of scenes, photons and the order of batches.
+        seed: of scenes and their photons.
+        order: seed of the order of batches, and of the photons of training; the same by default.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Data(LightningDataModule):
         ranges: Ranges | None = None,
         detector: Detector | None = None,
         seed: int = 0,
+        order: int | None = None,
     ) -> None:
         super().__init__()
         if min(scenes, held_out, batch_size, bins) < 1 or bin_width <= 0:
@@ -76,6 +78,7 @@ class Data(LightningDataModule):
             )
         self.light, self.known_tissue = light, known_tissue
         self.scenes, self.held_out, self.batch_size, self.seed = scenes, held_out, batch_size, seed
+        self.order = seed if order is None else order
         self.clock, self.ranges = Clock(bins, bin_width, flash), ranges or Ranges()
         self.detector = detector or Detector()
         self.scale = Scale.of(self.ranges)
@@ -113,7 +116,7 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch), which also decide the photons."""
-        return ResumableLoader(self.part("train"), self.batch_size, seed=self.seed, collate_fn=as_it_is)
+        return ResumableLoader(self.part("train"), self.batch_size, seed=self.order, collate_fn=as_it_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """In order."""

@@ -30,12 +30,13 @@ UNITS = {"depth": "mm", "lifetime": "ns"}
 BOUNDED = 300
 """Scenes from which the bound of each part of the photons is computed."""
 TEXTS = {
-    "Metrics": "`nrmse` is the root mean squared error over the range of training, `nrmse_..._mean` over the mean "
-    "truth; `mae` and `bias` are in mm and ns. In the last rows one parameter lies beyond its range in training.",
+    "Metrics": "`nrmse` is the root mean squared error over the range of training, with `_mean` over the "
+    "mean of the truth; `mae` and `bias` are in mm and ns. In the last rows one parameter lies beyond its "
+    "usual range.",
     "Physical limit": "The bound is the least root mean squared error that any estimator can have on scenes "
     "drawn like these, biased or not, with the light of diffusion theory; see `apps/lidar/bound.py`.",
-    "Quality": "Rank correlation of quality and error: 1 where one tells the other's order. Excess area under "
-    "risk by coverage: 0 where the quality orders estimates as their errors do, 1 where it tells nothing.",
+    "Quality": "Rank correlation of quality and error: 1 where one tells the other's order. Excess area "
+    "under risk by coverage: 0 where quality orders estimates as errors do, 1 where it tells nothing.",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def read_response(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor:
-    """Counts (B, T) of bins so wide, in a window in which light that takes no time arrives at `flash`, on a clock.
+    """Counts (B, T) of bins so wide, on a clock; light that takes no time came `flash` ns after the first began.
 
     Counts of a bin that lies on two of the clock are shared out between them.
     """
@@ -92,17 +93,11 @@ def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor
 
 def _read_table(path: Path) -> Cube:
     frame = read_frame(path)
-    numbers = frame.apply(_as_numbers)
-    wrong = [name for name in frame if numbers[name].isna().any()]
-    if wrong:
+    numbers = frame.apply(lambda column: pd.to_numeric(column, errors="coerce"))
+    wrong = numbers.columns[numbers.isna().any()]
+    if len(wrong):
         raise UserError(f"{path}: the column {wrong[0]!r} holds what is no number: give one row a histogram.")
     return Cube(numbers.to_numpy(float), str(path))
-
-
-def _as_numbers(column: Any) -> Any:
-    import pandas as pd
-
-    return pd.to_numeric(column, errors="coerce")
 
 
 def _read_arrays(path: Path) -> Cube:

@@ -41,5 +41,5 @@ def excess_area(error: np.ndarray, quality: np.ndarray) -> float:
 
 
 def rank_correlation(quality: np.ndarray, error: np.ndarray) -> float:
-    """Spearman's correlation of quality and the negative size of error: 1 where one tells the other's order."""
+    """Spearman's correlation of quality and minus the size of the error: 1 where one tells the other."""
     return float(spearmanr(quality, -np.abs(error)).statistic)

@@ -48,8 +48,8 @@ def predict(
             `bin_width`, `scattering` and `absorption`; or a table with one row a histogram.
         out: .csv with one row a histogram, or .npz with a map of each.
         run: a folder runs/lidar/<config>/<n>; the newest by default.
-        irf: table of the instrument's response, time in ns on the clock of the histograms and counts; its centre
-            is taken as the flash.
+        irf: table of the instrument's response, time in ns on the clock of the histograms and counts; its
+            centre is taken as the flash.
         width: full width at half maximum of a Gaussian response in ns, where there is no table.
         bin_width: of the histograms, ns; the run's by default.
         flash: when light that takes no time arrives, ns after the first bin begins; the run's by default.
@@ -106,8 +106,8 @@ def _check_bins(cube: Cube, data: Data, step: float, said: float | None) -> None
     bins, clock = cube.counts.shape[-1], data.clock
     if abs(step - clock.width) < 1e-9 and bins != clock.bins:
         raise UserError(
-            f"{cube.source} has {bins} bins and the run was trained on {clock.bins} of {clock.width} ns: say how "
-            "wide yours are, --bin_width, or train with --data.bins."
+            f"{cube.source} has {bins} bins and the run was trained on {clock.bins} of {clock.width} ns: say "
+            "how wide yours are, --bin_width, or train with --data.bins."
         )
 
 
