@@ -77,7 +77,7 @@ def read_response(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor:
-    """Counts (B, T) of bins so wide, on a clock; light that takes no time came `flash` ns after the first began.
+    """Counts (B, T) of bins so wide, on a clock; light that takes no time came `flash` ns after they began.
 
     Counts of a bin that lies on two of the clock are shared out between them.
     """
@@ -93,9 +93,9 @@ def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor
 
 def _read_table(path: Path) -> Cube:
     frame = read_frame(path)
-    numbers = frame.apply(lambda column: pd.to_numeric(column, errors="coerce"))
-    wrong = numbers.columns[numbers.isna().any()]
-    if len(wrong):
+    numbers = pd.DataFrame({name: pd.to_numeric(column, errors="coerce") for name, column in frame.items()})
+    wrong = numbers.columns[numbers.isna().any()].tolist()
+    if wrong:
         raise UserError(f"{path}: the column {wrong[0]!r} holds what is no number: give one row a histogram.")
     return Cube(numbers.to_numpy(float), str(path))
 

@@ -16,8 +16,8 @@ Stage = Literal["experts", "critics", "mixture", "joint"]
 EXPERT, CRITIC = 0.5, 0.1
 """Weights of the experts' errors and of the critics' losses beside the error of the mixture."""
 RAMP, MOST = 0.2, 0.01
-"""Share of training in which the regulariser of the evidence rises, once critics learn, and how far. The error
-of a noisy histogram is a matter of chance: at 1, as where labels are certain, no grade has evidence."""
+"""Share of training in which the regulariser of evidence rises, once critics learn, and how far. The error of
+a noisy histogram is a matter of chance: at 1, as where labels are certain, no grade has evidence."""
 
 
 class Task(MoETask):
