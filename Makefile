@@ -7,6 +7,7 @@ CONFIG = default
 RUN =
 INPUT =
 TARGET =
+IRF =
 OUT =
 HORIZON =
 SPLIT =
@@ -56,8 +57,8 @@ train: named-app $(ready) ## Train an app: APP= [CONFIG=default] [RESUME=1] [RUN
 evaluate: named-app $(ready) ## Measure a trained run: APP= [RUN=runs/...] [SPLIT=validation] [ARGS=]
 	$(python) -m apps $(APP) evaluate $(call option,run,RUN) $(call option,split,SPLIT) $(ARGS)
 
-wanted = $(strip $(call option,target,TARGET) $(call option,out,OUT) $(call option,horizon,HORIZON) $(call option,run,RUN))
-predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [TARGET=] [OUT=] [HORIZON=] [RUN=] [ARGS=]
+wanted = $(strip $(call option,target,TARGET) $(call option,irf,IRF) $(call option,out,OUT) $(call option,horizon,HORIZON) $(call option,run,RUN))
+predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [TARGET=] [IRF=] [OUT=] [HORIZON=] [RUN=] [ARGS=]
 	$(python) -m apps $(APP) predict --input '$(INPUT)' $(wanted) $(ARGS)
 
 compare: named-app $(peers) ## Routed against its controls and peers: APP= [PROFILE=quick] [JOBS=2] [ARGS=]

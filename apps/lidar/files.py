@@ -84,10 +84,10 @@ def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor
     if counts.shape[1] == clock.bins and abs(width - clock.width) < 1e-9 and abs(flash - clock.flash) < 1e-9:
         return counts
     so_far = torch.nn.functional.pad(counts.double().cumsum(1), (1, 0))
-    edges = (torch.arange(clock.bins + 1) * clock.width - clock.flash + flash) / width
+    edges = (torch.arange(clock.bins + 1).double() * clock.width - clock.flash + flash) / width
     place = edges.clamp(0, counts.shape[1])
     left = place.long().clamp(max=counts.shape[1] - 1)
-    at = torch.lerp(so_far[:, left], so_far[:, left + 1], (place - left).double())
+    at = torch.lerp(so_far[:, left], so_far[:, left + 1], place - left)
     return at.diff(dim=1).float()
 
 
