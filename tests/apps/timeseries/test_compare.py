@@ -85,7 +85,7 @@ def test_every_arm_of_the_profiles_exists() -> None:
 
 MEASURED = [
     file
-    for profile in ("quick", "full", "published")
+    for profile in ("quick", "full", "published", "m4")
     if (file := results_file("timeseries", profile)).exists()
 ]
 

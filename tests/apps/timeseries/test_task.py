@@ -186,8 +186,10 @@ def test_shares_are_settled_while_it_trains_and_not_where_it_is_only_measured() 
     inner = TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,))
     task = Task(BesideRidge(inner, 24, 8))
     plain = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **plain).fit(task, data)
+    trained = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **plain)
+    trained.fit(task, data)
     settled = task.network.shares.clone()
+    assert float(trained.callback_metrics["val/share_8"]) == pytest.approx(settled[0].item())
     again = BesideRidge(inner.eval(), 24, 8)
     again.weight.data.copy_(task.network.weight)
     again.settle(data.windows("validation"))
@@ -195,3 +197,10 @@ def test_shares_are_settled_while_it_trains_and_not_where_it_is_only_measured() 
     task.network.shares.fill_(0.25)
     Trainer(accelerator="cpu", **plain).validate(task, data, verbose=False)
     assert (task.network.shares == 0.25).all()
+
+
+def test_a_network_that_does_not_reach_the_horizon_of_the_data_is_refused_before_it_trains() -> None:
+    task = Task(BesideRidge(network(), 24, 8))
+    task.trainer = SimpleNamespace(datamodule=SimpleNamespace(horizon=12, context=24))
+    with pytest.raises(UserError, match=r"forecasts 8 steps and data\.horizon is 12"):
+        task.setup("fit")

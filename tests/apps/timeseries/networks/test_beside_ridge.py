@@ -130,6 +130,19 @@ def test_less_than_two_blocks_leave_the_ridge_alone() -> None:
     assert settled(torch.zeros(2 * H - 1)).shares.tolist() == [0.0] * H
 
 
+def test_where_nothing_follows_series_are_what_is_independent() -> None:
+    """The last horizon of many series, as in M4."""
+    values = torch.arange(L + H)[:, None] + torch.rand(L + H, 9, generator=torch.Generator().manual_seed(0))
+    names = tuple("abcdefghi")
+    table = Table(values.double().numpy(), pd.RangeIndex(L + H), names, None)
+    scaler = Scaler(names, torch.zeros(9).double(), torch.ones(9).double())
+    windows = Windows(as_line([table], scaler), [(0, L + H)] * 9, L, H)
+    for error, wanted in ((0.0, 1.0), (100.0, 0.0)):
+        network = BesideRidge(Off(windows, torch.full((9,), error)), L, H)
+        assert network.settle(windows) == {f"share_{H}": wanted}
+    assert BesideRidge(Off(windows, torch.zeros(9)), L, H, share=0.5).settle(windows) == {}
+
+
 def test_a_share_that_was_given_stays() -> None:
     torch.testing.assert_close(settled(torch.zeros(4 * H), share=0.25).shares, torch.full((H,), 0.25))
 
