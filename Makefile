@@ -7,6 +7,7 @@ CONFIG = default
 RUN =
 INPUT =
 TARGET =
+IRF =
 OUT =
 HORIZON =
 SPLIT =
@@ -56,8 +57,8 @@ train: named-app $(ready) ## Train an app: APP= [CONFIG=default] [RESUME=1] [RUN
 evaluate: named-app $(ready) ## Measure a trained run: APP= [RUN=runs/...] [SPLIT=validation] [ARGS=]
 	$(python) -m apps $(APP) evaluate $(call option,run,RUN) $(call option,split,SPLIT) $(ARGS)
 
-wanted = $(strip $(call option,target,TARGET) $(call option,out,OUT) $(call option,horizon,HORIZON) $(call option,run,RUN))
-predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [TARGET=] [OUT=] [HORIZON=] [RUN=] [ARGS=]
+wanted = $(strip $(call option,target,TARGET) $(call option,irf,IRF) $(call option,out,OUT) $(call option,horizon,HORIZON) $(call option,run,RUN))
+predict: named-app named-input $(ready) ## Predict for your own file: APP= INPUT= [TARGET=] [IRF=] [OUT=] [HORIZON=] [RUN=] [ARGS=]
 	$(python) -m apps $(APP) predict --input '$(INPUT)' $(wanted) $(ARGS)
 
 compare: named-app $(peers) ## Routed against its controls and peers: APP= [PROFILE=quick] [JOBS=2] [ARGS=]
@@ -91,7 +92,7 @@ docs: $(ready) ## Build the documentation site into site/
 	@echo "open site/index.html"
 
 compile = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra drift --extra dev
+	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra drift --extra lidar --extra dev
 lock: $(ready) ## Recompile the locks from pyproject.toml: [ARGS=--upgrade]
 	$(compile) --extra docs -o requirements.lock $(ARGS)
 	$(compile) --extra peers -c requirements.lock -o requirements-peers.lock $(ARGS)

@@ -181,7 +181,10 @@ def bias_balancing(network: nn.Module, value: float | dict[str, Any] | None) -> 
             "or {rate: ..., rest: ...}"
         )
     for layer in moe_layers(network).values():
-        layer.router.keep_bias()
+        try:
+            layer.router.keep_bias()
+        except ValueError as error:
+            raise ValueError(f"model.balance: BiasBalance: {error}") from error
     return BiasBalancing(**options)
 
 

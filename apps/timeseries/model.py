@@ -14,7 +14,14 @@ from apps.timeseries.windows import Batch, Windows
 
 
 class Forecaster(nn.Module, ABC):
-    """A network that the task can train, measure and predict with."""
+    """A network that the task can train, measure and predict with.
+
+    Attributes:
+        context, horizon: the rows that it reads, and the most that it forecasts; None where any will do.
+    """
+
+    context: int | None = None
+    horizon: int | None = None
 
     @abstractmethod
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
@@ -31,8 +38,12 @@ class Forecaster(nn.Module, ABC):
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve before training what is solved and not trained; nothing by default."""
 
-    def settle(self, validation: Windows) -> None:
-        """Choose, before each validation of training, what validation windows decide; nothing by default."""
+    def settle(self, validation: Windows) -> dict[str, float]:
+        """Choose, before each validation of training, what validation windows decide, and tell it by name.
+
+        Nothing by default.
+        """
+        return {}
 
 
 class Probabilistic(Forecaster):
@@ -57,7 +68,8 @@ class WholeWindow(Forecaster):
 
     def __init__(self, context: int, horizon: int) -> None:
         super().__init__()
-        self.context, self.horizon = context, horizon
+        self.context: int = context
+        self.horizon: int = horizon
 
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
@@ -84,6 +96,13 @@ def window_scale(context: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     deviation = (((filled - mean) * weight).square().sum(1, keepdim=True) / points).sqrt()
     negligible = deviation <= 1e-6 * mean.abs().clamp(min=1e-6)
     return mean, torch.where(negligible, torch.ones_like(deviation), deviation)
+
+
+def moves(context: Tensor, observed: Tensor) -> Tensor:
+    """Whether the observed points of each window (B, L) differ, (B, 1) bool; what never moved is to stay."""
+    low, high = context.masked_fill(~observed, torch.inf), context.masked_fill(~observed, -torch.inf)
+    differ: Tensor = high.amax(1, keepdim=True) > low.amin(1, keepdim=True)
+    return differ
 
 
 def huber(forecast: Tensor, target: Tensor, mask: Tensor, delta: float) -> Tensor:

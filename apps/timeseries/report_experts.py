@@ -1,6 +1,7 @@
 """What the experts of a forecaster do: whom they serve, and what they add to a forecast."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from apps.timeseries.windows import Windows
 
 SERVES = """
 Share of each expert in the tokens of a kind, over an even share: red is more, blue is less, grey is a kind
-without a window. The hour of a token is that of its last point. The kind of a window holds for all its
+without a window. The hour of a token is that of its last point, the same for all tokens of a window where a
+token is a day. The kind of a window holds for all its
 tokens: the band of periods, in rows, that has the most of its variance about a straight line; and its regime.
 It is wild where it deviates more than the median window of its series, and rising or falling where its last
 fifth lies more than half a deviation from its mean.
@@ -32,13 +34,20 @@ nothing; its 95% interval over windows; and what it would be by chance, with the
 interval above chance is specialisation; a picture of few windows can look as strong without.
 """
 ADDS = """
-What each expert of the last routed layer adds to a forecast: the forecast less what it is with that expert's
-weight at zero, in the units of the data, for a window of each of up to four series. Experts that add less
-than 2% of what the strongest one does are left out. In grey the forecast less what it is without all of them,
-which is their sum where what follows the layer is linear.
+Above, a forecast of a window of each of up to four series, and what it is with the weights of all experts of
+the last routed layer at zero. Below, what each of the four experts that matter most adds: the forecast less
+what it is with that expert's weight at zero, in the units of the data; experts that add less than 2% of what
+the strongest one does are left out. In grey what all add together, their sum where what follows the layer is
+linear.
 """
-DRAWN = len(COLORS)
+DRAWN = 4
 """Experts that a picture of contributions tells apart; only those that add most are drawn."""
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "0.6", "lw": 1.0},
+    {"color": COLORS[0], "lw": 1.4},
+    {"color": COLORS[1], "lw": 1.2, "ls": "--"},
+)
+"""Of truth, forecast, and forecast without experts."""
 
 
 def expert_sections(
@@ -114,14 +123,22 @@ def _adds(task: Task, name: str, rows: Tensor, windows: Windows, data: Data) -> 
     batch = windows.__getitems__(rows[chosen])
     layer = moe_layers(task.network)[name]
     own = move_data_to_device(batch, task.device)
+    with torch.no_grad():
+        whole = task.network.forecast_batch(own, windows.horizon).cpu()
     added = contributions(task.network, layer, own, windows.horizon).cpu()
-    zero = data.restore(torch.zeros_like(added[0]), batch["channel"])
-    figure, grid = panels(len(chosen), columns=2, width=4.5, height=2.4)
-    for i, axes in enumerate(grid):
-        units = torch.stack([data.restore(part, batch["channel"]) - zero for part in added])[:, i]
-        _draw_parts(axes, units)
+    target = batch["target"].masked_fill(~batch["target_mask"], torch.nan)
+    zero = data.restore(torch.zeros_like(whole), batch["channel"])
+    lines = {"truth": target, "forecast": whole, "without experts": whole - added[-1]}
+    restored = {title: data.restore(line, batch["channel"]) for title, line in lines.items()}
+    units = torch.stack([data.restore(part, batch["channel"]) - zero for part in added])
+    figure, grid = panels(2 * len(chosen), columns=len(chosen))
+    for i, axes in enumerate(grid[: len(chosen)]):
+        for (title, line), style in zip(restored.items(), STYLES, strict=True):
+            axes.plot(np.arange(1, line.shape[1] + 1), line[i], label=title, **style)
         axes.set_title(data.names[batch["channel"][i]], fontsize=9, loc="left")
-        axes.set_xlabel("step of the horizon", fontsize=8)
+        _draw_parts(grid[len(chosen) + i], units[:, i])
+    grid[0].legend(fontsize=7, frameon=False)
+    grid[len(chosen)].set_ylabel("added", fontsize=8)
     return Section("What each expert adds", ADDS, [figure])
 
 
@@ -136,4 +153,7 @@ def _draw_parts(axes: Axes, parts: Tensor) -> None:
     ]
     for expert, color in zip(sorted(drawn), COLORS, strict=False):
         axes.plot(steps, parts[expert], color=color, lw=1.2, label=f"expert {expert}")
-    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    if strength.max() == 0:
+        axes.set_title("no expert counts here", fontsize=8, loc="left")
+    axes.set_xlabel("step of the horizon", fontsize=8)
+    axes.legend(fontsize=7, frameon=False)

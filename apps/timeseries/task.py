@@ -12,8 +12,7 @@ from torchmetrics import MeanMetric
 from apps.common.errors import UserError
 from apps.common.task import MoETask
 from apps.timeseries.metrics import mae, mse
-from apps.timeseries.model import Forecaster, WholeWindow
-from apps.timeseries.networks import BesideRidge
+from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
 
 METRICS = {"mse": mse, "mae": mae}
@@ -53,11 +52,14 @@ class Task(MoETask):
         """Check that the data have the network's context, and reach as far as validation asks for."""
         data = getattr(self.trainer, "datamodule", None)
         horizon, context = getattr(data, "horizon", None), getattr(data, "context", None)
-        whole = isinstance(self.network, WholeWindow | BesideRidge)
-        if whole and context not in (None, self.network.context):
+        reads, reaches = self.network.context, self.network.horizon
+        if context is not None and reads is not None and context != reads:
             raise UserError(
-                f"model.network reads {self.network.context} rows and data.context is {context}: make the "
-                "two alike."
+                f"model.network reads {reads} rows and data.context is {context}: make the two alike."
+            )
+        if horizon is not None and reaches is not None and horizon > reaches:
+            raise UserError(
+                f"model.network forecasts {reaches} steps and data.horizon is {horizon}: make the two alike."
             )
         longest = max(self.validation_horizons, default=0)
         if horizon is not None and longest > horizon:
@@ -76,8 +78,9 @@ class Task(MoETask):
         """While it trains, let the network choose what validation decides."""
         data = getattr(self.trainer, "datamodule", None)
         training = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if data is not None and training:
-            self.network.settle(data.windows("validation"))
+        chosen = self.network.settle(data.windows("validation")) if data is not None and training else {}
+        for name, value in chosen.items():
+            self.log(f"val/{name}", value)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of windows."""

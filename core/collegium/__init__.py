@@ -6,7 +6,7 @@
 torch.Size([2, 5, 16])
 """
 
-from collegium import balance, experts, gates, inspection, routers
+from collegium import balance, evidence, experts, gates, inspection, routers
 from collegium.context import Context
 from collegium.layer import MoE, check_causal, check_needs, record
 from collegium.routing import Routing
@@ -20,6 +20,7 @@ __all__ = [
     "balance",
     "check_causal",
     "check_needs",
+    "evidence",
     "experts",
     "gates",
     "inspection",

@@ -33,7 +33,7 @@ class WeightedSum(nn.Module):
 class Stack(nn.Module):
     """Every expert's output beside the others, unweighted, for models that fuse or judge them afterwards.
 
-    Needs a router that sends every token to every expert, such as ``AllExperts``.
+    Zeros where a router did not send a token to an expert; ``AllExperts`` sends every token to every expert.
     """
 
     def forward(self, y: Tensor, routing: Routing, x: Tensor) -> Tensor:

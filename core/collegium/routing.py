@@ -220,14 +220,12 @@ class Routing:
         return table.view(self.num_tokens, self.num_experts)
 
     def stack(self, y: Tensor) -> Tensor:
-        """Expert outputs (A, \\*out) as (T, E, \\*out).
-
-        Raises:
-            ValueError: not every token went to every expert.
-        """
-        if self.position is None or self.position.shape[1] != self.num_experts:
-            raise ValueError("stack needs a dense routing: every token to every expert, none masked")
-        return y.reshape(self.num_experts, self.num_tokens, *y.shape[1:]).transpose(0, 1)
+        """Expert outputs (A, \\*out) as (T, E, \\*out), zeros where an expert was not asked."""
+        out = y.shape[1:]
+        if self.position is not None and self.position.shape[1] == self.num_experts:
+            return y.reshape(self.num_experts, self.num_tokens, *out).transpose(0, 1)
+        stacked = y.new_zeros(self.num_tokens, self.num_experts, *out)
+        return stacked.index_put((self.token, self.expert), y)
 
 
 def count(index: Tensor, size: int) -> Tensor:

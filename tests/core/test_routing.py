@@ -162,9 +162,13 @@ def test_stack_puts_rows_of_a_dense_routing_by_token_and_expert() -> None:
     ],
     ids=["sparse", "masked"],
 )
-def test_stack_refuses_what_is_not_dense(routing: Routing) -> None:
-    with pytest.raises(ValueError, match="every token to every expert"):
-        routing.stack(torch.ones(routing.token.numel(), 2))
+def test_stack_has_zeros_where_an_expert_was_not_asked(routing: Routing) -> None:
+    rows = torch.arange(1.0, len(routing.token) + 1)[:, None] * torch.tensor([1.0, -1.0])
+    stacked = routing.stack(rows)
+    assert stacked.shape == (routing.num_tokens, routing.num_experts, 2)
+    for row, (token, expert) in enumerate(zip(routing.token, routing.expert, strict=True)):
+        assert torch.equal(stacked[token, expert], rows[row])
+    assert (stacked[~routing.selected()] == 0).all()
 
 
 def test_a_routing_is_immutable_and_equal_to_itself_alone() -> None:

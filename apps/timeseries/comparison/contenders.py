@@ -39,12 +39,17 @@ MIXTURES: dict[str, Callable[..., MoE]] = {
     "unlike_experts": unlike_experts,
     "time_moe": MixtureFFN,
     "moirai_moe": partial(MixtureFFN, router=CENTROIDS),
+    "moirai_learned": partial(MixtureFFN, router=partial(routers.TopK, k=2, renormalize=True)),
+    "moirai_shared": partial(MixtureFFN, router=partial(routers.TopK, k=1)),
     "moirai_ridge": partial(MixtureFFN, router=CENTROIDS),
     "smetimes": LinearMixture,
 }
-"""The routed block of each network that has one, D -> block, but for its sizes. The first four are of
-RidgeMoE: as it is, with linear experts, with experts by the frequency band of a window, with unlike ones."""
-RIDGES = tuple(MIXTURES)[:4]
+"""The routed block of each network that has one, D -> block, but for its sizes.
+
+The first four are of RidgeMoE: as it is, with linear experts, with an expert for each band, with unlike
+ones. Four are of Moirai-MoE: as it is, with a learned gate, with a shared expert, beside a ridge.
+"""
+RIDGES, MOIRAI = tuple(MIXTURES)[:4], tuple(name for name in MIXTURES if name.startswith("moirai"))
 
 
 def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str, Any]) -> Forecaster:
@@ -67,11 +72,11 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
     if name in RIDGES:
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
-    if name in ("moirai_moe", "moirai_ridge"):
+    if name in MOIRAI:
         head = partial(QuantileHead, patches=options.pop("patches"))
         placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
         network = MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
-        return network if name == "moirai_moe" else BesideRidge(network, context, longest, horizons)
+        return BesideRidge(network, context, longest, horizons) if name == "moirai_ridge" else network
     if name == "time_moe":
         return TimeMoE(feed_forward=block, horizons=horizons, **options)
     return SMETimes(feed_forward=block, horizons=horizons, **options)

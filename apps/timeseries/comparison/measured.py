@@ -90,10 +90,15 @@ class Measured(Fitted):
         return {place: torch.cat(parts) for place, parts in found.items()}
 
 
-def budget_for(data: str, budget: Mapping[str, Any]) -> dict[str, Any]:
-    """The budget with what it says of one set in particular, below `sets`; of `networks` name by name."""
+def budget_for(data: str | None, budget: Mapping[str, Any]) -> dict[str, Any]:
+    """The budget with what it says of one set in particular, below `sets`; of `networks` name by name.
+
+    A network that is `like` another one has what is said of that, but for its own.
+    """
     own = dict(budget.get("sets", {}).get(data, {}))
-    return {**budget, **own, "networks": {**budget["networks"], **own.get("networks", {})}}
+    told = {**budget["networks"], **own.get("networks", {})}
+    networks = {name: {**told.get(of.get("like"), {}), **of} for name, of in told.items()}
+    return {**budget, **own, "networks": networks}
 
 
 def module_for(

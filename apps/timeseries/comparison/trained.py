@@ -40,7 +40,7 @@ class Trained(Arm):
 
     def __init__(self, budget: Mapping[str, Any], name: str, measured: type[Measured] = Measured) -> None:
         self.budget, self.name, self.measured = budget, name, measured
-        self.settings = {"network": name, **budget["networks"][name]}
+        self.settings = {"network": name, **budget_for(None, budget)["networks"][name]}
         self.trials = budget["trials"][name]
 
     def network(self, data: str) -> str:

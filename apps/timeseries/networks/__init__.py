@@ -1,6 +1,6 @@
 """The networks of this app, a file each."""
 
-from apps.timeseries.networks.beside_ridge import BesideRidge
+from apps.timeseries.networks.beside_ridge import BesideRidge, DistributionBesideRidge
 from apps.timeseries.networks.dlinear import DLinear
 from apps.timeseries.networks.gaussian_ridge import GaussianRidge
 from apps.timeseries.networks.heads import QuantileHead
@@ -13,6 +13,7 @@ from apps.timeseries.networks.time_moe import TimeMoE
 __all__ = [
     "BesideRidge",
     "DLinear",
+    "DistributionBesideRidge",
     "GaussianRidge",
     "MixtureHead",
     "MoiraiMoE",

@@ -14,7 +14,7 @@ from apps.common.errors import UserError
 from apps.timeseries.baselines import fill_forward, from_last
 from apps.timeseries.blocks import blocks
 from apps.timeseries.metrics import mse
-from apps.timeseries.model import Forecaster
+from apps.timeseries.model import Forecaster, Probabilistic
 from apps.timeseries.networks.ridge_moe import solve
 from apps.timeseries.windows import Batch, Windows
 
@@ -26,10 +26,11 @@ class BesideRidge(Forecaster):
 
     The network is trained by itself, by its own loss. The ridge is that of `baselines`, solved in closed form
     before training and then frozen. The steps up to each horizon have a share of their own, settled at each
-    validation: the least one whose error is within one standard error of the least error. A long horizon has
-    few windows that do not overlap, so that the network must be far ahead there to count; where there are not
-    even two, the ridge alone forecasts. Source: the one-standard-error rule of Breiman et al., Classification
-    and Regression Trees (1984), section 3.4.3, on blocks of windows.
+    validation, which logs it as `val/share_<horizon>`: the least one whose error is within one standard error
+    of the least error. A long horizon has few windows that do not overlap, so that the network must be far
+    ahead there to count; where there are not even two, the ridge alone forecasts. Where all windows start at
+    one row, series take the place of blocks. Source: the one-standard-error rule of Breiman et al.,
+    Classification and Regression Trees (1984), section 3.4.3, on blocks of windows.
 
     Args:
         network: forecasts windows of one context; its forecast may be the median of a distribution.
@@ -57,7 +58,9 @@ class BesideRidge(Forecaster):
             raise ValueError(f"horizons={list(horizons)} must lie between 1 and horizon={horizon}")
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        self.network, self.context, self.horizon, self.settled = network, context, horizon, share is None
+        self.network, self.settles = network, share is None
+        self.context: int = context
+        self.horizon: int = horizon
         self.horizons = sorted({*horizons, horizon})
         self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
         self.register_buffer("shares", torch.full((horizon,), 0.5 if share is None else share))
@@ -77,14 +80,21 @@ class BesideRidge(Forecaster):
         self.network.prepare(train, validation)
 
     @torch.no_grad()
-    def settle(self, validation: Windows) -> None:
+    def settle(self, validation: Windows) -> dict[str, float]:
         """Choose the share of the network in each step, one for the steps up to each horizon."""
-        begin = 0
-        for end in self.horizons if self.settled else ():
+        begin, chosen = 0, {}
+        for end in self.horizons if self.settles else ():
             windows = validation.of_horizon(end)
-            errors = [self._errors(batch, begin, end) for batch in windows.batches(512)]
-            self.shares[begin:end] = _least_share(torch.cat(errors), windows.start, end)
+            errors = torch.cat([self._errors(batch, begin, end) for batch in windows.batches(512)])
+            if (
+                windows.start == windows.start[0]
+            ).all():  # nothing follows: the series are what is independent
+                share = _least_share(errors, windows.channel, 1)
+            else:
+                share = _least_share(errors, windows.start, end)
+            self.shares[begin:end] = chosen[f"share_{end}"] = share
             begin = end
+        return chosen
 
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """The longest forecast (B, H) of context (B, L), observed where the bools (B, L) are True."""
@@ -105,10 +115,11 @@ class BesideRidge(Forecaster):
         return torch.lerp(ridge, self.network.forecast_batch(batch, horizon), self.shares[:horizon])
 
     def _ridge(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
-        if horizon > self.horizon or context.shape[1] != self.context:
+        if horizon > self.horizon:
+            raise UserError(f"this network forecasts {self.horizon} steps, not {horizon}: ask for fewer.")
+        if context.shape[1] != self.context:
             raise UserError(
-                f"this network reads {self.context} rows and forecasts {self.horizon}, not "
-                f"{context.shape[1]} and {horizon}: ask for fewer, or train another."
+                f"this network reads {self.context} rows, not {context.shape[1]}: make model and data alike."
             )
         return from_last(fill_forward(context, observed), self.weight[:, :horizon])
 
@@ -122,15 +133,48 @@ class BesideRidge(Forecaster):
         return torch.stack(errors, dim=1).cpu()
 
 
-def _least_share(errors: Tensor, start: Tensor, horizon: int) -> float:
-    """The least share within one standard error of the best, of errors (W, S) of windows that start so (W,).
+class DistributionBesideRidge(BesideRidge, Probabilistic):
+    """The same of a network that tells how sure it is: its distribution, moved to where the average lies."""
 
-    The standard error is that of the difference to the best share, over blocks a horizon long.
+    network: Probabilistic
+
+    def __init__(
+        self,
+        network: Probabilistic,
+        context: int,
+        horizon: int,
+        horizons: Sequence[int] = (),
+        share: float | None = None,
+    ) -> None:
+        super().__init__(network, context, horizon, horizons, share)
+
+    def quantiles(self, context: Tensor, observed: Tensor, horizon: int, levels: Tensor) -> Tensor:
+        """Those of the network, each step moved by as much as the average lies off its point forecast."""
+        own = self.network.quantiles(context, observed, horizon, levels)
+        return own + self._off(self.network.forecast(context, observed, horizon), context, observed)
+
+    def quantiles_batch(self, batch: Batch, horizon: int, levels: Tensor) -> Tensor:
+        """The same, of a network whose windows see one another."""
+        own = self.network.quantiles_batch(batch, horizon, levels)
+        point = self.network.forecast_batch(batch, horizon)
+        return own + self._off(point, batch["context"], batch["context_mask"])
+
+    def _off(self, point: Tensor, context: Tensor, observed: Tensor) -> Tensor:
+        """The average less the network's point forecast (B, H), (B, H, 1)."""
+        horizon = point.shape[1]
+        ridge = self._ridge(context, observed, horizon)
+        return (torch.lerp(ridge, point, self.shares[:horizon]) - point).unsqueeze(-1)
+
+
+def _least_share(errors: Tensor, place: Tensor, length: int) -> float:
+    """The least share within one standard error of the best, of errors (W, S) of windows at places (W,).
+
+    The standard error is that of the difference to the best share, over blocks of places a length long.
     """
-    count = (int(start.max() - start.min()) + 1) // horizon
+    count = (int(place.max() - place.min()) + 1) // length
     if count < 2:
         return 0.0
-    means, sizes = zip(*(blocks(error, start, count) for error in errors.T), strict=True)
+    means, sizes = zip(*(blocks(error, place, count) for error in errors.T), strict=True)
     by_block = np.stack(means, axis=1)[sizes[0] > 0]
     excess = by_block - by_block[:, [by_block.mean(axis=0).argmin()]]
     deviation = excess.std(axis=0, ddof=1) / np.sqrt(len(excess)) if len(excess) > 1 else np.inf

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.common.controls import MixtureFFN, feed_forward
-from apps.timeseries.model import Probabilistic, window_scale
+from apps.timeseries.model import Probabilistic, moves, window_scale
 from apps.timeseries.networks.any_variate import AnyVariateAttention, Memory, Neighbours, Sight
 from apps.timeseries.networks.dense_twin import place_centroids
 from apps.timeseries.networks.heads import Head
@@ -182,6 +182,7 @@ class MoiraiMoE(Probabilistic):
         noise = self.head.noise(neighbours.width, -(-horizon // self.head.ahead))
         parts = torch.split(noise, max(1, ROWS // len(context)), 1)
         told = [self._follow(parameters[:, -1], memory, neighbours, part[neighbours.slot]) for part in parts]
+        scale = scale * moves(context, observed)
         return torch.cat(told, 1)[..., :horizon] * scale[:, None] + mean[:, None]
 
     def _follow(self, parameters: Tensor, memory: Memory, neighbours: Neighbours, noise: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from apps.timeseries.model import Forecaster, huber, window_scale
+from apps.timeseries.model import Forecaster, huber, moves, window_scale
 from apps.timeseries.windows import Batch
 
 LossOn = Literal["suffix", "every", "last"]
@@ -67,7 +67,7 @@ class TokenForecaster(Forecaster):
             parts.append(step[:, :used])
             values = torch.cat([values, step], 1)[:, -context.shape[1] :]
             given = torch.cat([given, torch.ones_like(step, dtype=torch.bool)], 1)[:, -context.shape[1] :]
-        return torch.cat(parts, 1) * scale + mean
+        return torch.cat(parts, 1) * scale * moves(context, observed) + mean
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Huber loss of the forecasts of every head (Time-MoE, section 3.3), in deviations of the window."""

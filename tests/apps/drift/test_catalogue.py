@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -151,12 +152,19 @@ def test_compas_is_filtered_as_usual_and_ends_before_its_flaw() -> None:
 
 
 @pytest.mark.data
-def test_the_comparison_knows_public_sets_by_their_checksum_and_runs_over_whole_ones() -> None:
+def test_the_comparison_knows_public_sets_by_table_and_reading_and_runs_over_whole_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     profile = yaml.safe_load((project_root() / "configs/drift/compare.yaml").read_text())["profiles"]["full"]
     for name in ("electricity", "nycflights", "covtype"):
         assert name in profile["data"]
         table(name)
-        assert data_sha256("drift", name) == SETS[name].sha256
+    before = data_sha256("drift", "covtype")
+    assert before == data_sha256("drift", "covtype")
+    for changed in ({"sha256": "0" * 64}, {"read": SETS["covtype"].read | {"every": 4}}):
+        entry = replace(SETS["covtype"], **changed)
+        monkeypatch.setattr("apps.drift.compare.describe", lambda app, name, entry=entry: entry)
+        assert data_sha256("drift", "covtype") != before
     assert len(stream("electricity", 300, seed=1).x) == 45_312
     assert len(stream("sea", 300, seed=1).x) == 300
 

@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
-from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
 from apps.common.main import main
 from apps.common.runs import Run
-from apps.drift import compare
 from apps.drift.evaluate import load_run
 from apps.drift.learner import Learner
 from apps.drift.task import Task
@@ -230,18 +227,3 @@ def test_a_training_stream_that_does_not_fit_is_refused(
     assert main([*fit, *own, *options]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("drift/*/*"))
-
-
-PROFILES = yaml.safe_load((project_root() / "configs/drift/compare.yaml").read_text())["profiles"]
-
-
-@pytest.mark.parametrize("name", [arm for arm in PROFILES["full"]["arms"] if arm != "driftmoe_task"])
-def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
-    arm = compare.arms({**PROFILES["full"]["budget"], "rows": 300})[name]
-    fitted = arm.fit("sea_a", dict(arm.trials[0]), 0)
-    outcome = fitted.test()
-    check_outcome(outcome)
-    values = {value.metric: value.value for value in outcome.values}
-    assert 0 <= 1 - fitted.validation <= 1
-    assert values["accuracy"] > 0.4
-    assert ("instances_per_second" in values) == (name not in ("majority", "no_change"))

@@ -40,11 +40,7 @@ BUDGET = {
             "mixture": EXPERTS,
             "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
         },
-        "moirai_ridge": {
-            **TOLD,
-            "mixture": EXPERTS,
-            "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
-        },
+        **{name: {"like": "moirai_moe"} for name in ("moirai_learned", "moirai_shared", "moirai_ridge")},
         "smetimes": {**TOLD, "mixture": {"num_experts": 2}, "options": TOKENS},
         "zero_shot": {"network": "time_moe", "pretraining": {"series": 10, "rows": 64, "sets": {}}},
         "dlinear": TOLD,
@@ -60,8 +56,10 @@ BUDGET = {
             name: [{"learning_rate": 1e-3, "dropout": 0.0}]
             for name in (*RIDGES, "time_moe", "moirai_moe", "smetimes")
         },
-        "moirai_ridge": [{"learning_rate": 1e-3}],
-        **{name: [{"learning_rate": 1e-3}] for name in ("dlinear", "patchtst", "nhits")},
+        **{
+            name: [{"learning_rate": 1e-3}]
+            for name in ("moirai_learned", "moirai_shared", "moirai_ridge", "dlinear", "patchtst", "nhits")
+        },
         "ridge": [{"powers": [0.0, 0.5]}],
     },
 }
@@ -87,7 +85,7 @@ def test_every_arm_of_the_profiles_exists() -> None:
 
 MEASURED = [
     file
-    for profile in ("quick", "full", "published")
+    for profile in ("quick", "full", "published", "m4")
     if (file := results_file("timeseries", profile)).exists()
 ]
 
@@ -225,12 +223,26 @@ def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
     dim = {**TOLD, "mixture": EXPERTS, "options": {"dim": 24}}
     routed = {"default": "ridge_moe", "illness": "time_moe"}
     budget = {**BUDGET, "routed": routed, "sets": {"illness": {"networks": {"ridge_moe": dim}}}}
-    assert budget_for("illness", budget)["networks"] == {**BUDGET["networks"], "ridge_moe": dim}
+    usual = budget_for("ETTh1", budget)["networks"]
+    assert budget_for("illness", budget)["networks"] == {**usual, "ridge_moe": dim}
     arms = compare.arms(budget)
     chosen = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
     named = [arms[name].fit("ETTh1", arms[name].trials[0], 0).cost for name in ("ridge_moe", "time_moe")]
     assert chosen == named
     assert set(arms["routed"].settings["networks"]) == {"ridge_moe", "time_moe"}
+
+
+def test_a_network_that_is_like_another_has_its_options_but_for_its_own_also_on_a_set() -> None:
+    networks = {"a": {"batch_size": 1, "options": {"patch": 8}}, "b": {"like": "a", "batch_size": 2}}
+    sets = {"illness": {"networks": {"a": {"batch_size": 1, "options": {"patch": 4}}}}}
+    budget = {"networks": networks, "sets": sets}
+    assert budget_for("ETTh1", budget)["networks"]["b"] == {
+        "like": "a",
+        "batch_size": 2,
+        "options": {"patch": 8},
+    }
+    assert budget_for("illness", budget)["networks"]["b"]["options"] == {"patch": 4}
+    assert budget_for("illness", budget)["networks"]["a"] == sets["illness"]["networks"]["a"]
 
 
 def test_the_simulated_set_is_told_by_its_content() -> None:

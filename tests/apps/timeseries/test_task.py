@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Trainer
 from torch import Tensor
 
 from apps.common.errors import UserError
+from apps.timeseries.data import Data
 from apps.timeseries.model import huber
-from apps.timeseries.networks import DLinear, TimeMoE
+from apps.timeseries.networks import BesideRidge, DLinear, TimeMoE
 from apps.timeseries.networks.tokens import following
 from apps.timeseries.task import Task
 
@@ -177,3 +179,28 @@ def test_a_network_of_another_context_than_the_data_is_refused(stage: str) -> No
         task.setup(stage)
     task.trainer.datamodule.context = 24
     task.setup(stage)
+
+
+def test_shares_are_settled_while_it_trains_and_not_where_it_is_only_measured() -> None:
+    data = Data(simulated_rows=800, context=24, horizon=8, max_windows_per_epoch=64)
+    inner = TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,))
+    task = Task(BesideRidge(inner, 24, 8))
+    plain = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trained = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **plain)
+    trained.fit(task, data)
+    settled = task.network.shares.clone()
+    assert float(trained.callback_metrics["val/share_8"]) == pytest.approx(settled[0].item())
+    again = BesideRidge(inner.eval(), 24, 8)
+    again.weight.data.copy_(task.network.weight)
+    again.settle(data.windows("validation"))
+    assert torch.equal(settled, again.shares)
+    task.network.shares.fill_(0.25)
+    Trainer(accelerator="cpu", **plain).validate(task, data, verbose=False)
+    assert (task.network.shares == 0.25).all()
+
+
+def test_a_network_that_does_not_reach_the_horizon_of_the_data_is_refused_before_it_trains() -> None:
+    task = Task(BesideRidge(network(), 24, 8))
+    task.trainer = SimpleNamespace(datamodule=SimpleNamespace(horizon=12, context=24))
+    with pytest.raises(UserError, match=r"forecasts 8 steps and data\.horizon is 12"):
+        task.setup("fit")

@@ -1,13 +1,16 @@
 """BesideRidge: a network and a ridge, averaged."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
 
+from apps.common.controls import MixtureFFN
 from apps.common.errors import UserError
 from apps.timeseries.baselines import PENALTIES, Ridge
 from apps.timeseries.model import Forecaster
-from apps.timeseries.networks import BesideRidge, TimeMoE
+from apps.timeseries.networks import BesideRidge, DistributionBesideRidge, MoiraiMoE, QuantileHead, TimeMoE
 from apps.timeseries.networks.ridge_moe import POWERS
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
@@ -127,6 +130,19 @@ def test_less_than_two_blocks_leave_the_ridge_alone() -> None:
     assert settled(torch.zeros(2 * H - 1)).shares.tolist() == [0.0] * H
 
 
+def test_where_nothing_follows_series_are_what_is_independent() -> None:
+    """The last horizon of many series, as in M4."""
+    values = torch.arange(L + H)[:, None] + torch.rand(L + H, 9, generator=torch.Generator().manual_seed(0))
+    names = tuple("abcdefghi")
+    table = Table(values.double().numpy(), pd.RangeIndex(L + H), names, None)
+    scaler = Scaler(names, torch.zeros(9).double(), torch.ones(9).double())
+    windows = Windows(as_line([table], scaler), [(0, L + H)] * 9, L, H)
+    for error, wanted in ((0.0, 1.0), (100.0, 0.0)):
+        network = BesideRidge(Off(windows, torch.full((9,), error)), L, H)
+        assert network.settle(windows) == {f"share_{H}": wanted}
+    assert BesideRidge(Off(windows, torch.zeros(9)), L, H, share=0.5).settle(windows) == {}
+
+
 def test_a_share_that_was_given_stays() -> None:
     torch.testing.assert_close(settled(torch.zeros(4 * H), share=0.25).shares, torch.full((H,), 0.25))
 
@@ -141,3 +157,18 @@ def test_each_horizon_has_a_share_of_its_own() -> None:
     x = windows.__getitems__(torch.arange(5))["context"]
     ridge, other = (blend(share, horizons=[2]).forecast(x, x == x, H) for share in (0.0, 1.0))
     torch.testing.assert_close(network.forecast(x, x == x, H), torch.lerp(ridge, other, network.shares))
+
+
+def test_quantiles_move_with_the_average() -> None:
+    torch.manual_seed(0)
+    head = partial(QuantileHead, patches=1)
+    block = partial(MixtureFFN, num_experts=4, hidden=8)
+    inner = MoiraiMoE(dim=16, depth=1, heads=2, patch=6, head=head, feed_forward=block)
+    network = DistributionBesideRidge(inner, L, H, share=0.3).eval()
+    torch.nn.init.normal_(network.weight, std=0.1)
+    data, levels = two_rules().__getitems__(torch.arange(7)), torch.tensor([0.1, 0.5, 0.9])
+    found = network.quantiles_batch(data, H, levels)
+    torch.testing.assert_close(found[..., 1], network.forecast_batch(data, H))
+    torch.testing.assert_close(found.diff(dim=2), inner.quantiles_batch(data, H, levels).diff(dim=2))
+    alone = network.quantiles(data["context"], data["context_mask"], H, levels)
+    torch.testing.assert_close(alone, found)

@@ -7,7 +7,7 @@ from collegium import record, routers
 
 from apps.common.controls import Control, DenseFFN, MixtureFFN
 from apps.timeseries.model import window_scale
-from apps.timeseries.networks import MixtureHead, MoiraiMoE
+from apps.timeseries.networks import MixtureHead, MoiraiMoE, QuantileHead, TimeMoE
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
 from apps.timeseries.windows import Windows, as_line
@@ -338,3 +338,15 @@ def test_routers_and_sizes_that_do_not_fit_are_refused():
         small(feed_forward=lambda dim: MixtureFFN(dim, router=routers.ExpertChoice))
     with pytest.raises(ValueError, match="multiple of four times heads=4"):
         MoiraiMoE(dim=24, heads=4)
+
+
+@pytest.mark.parametrize("head", [QuantileHead, MixtureHead])
+def test_of_a_constant_window_nothing_but_the_constant_is_told(head: type) -> None:
+    torch.manual_seed(0)
+    net = MoiraiMoE(dim=16, depth=1, heads=2, patch=4, head=head).eval()
+    x = torch.full((2, 24), 0.001)
+    observed = torch.rand(2, 24) < 0.9
+    assert (net.forecast(x, observed, 6) == x[0, 0]).all()
+    assert (net.quantiles(x, observed, 6, torch.tensor([0.1, 0.9])) == x[0, 0]).all()
+    time_moe = TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(4,)).eval()
+    assert (time_moe.forecast(x, observed, 6) == x[0, 0]).all()

@@ -1,0 +1,1 @@
+"""Depth and lifetime of fluorescent targets in tissue, from arrival times of photons."""

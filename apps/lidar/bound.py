@@ -1,0 +1,138 @@
+"""How well depth and lifetime can be told at all: a Bayesian Cramér-Rao bound, from the simulator.
+
+For scenes theta drawn from a prior p, Poisson counts with Fisher information J(theta), and any field of
+vectors h that vanishes with p on the border of the prior, every estimator of the parameter a, biased or not,
+has
+
+    mean squared error >= E[h_a]^2 / (E[h' J h] + E[(div(p h) / p)^2]).
+
+With constant h it is van Trees' bound. The field here is h = w (J + K)^-1 e_a, with a window w that falls to
+zero at the border, and K a share of the curvature that the prior would have were it normal: it follows the
+scenes, and with much light the bound becomes the mean of the ordinary one. The best of some widths and shares
+is taken, as each gives a valid bound. Source: van Trees (1968), Detection, Estimation, and Modulation Theory
+I, section 2.4; Weinstein and Weiss (1988), A general class of lower bounds in parameter estimation.
+
+Shapes: B scenes, T bins, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apps.lidar.instrument import Clock
+from apps.lidar.scenes import TOLERANCE, Ranges, Scenes, as_given
+from apps.lidar.simulate import Transport, by_diffusion, expected
+
+PARAMETERS = ("depth", "lifetime", "scattering", "absorption", "photons", "background")
+"""What is unknown of a scene; the response is known."""
+TARGETS, TISSUE = PARAMETERS[:2], PARAMETERS[2:4]
+INNER, OUTER = 1e-3, 2e-2
+"""Steps of the derivatives of light, and of information, in units of a parameter's range."""
+WIDTHS, SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5), (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Scenes, and between which values each of their parameters may lie, as far as one can know.
+
+    Attributes:
+        scenes: B of them.
+        low, high: (B, P) ends of the prior, in the order of PARAMETERS.
+        geometric: (P,) bool, where the prior is even on a logarithmic scale.
+    """
+
+    scenes: Scenes
+    low: Tensor
+    high: Tensor
+    geometric: Tensor
+
+    @classmethod
+    def draw(cls, ranges: Ranges, number: int, known: bool, generator: torch.Generator) -> Prior:
+        """Draw scenes; of `known` tissue somebody says scattering and absorption, see `scenes.as_given`."""
+        scenes = ranges.draw(number, generator)
+        said = [as_given(getattr(scenes, name), generator) for name in TISSUE]
+        return cls.of(scenes, torch.stack(said, dim=1) if known else None, ranges)
+
+    @classmethod
+    def of(cls, scenes: Scenes, tissue: Tensor | None, ranges: Ranges) -> Prior:
+        """What can be known of scenes from ranges, of whose tissue (B, 2) was said, or nothing."""
+        number = len(scenes)
+        ends = torch.tensor([getattr(ranges, name) for name in PARAMETERS], dtype=torch.float64)
+        low, high = (end.expand(number, -1).clone() for end in ends.T)
+        geometric = torch.tensor([name == "photons" for name in PARAMETERS])
+        for name, given in zip(TISSUE, tissue.T, strict=True) if tissue is not None else ():
+            place = PARAMETERS.index(name)
+            low[:, place] = torch.maximum(low[:, place], given / (1 + TOLERANCE))
+            high[:, place] = torch.minimum(high[:, place], given / (1 - TOLERANCE))
+            geometric[place] = True
+        return cls(scenes, low, high, geometric)
+
+    @property
+    def unit(self) -> Tensor:
+        """Where the parameters lie between their ends, (B, P), evenly between 0 and 1."""
+        value = torch.stack([getattr(self.scenes, name) for name in PARAMETERS], dim=1)
+        ratio = (value / self.low).log() / (self.high / self.low).log()
+        return torch.where(self.geometric, ratio, (value - self.low) / (self.high - self.low))
+
+    def at(self, unit: Tensor) -> Scenes:
+        """The same scenes with other parameters (B, P), as `unit` tells them."""
+        line = self.low + (self.high - self.low) * unit
+        value = torch.where(self.geometric, self.low * (self.high / self.low) ** unit, line)
+        return self.scenes.having(**dict(zip(PARAMETERS, value.unbind(1), strict=True)))
+
+
+def bound(prior: Prior, clock: Clock, transport: Transport = by_diffusion) -> dict[str, float]:
+    """The least mean squared error of depth (mm^2) and lifetime (ns^2) over scenes drawn from a prior."""
+    unit = prior.unit
+
+    def light(at: Tensor) -> Tensor:
+        return expected(prior.at(at), clock, transport=transport)
+
+    here, beside = information(light, unit), []
+    for place in range(len(PARAMETERS)):
+        step = OUTER * torch.eye(len(PARAMETERS), dtype=unit.dtype)[place]
+        below, above = (unit - step).clamp(0, 1), (unit + step).clamp(0, 1)
+        beside.append((information(light, below), information(light, above)))
+    found = {}
+    for target, name in enumerate(TARGETS):
+        most = max(_bound(unit, here, beside, target, width, share) for width in WIDTHS for share in SHARES)
+        low, high = prior.low[0, target], prior.high[0, target]
+        found[name] = most * float(high - low) ** 2
+    return found
+
+
+def information(light: Callable[[Tensor], Tensor], unit: Tensor) -> Tensor:
+    """Fisher information (B, P, P) of Poisson counts that expect light(unit) (B, T), at unit (B, P)."""
+    level = light(unit)
+    slopes = []
+    for step in INNER * torch.eye(unit.shape[1], dtype=unit.dtype):
+        slopes.append((light(unit + step) - light(unit - step)) / (2 * INNER))
+    slope = torch.stack(slopes, dim=1) / level.clamp(min=1e-12).sqrt().unsqueeze(1)
+    return slope @ slope.transpose(1, 2)
+
+
+def _bound(
+    unit: Tensor, here: Tensor, beside: list[tuple[Tensor, Tensor]], target: int, width: float, share: float
+) -> float:
+    field = _field(unit, here, target, width, share)
+    divergence = torch.zeros(len(unit), dtype=unit.dtype)
+    for place, (lower, upper) in enumerate(beside):
+        step = OUTER * torch.eye(unit.shape[1], dtype=unit.dtype)[place]
+        below, above = (unit - step).clamp(0, 1), (unit + step).clamp(0, 1)
+        rise = _field(above, upper, target, width, share) - _field(below, lower, target, width, share)
+        divergence += (rise / (above - below))[:, place]
+    spread = torch.einsum("bi,bij,bj->b", field, here, field).mean() + divergence.square().mean()
+    return float(field[:, target].mean().square() / spread)
+
+
+def _field(unit: Tensor, information: Tensor, target: int, width: float, share: float) -> Tensor:
+    """h (B, P): the target's column of the inverse of information and curvature, down to zero at borders."""
+    curvature = 12 * share * torch.eye(unit.shape[1], dtype=unit.dtype)
+    column = torch.linalg.inv(information + curvature)[:, :, target]
+    window = torch.sin(torch.pi / 2 * (torch.minimum(unit, 1 - unit) / width).clamp(0, 1)).square()
+    field: Tensor = column * window
+    return field

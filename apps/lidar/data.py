@@ -1,0 +1,180 @@
+"""The data module: scenes drawn from ranges, and histograms of them, drawn anew at every look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.common.errors import UserError
+from apps.common.loaders import ResumableLoader, derive_seed
+from apps.lidar.instrument import Clock, gaussian
+from apps.lidar.model import Reading
+from apps.lidar.readings import Scale, reading
+from apps.lidar.scenes import Ranges, Scenes, as_given
+from apps.lidar.simulate import CHUNK, Detector, Transport, by_diffusion, expected
+from apps.lidar.transport import WhiteMonteCarlo
+
+APP = "lidar"
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+Light = Literal["diffusion", "monte_carlo"]
+
+
+class Batch(NamedTuple):
+    """Readings of B histograms, and their outputs (B, 2) in units of the ranges."""
+
+    reading: Reading
+    target: Tensor
+
+
+class Data(LightningDataModule):
+    """Histograms of scenes that are drawn from ranges.
+
+    Training scenes keep their light, and have their photons drawn anew in every epoch; those of validation
+    and test are drawn once.
+
+    Args:
+        light: "diffusion" theory, or "monte_carlo", wandering photons.
+        known_tissue: whether scattering and absorption are given, within a tenth.
+        scenes: number of training scenes.
+        held_out: number of validation scenes, and of test scenes.
+        batch_size: histograms a batch.
+        bins, bin_width, flash: see `instrument.Clock`; ns.
+        ranges: of the scenes.
+        detector: what the detector adds, see `simulate.Detector`.
+        seed: of scenes and their photons.
+        order: seed of the order of batches, and of the photons of training; the same by default.
+    """
+
+    def __init__(
+        self,
+        light: Light = "diffusion",
+        known_tissue: bool = True,
+        scenes: int = 40_000,
+        held_out: int = 4000,
+        batch_size: int = 256,
+        bins: int = 256,
+        bin_width: float = 0.032,
+        flash: float = 1.0,
+        ranges: Ranges | None = None,
+        detector: Detector | None = None,
+        seed: int = 0,
+        order: int | None = None,
+    ) -> None:
+        super().__init__()
+        if min(scenes, held_out, batch_size, bins) < 1 or bin_width <= 0:
+            raise UserError(
+                "data: scenes, held_out, batch_size, bins and bin_width must be positive: raise them."
+            )
+        if not 0 <= flash < bins * bin_width:
+            raise UserError(
+                f"data.flash is {flash} ns and the window {bins * bin_width:.4g} ns long: put it inside."
+            )
+        self.light, self.known_tissue = light, known_tissue
+        self.scenes, self.held_out, self.batch_size, self.seed = scenes, held_out, batch_size, seed
+        self.order = seed if order is None else order
+        self.clock, self.ranges = Clock(bins, bin_width, flash), ranges or Ranges()
+        self.detector = detector or Detector()
+        self.scale = Scale.of(self.ranges)
+        self._parts: dict[Part, Histograms] = {}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild from a checkpoint what prediction needs."""
+        clock = state["clock"]
+        data = cls(
+            known_tissue=state["known_tissue"],
+            bins=clock["bins"],
+            bin_width=clock["width"],
+            flash=clock["flash"],
+        )
+        data.load_state_dict(dict(state))
+        return data
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw scenes, and see what light they send."""
+
+    def part(self, part: Part) -> Histograms:
+        """The histograms of one part; each is made when it is first asked for."""
+        if part not in self._parts:
+            number = self.scenes if part == "train" else self.held_out
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, PARTS.index(part)))
+            scenes = self.ranges.draw(number, generator)
+            self._parts[part] = Histograms(self, scenes, generator, once=part != "train")
+        return self._parts[part]
+
+    @property
+    def transport(self) -> Transport:
+        """Light to the target and back."""
+        return by_diffusion if self.light == "diffusion" else WhiteMonteCarlo(self.clock)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled by (seed, epoch), which also decide the photons."""
+        return ResumableLoader(self.part("train"), self.batch_size, seed=self.order, collate_fn=as_it_is)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """In order."""
+        return self._in_order("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """In order."""
+        return self._in_order("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what prediction needs, as plain values."""
+        return {"clock": asdict(self.clock), "scale": asdict(self.scale), "known_tissue": self.known_tissue}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the scale over."""
+        self.scale = Scale(**{name: tuple(ends) for name, ends in state_dict["scale"].items()})
+
+    def _in_order(self, part: Part) -> DataLoader[Any]:
+        return DataLoader(self.part(part), 1024, collate_fn=as_it_is)
+
+
+class Histograms(Dataset[Batch]):
+    """Histograms of scenes, whose photons are drawn when they are read, or once.
+
+    Args:
+        data: what is told of light, clock and tissue.
+        truth: the scenes.
+        generator: of what is said of tissue, and of photons that are drawn once.
+        once: whether they are.
+
+    Attributes:
+        tissue: (N, 2) what is said of scattering and absorption, 1/mm; within a tenth of the truth.
+        light: (N, T) expected counts.
+        counts: (N, T) those that were drawn once, or None.
+    """
+
+    def __init__(self, data: Data, truth: Scenes, generator: torch.Generator, once: bool = True) -> None:
+        self.data, self.truth = data, truth
+        given = [as_given(getattr(truth, name), generator) for name in ("scattering", "absorption")]
+        self.tissue = torch.stack(given, dim=1)
+        chunks = [truth[slice(i, i + CHUNK)] for i in range(0, len(truth), CHUNK)]
+        light = [expected(some, data.clock, data.detector, transport=data.transport) for some in chunks]
+        self.light = torch.cat(light).float()
+        self.counts = torch.poisson(self.light, generator=generator) if once else None
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __getitems__(self, rows: Sequence[int] | Tensor) -> Batch:
+        """Read some histograms; photons that are drawn now follow the global generator."""
+        index = torch.as_tensor(rows)
+        counts = torch.poisson(self.light[index]) if self.counts is None else self.counts[index]
+        scenes, clock, scale = self.truth[index], self.data.clock, self.data.scale
+        response = clock.curve(gaussian(scenes.response, clock.omega)).float()
+        tissue = scale.tissue(*self.tissue[index].T) if self.data.known_tissue else None
+        return Batch(reading(counts, response, tissue), scale.target(scenes.depth, scenes.lifetime))
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate for loaders: `__getitems__` returns whole batches."""
+    return batch

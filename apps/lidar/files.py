@@ -1,0 +1,120 @@
+"""Users' files: cubes of histograms, and responses of instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from apps.common.errors import UserError
+from apps.common.frames import SUFFIXES, read_frame
+from apps.lidar.instrument import Clock
+
+ENDINGS = (".npz", ".h5", ".hdf5", *SUFFIXES)
+COUNTS = "counts"
+
+
+@dataclass
+class Cube:
+    """Histograms of a file, (..., T): of one axis more for each axis of an image.
+
+    Attributes:
+        counts: array-like of shape (..., T); of an HDF5 file it is read as it is sliced.
+        source: the file, for messages.
+        width: of a bin in ns, where the file says so.
+        tissue: scattering and absorption (...) where the file has both.
+    """
+
+    counts: Any
+    source: str
+    width: float | None = None
+    tissue: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of an image, or (N,)."""
+        return tuple(self.counts.shape[:-1])
+
+    def rows(self, most: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Go through the pixels in order, about `most` at a time: which of them, and their counts (n, T)."""
+        first, rest = self.shape[0], int(np.prod(self.shape[1:], dtype=int))
+        some = max(1, most // rest)
+        for begin in range(0, first, some):
+            part = np.asarray(self.counts[begin : begin + some])
+            yield slice(begin * rest, (begin + len(part)) * rest), part.reshape(-1, part.shape[-1])
+
+
+def read_cube(path: Path) -> Cube:
+    """Open histograms. Raises UserError where a file is absent, damaged, or holds none."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file: check the path.")
+    if not path.name.lower().endswith(ENDINGS):
+        raise UserError(f"{path}: cannot tell the format: use one of {', '.join(ENDINGS)}.")
+    cube = _read_arrays(path) if path.suffix in (".npz", ".h5", ".hdf5") else _read_table(path)
+    if cube.counts.ndim < 2 or 0 in cube.counts.shape:
+        raise UserError(
+            f"{path}: {COUNTS} has the shape {tuple(cube.counts.shape)}: give histograms (N, bins) or an "
+            "image of them (height, width, bins)."
+        )
+    return cube
+
+
+def read_response(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times (N,) in ns and counts (N,) of an instrument's response. Raises UserError for anything else."""
+    frame = read_frame(path)
+    numbers = frame.select_dtypes("number")
+    if numbers.shape[1] != 2 or frame.shape[1] != 2 or numbers.isna().any(axis=None):
+        raise UserError(f"{path}: give two columns of numbers, time in ns and counts, without blank cells.")
+    time, counts = numbers.to_numpy(float).T
+    return time, counts
+
+
+def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor:
+    """Counts (B, T) of bins so wide, on a clock; light that takes no time came `flash` ns after they began.
+
+    Counts of a bin that lies on two of the clock are shared out between them.
+    """
+    if counts.shape[1] == clock.bins and abs(width - clock.width) < 1e-9 and abs(flash - clock.flash) < 1e-9:
+        return counts
+    so_far = torch.nn.functional.pad(counts.double().cumsum(1), (1, 0))
+    edges = (torch.arange(clock.bins + 1).double() * clock.width - clock.flash + flash) / width
+    place = edges.clamp(0, counts.shape[1])
+    left = place.long().clamp(max=counts.shape[1] - 1)
+    at = torch.lerp(so_far[:, left], so_far[:, left + 1], place - left)
+    return at.diff(dim=1).float()
+
+
+def _read_table(path: Path) -> Cube:
+    frame = read_frame(path)
+    numbers = pd.DataFrame({name: pd.to_numeric(column, errors="coerce") for name, column in frame.items()})
+    wrong = numbers.columns[numbers.isna().any()].tolist()
+    if wrong:
+        raise UserError(f"{path}: the column {wrong[0]!r} holds what is no number: give one row a histogram.")
+    return Cube(numbers.to_numpy(float), str(path))
+
+
+def _read_arrays(path: Path) -> Cube:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                arrays: dict[str, Any] = {name: file[name] for name in file}
+        else:
+            import h5py
+
+            arrays = dict(h5py.File(path, "r").items())
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: the file is damaged or of another format: copy it again.") from error
+    if COUNTS not in arrays:
+        raise UserError(
+            f"{path} has no array {COUNTS!r}, but {', '.join(arrays) or 'nothing'}: rename yours."
+        )
+    known = [np.asarray(arrays[name]).ravel() for name in ("scattering", "absorption") if name in arrays]
+    width = float(np.asarray(arrays["bin_width"])) if "bin_width" in arrays else None
+    return Cube(arrays[COUNTS], str(path), width, (known[0], known[1]) if len(known) == 2 else None)

@@ -1,0 +1,160 @@
+"""The pictures of a report: fits, errors beside their limit, trust, and maps of a phantom."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import binned_statistic
+
+from apps.common.plots import COLORS, panels
+from apps.common.report import Section
+from apps.lidar.data import Data
+from apps.lidar.estimates import Found, estimates
+from apps.lidar.experts import Window, opened
+from apps.lidar.metrics import risk_by_coverage
+from apps.lidar.model import OUTPUTS, EvidenceMoE
+from apps.lidar.phantom import phantom
+from apps.lidar.task import Task
+
+UNITS = ("mm", "ns")
+SHOWN = 3
+
+
+def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
+    """Estimates beside the truth, examples of histograms, errors by condition, trust, a phantom."""
+    found = estimates(task.network, data.part(split))
+    parts = [_scatter(found), _examples(task, data, split, found), _conditions(found, data)]
+    if isinstance(task.network, EvidenceMoE):
+        parts += [_quality(found), _trust(found, data, list(task.network.windows))]
+    return [*parts, _phantom(task, data)]
+
+
+def _scatter(found: Found) -> Section:
+    figure, grid = panels(len(OUTPUTS), width=4, height=3.6)
+    for place, (axes, name, unit) in enumerate(zip(grid, OUTPUTS, UNITS, strict=True)):
+        truth, value = found.truth[:, place], found.value[:, place]
+        few = found.scenes.photons.log10().numpy()
+        points = axes.scatter(truth, value, c=few, s=4, cmap="viridis", rasterized=True)
+        axes.plot([truth.min(), truth.max()], [truth.min(), truth.max()], color="black", linewidth=0.8)
+        axes.set(xlabel=f"true {name}, {unit}", ylabel=f"estimate, {unit}")
+    figure.colorbar(points, ax=grid, label="log10 photons")
+    text = "Each point is a histogram; the line is where estimate and truth agree."
+    return Section("Estimates", text, [figure])
+
+
+def _examples(task: Task, data: Data, split: Literal["validation", "test"], found: Found) -> Section:
+    histograms = data.part(split)
+    order = np.argsort(found.scenes.photons.numpy())
+    rows = order[np.linspace(0, len(order) - 1, SHOWN).astype(int)]
+    assert histograms.counts is not None
+    figure, grid = panels(SHOWN, height=3)
+    time = data.clock.centres.numpy()
+    for axes, row in zip(grid, rows, strict=True):
+        counts, light = histograms.counts[row], histograms.light[row]
+        axes.step(time, counts, color=COLORS[6], linewidth=0.8, where="mid", label="counts")
+        axes.plot(time, light, color=COLORS[0], linewidth=1.3, label="expected")
+        colours: dict[Window, str] = {"early": COLORS[2], "late": COLORS[1]}
+        for window, colour in colours.items():
+            share = opened(window, counts[None])[0]
+            axes.fill_between(time, 0, share * float(counts.max()), color=colour, alpha=0.12, label=window)
+        said = ", ".join(
+            f"{name} {found.value[row, i]:.3g} ({found.truth[row, i]:.3g}) {unit}"
+            for i, (name, unit) in enumerate(zip(OUTPUTS, UNITS, strict=True))
+        )
+        axes.set_title(said, fontsize=8, loc="left")
+        axes.set_xlabel("ns after the flash", fontsize=8)
+    grid[0].legend(fontsize=7, frameon=False)
+    text = (
+        "Histograms of few, some and many photons. In the titles estimates, and in brackets the truth. The "
+        "shaded parts are what the early and the late expert see."
+    )
+    return Section("Histograms", text, [figure])
+
+
+def _conditions(found: Found, data: Data) -> Section:
+    names = ("photons", "depth", "scattering", "lifetime")
+    figure, grid = panels(2 * len(names), columns=len(names))
+    for row, (output, unit) in enumerate(zip(OUTPUTS, UNITS, strict=True)):
+        error = found.value[:, row] - found.truth[:, row]
+        for axes, name in zip(grid[row * len(names) :], names, strict=False):
+            value = getattr(found.scenes, name).numpy()
+            low, high = getattr(data.ranges, name)
+            ends = np.geomspace(low, high, 11) if name == "photons" else np.linspace(low, high, 11)
+            square, _, _ = binned_statistic(value, error**2, bins=ends)
+            mean, _, _ = binned_statistic(value, error, bins=ends)
+            middle = np.sqrt(ends[1:] * ends[:-1]) if name == "photons" else (ends[1:] + ends[:-1]) / 2
+            axes.plot(middle, np.sqrt(square), label="root mean square")
+            axes.plot(middle, mean, label="bias", linestyle="--")
+            axes.set_xlabel(name, fontsize=8)
+            axes.set_title(f"error of {output}, {unit}", fontsize=8, loc="left")
+            if name == "photons":
+                axes.set_xscale("log")
+    grid[0].legend(fontsize=7, frameon=False)
+    return Section("Errors by condition", "", [figure])
+
+
+def _quality(found: Found) -> Section:
+    figure, grid = panels(2 * len(OUTPUTS), columns=2, width=4.4, height=2.8)
+    for place, (output, unit) in enumerate(zip(OUTPUTS, UNITS, strict=True)):
+        error = found.value[:, place] - found.truth[:, place]
+        coverage = np.arange(1, len(error) + 1) / len(error)
+        left, right = grid[2 * place : 2 * place + 2]
+        left.plot(coverage, risk_by_coverage(error, found.quality[:, place]), label="by quality")
+        left.plot(coverage, risk_by_coverage(error, -np.abs(error)), label="by true error", linestyle="--")
+        left.set_title(f"error of the best-graded {output}s, {unit}", fontsize=8, loc="left")
+        left.set_xlabel("share that is kept", fontsize=8)
+        tenths = np.quantile(found.expected[:, place], np.linspace(0, 1, 11))
+        square, _, _ = binned_statistic(found.expected[:, place], error**2, bins=np.unique(tenths))
+        told, _, _ = binned_statistic(*[found.expected[:, place]] * 2, bins=np.unique(tenths))
+        right.plot(told, np.sqrt(square), marker="o", markersize=3)
+        right.plot(told, told, color="black", linewidth=0.8)
+        right.set_title(f"error of {output}, {unit}", fontsize=8, loc="left")
+        right.set_xlabel("error that the critics expect", fontsize=8)
+    grid[0].legend(fontsize=7, frameon=False)
+    text = "Errors as estimates of low quality are left out, and beside the errors that the critics expect."
+    return Section("Quality", text, [figure])
+
+
+def _trust(found: Found, data: Data, windows: list[str]) -> Section:
+    names = ("photons", "depth", "lifetime")
+    figure, grid = panels(2 * len(names), columns=len(names))
+    for row, output in enumerate(OUTPUTS):
+        for axes, name in zip(grid[row * len(names) :], names, strict=False):
+            value = getattr(found.scenes, name).numpy()
+            low, high = getattr(data.ranges, name)
+            ends = np.geomspace(low, high, 9) if name == "photons" else np.linspace(low, high, 9)
+            middle = np.sqrt(ends[1:] * ends[:-1]) if name == "photons" else (ends[1:] + ends[:-1]) / 2
+            for expert, window in enumerate(windows):
+                share, _, _ = binned_statistic(value, found.weight[:, expert, row], bins=ends)
+                axes.plot(middle, share, label=window)
+            axes.set(ylim=(0, 1))
+            axes.set_xlabel(name, fontsize=8)
+            axes.set_title(f"trust in {output}", fontsize=8, loc="left")
+            if name == "photons":
+                axes.set_xscale("log")
+    grid[0].legend(fontsize=7, frameon=False)
+    return Section("Who is trusted when", "Mean weight of each expert in the mixture.", [figure])
+
+
+@torch.no_grad()
+def _phantom(task: Task, data: Data) -> Section:
+    truth, found = phantom(task.network, data)
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    grid = figure.subplots(2, 3)
+    for row, (output, unit) in enumerate(zip(OUTPUTS, UNITS, strict=True)):
+        low, high = getattr(data.ranges, output)
+        images = {
+            f"true {output}": (truth[output], low, high),
+            f"estimated {output}": (found[output], low, high),
+            f"expected error of {output}": (found[f"{output}_error"], None, None),
+        }
+        for axes, (title, (image, least, most)) in zip(grid[row], images.items(), strict=True):
+            shown = axes.imshow(image, cmap="viridis", vmin=least, vmax=most)
+            axes.set_title(f"{title}, {unit}", fontsize=9, loc="left")
+            axes.set_axis_off()
+            figure.colorbar(shown, ax=axes, shrink=0.85)
+    text = "Letters at several depths, each with a lifetime of its own, in one tissue; 2,000 photons a pixel."
+    return Section("A phantom", text, [figure])

@@ -1,0 +1,72 @@
+"""The bound: below what the best estimator does, and near it."""
+
+import pytest
+import torch
+
+from apps.lidar.bound import PARAMETERS, Prior, bound, information
+from apps.lidar.instrument import Clock
+from apps.lidar.scenes import Ranges
+from apps.lidar.simulate import expected, histograms
+from tests.apps.lidar.test_simulate import seeded
+
+CLOCK = Clock(bins=128, width=0.064)
+ALONE = Ranges(
+    depth=(2.0, 8.0),
+    lifetime=(0.5, 0.5001),
+    scattering=(1.0, 1.0001),
+    absorption=(0.01, 0.010001),
+    photons=(400.0, 400.01),
+    response=(0.2, 0.2),
+    background=(0.02, 0.020001),
+)
+"""Scenes of which depth alone is unknown."""
+
+
+def posterior_mean_error(ranges: Ranges, number: int) -> float:
+    """Mean squared error of the best estimator of depth, by the likelihood on a fine grid."""
+    generator = seeded(5)
+    truth = ranges.draw(number, generator)
+    counts = histograms(truth, CLOCK, generator).double()
+    grid = torch.linspace(*ranges.depth, 401, dtype=torch.float64)
+    usual = ranges.draw(len(grid), generator).having(depth=grid)
+    level = expected(usual, CLOCK).clamp(min=1e-12)
+    likelihood = counts @ level.log().T - level.sum(1)
+    mean = torch.softmax(likelihood, 1) @ grid
+    return float((mean - truth.depth).square().mean())
+
+
+def test_no_estimator_is_better_and_the_best_is_near() -> None:
+    found = bound(Prior.draw(ALONE, 400, False, seeded()), CLOCK)["depth"]
+    best = posterior_mean_error(ALONE, 2000)
+    assert 0.75 * best < found < 1.08 * best  # the error of the best is itself known within some per cent
+
+
+def test_information_of_counts_by_hand() -> None:
+    """Counts that expect a + b u have information b^2 / (a + b u) a bin."""
+
+    def light(unit: torch.Tensor) -> torch.Tensor:
+        return torch.stack([3 + 2 * unit[:, 0], 5 + unit[:, 1]], dim=1)
+
+    found = information(light, torch.tensor([[0.5, 0.25]], dtype=torch.float64))
+    wanted = torch.diag(torch.tensor([4 / 4.0, 1 / 5.25], dtype=torch.float64))
+    torch.testing.assert_close(found[0], wanted)
+
+
+def test_more_light_and_knowing_the_tissue_help() -> None:
+    found = {
+        (photons, known): bound(Prior.draw(Ranges(photons=photons), 150, known, seeded()), CLOCK)["depth"]
+        for photons, known in (((300.0, 600.0), True), ((300.0, 600.0), False), ((6000.0, 12_000.0), True))
+    }
+    assert found[(300.0, 600.0), True] < found[(300.0, 600.0), False] < 9**2 / 12
+    assert found[(6000.0, 12_000.0), True] < found[(300.0, 600.0), True] / 3
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_prior_holds_its_scenes(known: bool) -> None:
+    prior = Prior.draw(Ranges(), 500, known, seeded())
+    assert ((prior.unit >= 0) & (prior.unit <= 1)).all()
+    again = prior.at(prior.unit)
+    for name in PARAMETERS:
+        torch.testing.assert_close(getattr(again, name), getattr(prior.scenes, name))
+    width = (prior.high / prior.low)[:, PARAMETERS.index("scattering")]
+    assert (width.max() < 1.25) == known

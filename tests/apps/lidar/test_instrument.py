@@ -1,0 +1,54 @@
+"""Bins of time and the answer of the instrument."""
+
+import numpy as np
+import pytest
+import torch
+
+from apps.common.errors import UserError
+from apps.lidar.instrument import Clock, gaussian, measured
+
+CLOCK = Clock()
+
+
+def test_a_flash_stands_where_the_clock_says_as_wide_as_the_response() -> None:
+    light = CLOCK.curve(gaussian(torch.tensor([0.3], dtype=torch.float64), CLOCK.omega))[0]
+    assert float(light.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(light @ CLOCK.centres) == pytest.approx(0, abs=1e-6)
+    variance = float(light @ CLOCK.centres.square())
+    inside_a_bin = CLOCK.width**2 / 12
+    assert variance == pytest.approx(0.3**2 / (8 * np.log(2)) + inside_a_bin, rel=1e-4)
+
+
+def test_a_delay_moves_the_light_and_nothing_comes_round_from_the_end() -> None:
+    answer = gaussian(torch.tensor([0.2], dtype=torch.float64), CLOCK.omega)
+    late = CLOCK.curve(answer * torch.exp(-1j * CLOCK.omega * 32 * CLOCK.width))[0]
+    torch.testing.assert_close(late[32:], CLOCK.curve(answer)[0, :-32], atol=1e-9, rtol=0)
+    gone = CLOCK.curve(answer * torch.exp(-1j * CLOCK.omega * 1.2 * CLOCK.bins * CLOCK.width))[0]
+    assert gone.abs().max() < 1e-6
+
+
+def sampled(width: float, step: float = 0.01, background: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    time = np.arange(0, 4, step)
+    return time, 1e4 * np.exp(-4 * np.log(2) * ((time - 1.3) / width) ** 2) + background
+
+
+def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
+    wanted = CLOCK.curve(gaussian(torch.tensor([0.25], dtype=torch.float64), CLOCK.omega))[0]
+    for background in (0.0, 30.0):
+        spectrum, centre = measured(*sampled(0.25, background=background), CLOCK)
+        assert centre == pytest.approx(1.3, abs=0.01)
+        found = CLOCK.curve(spectrum)
+        torch.testing.assert_close(found, wanted, atol=2e-3 * float(wanted.max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("time", "counts", "sentence"),
+    [
+        (np.array([0, 1, 3.0]), np.ones(3), "not equally spaced"),
+        (np.arange(9.0), np.zeros(9), "has no light"),
+        (*sampled(1.5), "wide and the histograms' window"),
+    ],
+)
+def test_a_response_that_cannot_be_is_refused(time: np.ndarray, counts: np.ndarray, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        measured(time, counts, Clock(bins=64))
