@@ -45,8 +45,10 @@ class Measured(Fitted):
         }
         values = [Value("all", name, value, True) for name, value in found.items()]
         hits = right(self.label, self.predicted)
-        lost = [rows for rows in recovery(hits, self.drifts) if isfinite(rows)]
-        if lost:
+        if self.drifts:  # what is never back has cost all rows up to the next drift
+            stretches = np.diff([*self.drifts, len(hits)])
+            costs = zip(recovery(hits, self.drifts), stretches, strict=True)
+            lost = [cost if isfinite(cost) else float(rows) for cost, rows in costs]
             values.append(Value("all", "recovery_rows", float(np.mean(lost)), False))
         if self.speed is not None:
             values.append(Value("all", "instances_per_second", self.speed, True))

@@ -79,6 +79,16 @@ def test_early_rows_choose_and_later_rows_test() -> None:
     assert weights.tolist() == [500, 100]
 
 
+def test_a_drift_that_is_never_got_over_has_cost_all_rows_to_the_next() -> None:
+    label = np.zeros(6000, dtype=int)
+    predicted = label.copy()
+    predicted[3000:4500] = 1
+    fitted = Measured(label, predicted, drifts=[3000, 4500])
+    values = {value.metric: value.value for value in fitted.test().values}
+    back = 500  # rows of the window, all of which must be right again
+    assert values["recovery_rows"] == (1500 + back) / 2
+
+
 def test_words_are_told_by_their_place_and_gaps_stay_gaps() -> None:
     rows = [{"a": 1, "b": "y"}, {"a": None, "b": "x"}, {"a": 2.5, "b": None}, {"b": "y"}]
     x, levels = as_numbers(rows)
