@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from collegium import inspection
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from torch import Tensor, nn
 
-from apps.common.callbacks import SeedEachStep
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
+from apps.common.compare.training import fit_best
 from apps.lidar.bound import Prior
 from apps.lidar.data import Data, Histograms, Light, Part
 from apps.lidar.estimates import estimates
@@ -97,20 +94,8 @@ class Network(Arm):
         own = data.replace("monte_carlo", "diffusion") if self.elsewhere else data
         module = data_for(own, self.budget, seed)
         task = Task(self.make(), balance={}, learning_rate=trial["learning_rate"])
-        with tempfile.TemporaryDirectory() as folder:
-            best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
-            Trainer(
-                max_epochs=self.budget["epochs"],
-                gradient_clip_val=1.0,
-                callbacks=[best, SeedEachStep(seed)],
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                accelerator="cpu",  # costs are told for one thread
-            ).fit(task, module)
-            state = torch.load(Path(best.best_model_path), weights_only=True)["state_dict"]
-        task.load_state_dict(state)
-        return FittedNetwork(task.network.eval(), data_for(data, self.budget), data)
+        fit_best(task, module, self.budget["epochs"], seed)
+        return FittedNetwork(task.network, data_for(data, self.budget), data)
 
 
 class FittedNetwork(Fitted):

@@ -81,11 +81,9 @@ def _conditions(found: Found, data: Data) -> Section:
         error = found.value[:, row] - found.truth[:, row]
         for axes, name in zip(grid[row * len(names) :], names, strict=False):
             value = getattr(found.scenes, name).numpy()
-            low, high = getattr(data.ranges, name)
-            ends = np.geomspace(low, high, 11) if name == "photons" else np.linspace(low, high, 11)
+            ends, middle = _spaced(name, data, 11)
             square, _, _ = binned_statistic(value, error**2, bins=ends)
             mean, _, _ = binned_statistic(value, error, bins=ends)
-            middle = np.sqrt(ends[1:] * ends[:-1]) if name == "photons" else (ends[1:] + ends[:-1]) / 2
             axes.plot(middle, np.sqrt(square), label="root mean square")
             axes.plot(middle, mean, label="bias", linestyle="--")
             axes.set_xlabel(name, fontsize=8)
@@ -124,9 +122,7 @@ def _trust(found: Found, data: Data, windows: list[str]) -> Section:
     for row, output in enumerate(OUTPUTS):
         for axes, name in zip(grid[row * len(names) :], names, strict=False):
             value = getattr(found.scenes, name).numpy()
-            low, high = getattr(data.ranges, name)
-            ends = np.geomspace(low, high, 9) if name == "photons" else np.linspace(low, high, 9)
-            middle = np.sqrt(ends[1:] * ends[:-1]) if name == "photons" else (ends[1:] + ends[:-1]) / 2
+            ends, middle = _spaced(name, data, 9)
             for expert, window in enumerate(windows):
                 share, _, _ = binned_statistic(value, found.weight[:, expert, row], bins=ends)
                 axes.plot(middle, share, label=window)
@@ -137,6 +133,14 @@ def _trust(found: Found, data: Data, windows: list[str]) -> Section:
                 axes.set_xscale("log")
     grid[0].legend(fontsize=7, frameon=False)
     return Section("Who is trusted when", "Mean weight of each expert in the mixture.", [figure])
+
+
+def _spaced(name: str, data: Data, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of equal parts of a parameter's range, and their middles; of photons on a logarithmic scale."""
+    spaced = np.geomspace if name == "photons" else np.linspace
+    low, high = getattr(data.ranges, name)
+    every: np.ndarray = spaced(low, high, num=2 * number - 1)
+    return every[::2], every[1::2]
 
 
 @torch.no_grad()

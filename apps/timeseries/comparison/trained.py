@@ -1,18 +1,15 @@
 """Networks trained by gradient descent, as arms."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from collegium import inspection
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from torch import nn
 
-from apps.common.callbacks import SeedEachStep
 from apps.common.compare import Arm, Cost, Fitted, Trial
+from apps.common.compare.training import fit_best
 from apps.common.controls import KINDS, Kind
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.comparison.measured import Measured, budget_for, module_for
@@ -67,21 +64,8 @@ class Trained(Arm):
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],
         )
-        with tempfile.TemporaryDirectory() as folder:
-            best = ModelCheckpoint(folder, monitor="val/loss", save_weights_only=True)
-            Trainer(
-                max_epochs=budget["epochs"],
-                gradient_clip_val=1.0,
-                callbacks=[best, SeedEachStep(seed)],
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                accelerator="cpu",  # costs are told for one thread
-            ).fit(task, module)
-            state = torch.load(Path(best.best_model_path), weights_only=True)["state_dict"]
-        task.load_state_dict(state)
-        network = task.network.eval().cpu()
-        score = float(best.best_model_score)  # type: ignore[arg-type]
+        score = fit_best(task, module, budget["epochs"], seed)
+        network = task.network
         cost, nested = _cost(network, budget["context"]), isinstance(network, WholeWindow)
         return self.measured(network.forecast, data, budget, score, cost, nested)
 
