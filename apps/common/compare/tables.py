@@ -8,20 +8,24 @@ from apps.common.compare.view import WHOLE, View
 from apps.common.markdown import table
 
 BLANK = "-"
+FULL = 2
+"""Metrics whose differences stand in the main table in full; of the others the verdict alone does."""
 
 
 def main_table(view: View) -> str:
     """Return the table of the whole test split (or its first slice): values, differences and costs."""
     slice_ = view.slices[0]
+    full, short = view.metrics(slice_)[:FULL], view.metrics(slice_)[FULL:]
     head = ["arm"]
-    for metric in view.metrics(slice_):
+    for metric in full:
         head += [metric, f"{metric}: difference to routed"]
-    head += ["active / total parameters", "training, s", "seeds"]
+    head += [*short, "active / total parameters", "training, s", "seeds"]
     body = []
     for arm in view.arms:
         cells = [arm]
-        for metric in view.metrics(slice_):
+        for metric in full:
             cells += [_value(view, arm, slice_, metric), _difference(view, arm, slice_, metric)]
+        cells += [_short(view, arm, slice_, metric) for metric in short]
         body.append(cells + _cost([row for row in view.rows if row["arm"] == arm]))
     return table(head, body)
 

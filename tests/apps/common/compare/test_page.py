@@ -96,6 +96,14 @@ def test_the_main_table_by_hand():
     assert mean.endswith("| - / - | 2.0 | 1 |")
 
 
+def test_of_many_metrics_the_later_ones_have_their_verdict_alone(monkeypatch):
+    monkeypatch.setattr("apps.common.compare.tables.FULL", 1)
+    head, _, routed, active = _lines(_results())[:4]
+    assert head.startswith("| arm | loss | loss: difference to routed | gain | active")
+    assert routed == "| routed | 0.4000 | - | -0.4000 | 1.2M / 9.9k | 4.0 | 5 |"
+    assert "routed better | -0.4100 (routed better) |" in active
+
+
 def test_a_loss_is_said_like_a_win():
     results = _results()
     for interval in results["intervals"]:
