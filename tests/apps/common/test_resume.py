@@ -134,7 +134,9 @@ def kill_at(
     """Train the toy app in a process of its own, and end it once its diary tells of the moment."""
     command = [sys.executable, "-m", "apps", "moons", "fit", *options]
     command += ["--model.diary", str(diary), "--model.slow", "0.3"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True, preexec_fn=_hears_ctrl_c
+    )
     try:
         while not diary.is_file() or f"{moment}\n" not in diary.read_text():
             assert process.poll() is None, f"ended before {moment}"
@@ -145,6 +147,11 @@ def kill_at(
         process.kill()
         process.wait()
     return process
+
+
+def _hears_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_resume_that_fails_changes_nothing(fit: Fit) -> None:
