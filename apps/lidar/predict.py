@@ -13,7 +13,7 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.common.files import replacing
 from apps.common.runs import find_run, load_checkpoint
-from apps.lidar.cloud import write_cloud
+from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
 from apps.lidar.files import Cube, read_cube, read_response, rebinned
 from apps.lidar.instrument import gaussian, measured
@@ -63,8 +63,10 @@ def predict(
     checkpoint = find_run(APP, run).best
     data = Data.from_state(load_checkpoint(checkpoint, APP)["Data"])
     cube = read_cube(input)
-    if cloud is not None and len(cube.shape) != 2:
-        raise UserError(f"{input} holds no image (height, width, bins), so there is no cloud to write.")
+    if cloud is not None:
+        check_cloud(cloud)
+        if len(cube.shape) != 2:
+            raise UserError(f"{input} holds no image (height, width, bins), so there is no cloud to write.")
     response, at = _response(data, irf, width)
     step = bin_width or cube.width or data.clock.width
     moment = at if at is not None else flash if flash is not None else data.clock.flash

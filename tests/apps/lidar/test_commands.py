@@ -101,7 +101,7 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         ({}, ["--scattering", "1"], "say --scattering and --absorption"),
         ({}, ["--width", "0.2"], "say how the instrument answers"),
         ({}, ["--out", "x.txt"], "ends in .csv or .npz"),
-        ({"counts": np.ones((4, 256))}, ["--cloud", "c.ply"], "holds no image"),
+        ({}, ["--cloud", "c.txt"], "ends in .ply"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(
@@ -119,6 +119,22 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
     assert sentence in said
     assert said.count("\n") == 1
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_cloud_is_of_an_image_and_wants_open3d(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, irf, _ = image(tmp_path)
+    told = ["--irf", str(irf), "--out", str(tmp_path / "o.csv"), "--cloud", str(tmp_path / "c.ply")]
+    for found, rows, sentence in (
+        (None, file, "needs open3d"),
+        (True, tmp_path / "flat.npz", "holds no image"),
+    ):
+        np.savez(tmp_path / "flat.npz", counts=np.ones((4, 256)))
+        monkeypatch.setattr("apps.lidar.cloud.find_spec", lambda name, found=found: found)
+        assert main(["lidar", "predict", "--input", str(rows), *told]) == 2
+        assert sentence in capsys.readouterr().err
+        assert not (tmp_path / "o.csv").exists()
 
 
 def test_files_of_every_format_hold_the_same(tmp_path: Path) -> None:
