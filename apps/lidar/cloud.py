@@ -21,7 +21,7 @@ def check_cloud(path: Path) -> None:
 def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray) -> None:
     """Write a PLY of the pixels of a depth map (H, W) in mm, below a surface at 0, coloured by their error.
 
-    Pixels are 1 mm apart; those without a depth are left out.
+    Pixels are 1 mm apart; those without a depth are left out. There must be one that has.
     """
     import open3d  # heavy, and absent on most machines
 
@@ -30,8 +30,10 @@ def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray) -> None:
     points = open3d.geometry.PointCloud()
     places = np.stack([column, -row, -depth[known]], axis=1).astype(float)
     points.points = open3d.utility.Vector3dVector(places)
-    of_error = error[known] - error[known].min(initial=np.inf)
-    share = of_error / max(float(of_error.max(initial=0.0)), 1e-12)
+    of_error = error[known] - error[known].min()
+    share = of_error / max(float(of_error.max()), 1e-12)
     points.colors = open3d.utility.Vector3dVector(colormaps["viridis"](share)[:, :3])
     with replacing(path) as temporary:
-        open3d.io.write_point_cloud(str(temporary), points)
+        named = temporary.with_suffix(".ply")  # by which open3d knows the format
+        open3d.io.write_point_cloud(str(named), points)
+        named.replace(temporary)

@@ -80,7 +80,7 @@ def predict(
         parts.append(_estimate(task, data, counts, (step, moment), response, tissue, rows, full))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _write(table, cube.shape, out)
-    if cloud is not None:
+    if cloud is not None and np.isfinite(table["depth_mm"]).any():
         write_cloud(cloud, table["depth_mm"].reshape(cube.shape), table["depth_error_mm"].reshape(cube.shape))
     bad = table["flag"] != ""
     print(f"{len(bad)} histograms, {int(bad.sum())} flagged: {out}")
