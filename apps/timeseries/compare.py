@@ -11,6 +11,7 @@ from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
 from apps.timeseries.comparison.m4 import BENCHMARKS, Benchmark, MeasuredM4
 from apps.timeseries.comparison.measured import SIMULATED, Measured, Rule, budget_for, module_for
+from apps.timeseries.comparison.rolling import Rolling
 from apps.timeseries.comparison.trained import ZeroShot, trained
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
@@ -36,7 +37,7 @@ def data_sha256(name: str) -> str | None:
     return hashlib.sha256(simulate().values.tobytes()).hexdigest()
 
 
-class Linear(Arm):
+class Linear(Rolling):
     """The closed-form ridge on last-value-normalised windows: a map for each horizon.
 
     A trial gives the powers of the deviation by which windows may count; penalty and power are chosen for

@@ -57,6 +57,8 @@ class Data(LightningDataModule):
         joint: let windows of one table and start see one another, in networks that can: batches are then of
             whole groups and hold about `batch_size` windows. Series of a long file, a table each, stay alone.
         seed: of the order of training windows.
+        earlier: validate so many lengths of the validation part earlier, train on what comes before, and test
+            nothing: settings may be chosen by more than one stretch of time. Not for pretraining.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Data(LightningDataModule):
         validation_stride: int = 1,
         joint: bool = False,
         seed: int = 0,
+        earlier: int = 0,
     ) -> None:
         super().__init__()
         if path is not None and name is not None:
@@ -109,7 +112,7 @@ class Data(LightningDataModule):
             "by_row": by_row,
         }
         self.max_windows_per_epoch, self.validation_stride = max_windows_per_epoch, validation_stride
-        self.joint, self.seed = joint, seed
+        self.joint, self.seed, self.earlier = joint, seed, earlier
         self.tables: list[Table] = []
         self.borders: list[Borders] = []
         self.frequency: str | None = None
@@ -160,9 +163,7 @@ class Data(LightningDataModule):
     def windows(self, part: Part) -> Windows:
         """Return the windows of one part; see `Borders.span` for the rows they touch."""
         if part == "test" and not self.borders[0].tests:
-            raise UserError(
-                f"{self.tables[0].source}: the split `last` leaves no row to test: say validation."
-            )
+            raise UserError(f"{self.tables[0].source}: this split leaves no row to test: say validation.")
         spans = [
             borders.span(part, self.context)
             for table, borders in zip(self.tables, self.borders, strict=True)
@@ -263,4 +264,8 @@ class Data(LightningDataModule):
             self.format |= entry.read
             tables = read_tables(fetch(APP, self.name), **self.format)
             split = self.split or cast(Split, entry.split)
-        return split_tables(tables, split, self.ratios, self.context, self.horizon)
+        pairs = split_tables(tables, split, self.ratios, self.context, self.horizon)
+        try:
+            return [(table, borders.earlier(self.earlier)) for table, borders in pairs]
+        except ValueError as error:
+            raise UserError(f"data.earlier {self.earlier}: {error}: lower it.") from error

@@ -41,6 +41,20 @@ class Borders(NamedTuple):
         begin, end = (self.train, self.validation) if part == "validation" else (self.validation, self.test)
         return max(0, begin - context), end
 
+    def earlier(self, lengths: int) -> Borders:
+        """The same so many lengths of the validation part earlier, without rows to test.
+
+        Raises ValueError where nothing is left to train on.
+        """
+        back = lengths * (self.validation - self.train)
+        if back >= self.train:
+            raise ValueError(f"no row is left to train on, {lengths} lengths of the validation part earlier")
+        return (
+            self
+            if not lengths
+            else Borders(self.train - back, self.validation - back, self.validation - back)
+        )
+
     def hold(self, context: int, horizon: int, parts: Sequence[Part] = get_args(Part)) -> bool:
         """Tell whether each of these parts has at least one window."""
         spans = [self.span(part, context) for part in parts]

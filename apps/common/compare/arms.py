@@ -84,6 +84,10 @@ class Arm(ABC):
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train on the data set named `data`: a function of (data, trial, seed) alone."""
 
+    def score(self, data: str, trial: Trial, seed: int) -> float:
+        """The validation score of a trial, by which settings are chosen: that of one fit, or of several."""
+        return self.fit(data, trial, seed).validation
+
 
 def check_outcome(outcome: Outcome) -> None:
     """Raise ValueError where an outcome contradicts itself: a value that is not finite, is given twice,

@@ -9,7 +9,7 @@ import numpy as np
 
 from apps.common.compare.arms import Cost, Outcome, Place, Value
 
-OTHERS = ("trials", "sets", "networks", "routed")
+OTHERS = ("trials", "sets", "networks", "routed", "folds")
 """Parts of a budget that are not for all cells alike, so that a change of one leaves the other cells."""
 
 FORMAT = 1
@@ -42,10 +42,12 @@ class Cell:
         return _digest({key: value for key, value in whole.items() if key not in ("seed", "final")})
 
     def _own_budget(self) -> dict[str, Any]:
-        """The budget without what is for others: all `trials`, the `sets` of other data, and `networks`
-        and `routed`, of which arms repeat in their settings what is theirs."""
+        """The budget without what is for others: all `trials`, the `sets` of other data, `networks` and
+        `routed`, of which arms repeat in their settings what is theirs, and `folds`, which are of trials."""
         own = {key: value for key, value in self.budget.items() if key not in OTHERS}
-        return {**own, "set": self.budget.get("sets", {}).get(self.data, {})}
+        folds = {} if self.final else self.budget.get("folds", {})
+        several = {"folds": folds[self.data]} if self.data in folds else {}
+        return {**own, "set": self.budget.get("sets", {}).get(self.data, {}), **several}
 
     @property
     def label(self) -> str:

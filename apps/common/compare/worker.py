@@ -19,19 +19,22 @@ from apps.common.compare.plan import load_arms
 
 
 def run_cell(cell: Cell, ledger: Ledger, code: str) -> Finished:
-    """Fit; a final cell then opens the test split, once, after the ledger has noted it."""
+    """Score a trial; or fit a final cell, which then opens the test split, once, when the ledger noted it."""
     arm = load_arms(cell.app, cell.budget)[cell.arm]
+    if not cell.final:
+        return Finished(_known(arm.score(cell.data, cell.trial, cell.seed)), None, code, _cpu_seconds())
     start = time.perf_counter()
     fitted = arm.fit(cell.data, cell.trial, cell.seed)
     seconds = time.perf_counter() - start
-    outcome = None
-    if cell.final:
-        ledger.open_test(cell)
-        outcome = fitted.test()
-        check_outcome(outcome)
-        outcome = replace(outcome, cost=_measured(outcome.cost, seconds))
-    validation = float(fitted.validation)
-    return Finished(validation if np.isfinite(validation) else None, outcome, code, _cpu_seconds())
+    ledger.open_test(cell)
+    outcome = fitted.test()
+    check_outcome(outcome)
+    outcome = replace(outcome, cost=_measured(outcome.cost, seconds))
+    return Finished(_known(fitted.validation), outcome, code, _cpu_seconds())
+
+
+def _known(validation: float) -> float | None:
+    return float(validation) if np.isfinite(validation) else None
 
 
 def _measured(cost: Cost, seconds: float) -> Cost:

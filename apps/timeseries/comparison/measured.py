@@ -111,6 +111,7 @@ def module_for(
         horizon=horizon or max(budget["horizons"]),
         max_windows_per_epoch=budget["windows_per_epoch"],
         validation_stride=budget["validation_stride"],
+        earlier=budget.get("earlier", 0),
         seed=seed,
         **options,
     )

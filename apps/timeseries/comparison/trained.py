@@ -13,6 +13,7 @@ from apps.common.compare.training import fit_best
 from apps.common.controls import KINDS, Kind
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.comparison.measured import Measured, budget_for, module_for
+from apps.timeseries.comparison.rolling import Rolling
 from apps.timeseries.data import Data
 from apps.timeseries.model import WholeWindow
 from apps.timeseries.pretraining import Pretraining
@@ -30,7 +31,7 @@ PRETRAINING_STRIDE = 17
 """Rows between validation windows of pretraining, at the least: its sets are long, whichever is tested."""
 
 
-class Trained(Arm):
+class Trained(Rolling):
     """A network trained by gradient descent; the epoch of least validation error is kept."""
 
     kind: Kind = "routed"
@@ -105,6 +106,10 @@ class ZeroShot(Trained):
         super().__init__(budget, told["network"])
         self.pretraining = told["pretraining"]
         self.settings = {**self.settings, "pretraining": self.pretraining}
+
+    def score(self, data: str, trial: Trial, seed: int) -> float:
+        """By what is held out of its own data, of which there is enough."""
+        return self.fit(data, trial, seed).validation
 
     def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
         """Priors, and the sets that the budget names for this one, each with the same weight."""

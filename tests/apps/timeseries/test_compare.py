@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import yaml
 from collegium import record
 from collegium.gates import Centroid
 
-from apps.common.compare.arms import check_outcome
+from apps.common.compare.arms import Arm, Trial, check_outcome
 from apps.common.compare.places import results_file
 from apps.common.compare.results import read_results
 from apps.common.discovery import project_root
+from apps.common.errors import UserError
 from apps.timeseries import compare
 from apps.timeseries.blocks import block_count, blocks
 from apps.timeseries.comparison.contenders import MIXTURES, build
@@ -243,6 +245,39 @@ def test_a_network_that_is_like_another_has_its_options_but_for_its_own_also_on_
     }
     assert budget_for("illness", budget)["networks"]["b"]["options"] == {"patch": 4}
     assert budget_for("illness", budget)["networks"]["a"] == sets["illness"]["networks"]["a"]
+
+
+def test_a_trial_may_be_scored_by_several_stretches_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = {**BUDGET, "folds": {"short": 3}}
+    seen = []
+
+    def fit(self: Arm, data: str, trial: Trial, seed: int) -> SimpleNamespace:
+        seen.append(self.budget.get("earlier", 0))
+        return SimpleNamespace(validation=float(10 + seen[-1]))
+
+    for name, times in (("ridge_moe", 3), ("ridge", 3), ("routed", 3), ("zero_shot", 1)):
+        arm = compare.arms(budget)[name]
+        monkeypatch.setattr(type(arm), "fit", fit)
+        seen.clear()
+        assert arm.score("short", {}, 0) == 10 + (times - 1) / 2
+        assert seen == list(range(times))
+        assert arm.score("long", {}, 0) == 10
+        assert "earlier" not in arm.budget
+
+
+def test_an_earlier_stretch_knows_no_later_row() -> None:
+    parts = [Data(simulated_rows=2000, context=48, horizon=16, earlier=earlier) for earlier in (0, 1)]
+    for data in parts:
+        data.setup()
+    now, before = (data.borders[0] for data in parts)
+    assert before.validation == now.train
+    assert now.validation - now.train == before.validation - before.train
+    assert int(parts[1].windows("validation").start.max()) + 64 == now.train
+    assert not torch.equal(parts[0].scaler.mean, parts[1].scaler.mean)
+    with pytest.raises(UserError, match="leaves no row to test"):
+        parts[1].windows("test")
+    with pytest.raises(UserError, match="no row is left to train on"):
+        Data(simulated_rows=2000, context=48, horizon=16, earlier=8).setup()
 
 
 def test_the_simulated_set_is_told_by_its_content() -> None:

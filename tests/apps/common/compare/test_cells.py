@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apps.common.compare.arms import Cost, Outcome, Value
+from apps.common.compare.arms import Arm, Cost, Outcome, Value
 from apps.common.compare.cache import Cache
 from apps.common.compare.cells import Cell, Finished
 from apps.common.compare.ledger import Ledger, openings_in, summarise
+from apps.common.compare.worker import run_cell
 
 CELL = Cell("toy", "coins", "c0", "routed", {"depth": 2}, {"rate": 0.1}, 3, {"steps": 10}, final=True)
 CHANGES = [
@@ -27,6 +28,42 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_part_of_a_configuration_changes_the_key(change):
     assert replace(CELL, **change).key != CELL.key
+
+
+def test_folds_are_of_the_trials_of_their_own_set():
+    trial = replace(CELL, final=False)
+    folded = {"steps": 10, "folds": {"coins": 3}}
+    assert replace(trial, budget=folded).key != trial.key
+    assert replace(CELL, budget=folded).key == CELL.key
+    assert replace(trial, budget={"steps": 10, "folds": {"dice": 3}}).key == trial.key
+
+
+def test_the_worker_scores_a_trial_and_fits_what_is_final(monkeypatch):
+    class Told:
+        validation = 2.0
+
+        def test(self):
+            return Outcome([Value("all", "loss", 1.0, False)])
+
+    class Twice(Arm):
+        def fit(self, data, trial, seed):
+            return Told()
+
+        def score(self, data, trial, seed):
+            return 7.0
+
+    class Notes:
+        opened = 0
+
+        def open_test(self, cell):
+            self.opened += 1
+
+    monkeypatch.setattr("apps.common.compare.worker.load_arms", lambda app, budget: {"routed": Twice()})
+    notes = Notes()
+    trial = run_cell(replace(CELL, final=False), notes, "code")
+    assert (trial.validation, trial.outcome, notes.opened) == (7.0, None, 0)
+    final = run_cell(CELL, notes, "code")
+    assert (final.validation, final.outcome.values[0].value, notes.opened) == (2.0, 1.0, 1)
 
 
 def test_the_order_of_settings_does_not_change_the_key():
