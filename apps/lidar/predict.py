@@ -81,7 +81,8 @@ def predict(
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _write(table, cube.shape, out)
     if cloud is not None and np.isfinite(table["depth_mm"]).any():
-        write_cloud(cloud, table["depth_mm"].reshape(cube.shape), table["depth_error_mm"].reshape(cube.shape))
+        error = table.get("depth_error_mm", np.zeros(len(table["depth_mm"])))  # of a network without critics
+        write_cloud(cloud, table["depth_mm"].reshape(cube.shape), error.reshape(cube.shape))
     bad = table["flag"] != ""
     print(f"{len(bad)} histograms, {int(bad.sum())} flagged: {out}")
 
