@@ -42,7 +42,12 @@ def test_an_app_trains_with_a_router_or_refuses_it_in_one_sentence(
         assert router in refusal
         assert "\n" not in refusal
         built = getattr(routers, router)(8, 4)
-        asks = built.needs or not built.causal or built.outputs is not None or "must divide" in refusal
+        asks = (
+            built.needs
+            or not built.causal
+            or built.outputs is not None
+            or "must divide num_experts" in refusal
+        )
         assert asks, f"{router} asks nothing of an app, but: {refusal}"
 
 

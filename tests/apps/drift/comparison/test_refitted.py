@@ -90,12 +90,12 @@ def test_a_perceptron_learns_and_is_a_function_of_its_seed(hiring: Data) -> None
 @pytest.mark.parametrize("measure", ["parity", "odds"])
 def test_reductions_lower_the_gap_that_they_bound(measure: str) -> None:
     pytest.importorskip("fairlearn")
-    z, label, group = (part.double().numpy() for part in rows(FEW_REFERRALS, 1000))
+    z, label, group = (part.double().numpy() for part in rows(FEW_REFERRALS, 4000))
     plain, fair = Logistic(), Reductions(measure, bound=0.01, seed=0)
     for peer in (plain, fair):
         peer.fit(z, label, group)
     said = [peer.predict(z)["predicted"] for peer in (plain, fair)]
     gap = [parity_gap(one, group) if measure == "parity" else odds_gap(one, label, group) for one in said]
-    assert gap[1] < 0.75 * gap[0]
+    assert gap[1] < 0.5 * gap[0]
     assert set(said[1]) == {0, 1}
     assert fair.parameters() % (z.shape[1] + 1) == 0
