@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock
 from apps.lidar.scenes import TOLERANCE, Ranges, Scenes, as_given
-from apps.lidar.simulate import Transport, by_diffusion, expected
+from apps.lidar.simulate import Transport, expected
 
 PARAMETERS = ("depth", "lifetime", "scattering", "absorption", "photons", "background")
 """What is unknown of a scene; the response is known."""
@@ -77,6 +78,15 @@ class Prior:
         value = torch.stack([getattr(self.scenes, name) for name in PARAMETERS], dim=1)
         ratio = (value / self.low).log() / (self.high / self.low).log()
         return torch.where(self.geometric, ratio, (value - self.low) / (self.high - self.low))
+
+    def __getitem__(self, rows: Tensor) -> Prior:
+        """That of some scenes."""
+        return Prior(self.scenes[rows], self.low[rows], self.high[rows], self.geometric)
+
+    def outputs(self, unit: Tensor) -> Tensor:
+        """Depth in mm and lifetime in ns, (..., B, 2), of parameters (..., B, P) as `unit` tells them."""
+        low, high = self.low[:, : len(TARGETS)], self.high[:, : len(TARGETS)]
+        return low + (high - low) * unit[..., : len(TARGETS)]
 
     def at(self, unit: Tensor) -> Scenes:
         """The same scenes with other parameters (B, P), as `unit` tells them."""

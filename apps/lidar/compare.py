@@ -23,10 +23,13 @@ from apps.lidar.fit import fitted, moments
 from apps.lidar.metrics import nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
+from apps.lidar.posterior import posterior
 from apps.lidar.task import Task
 
 SETS = ("diffusion", "monte_carlo", "diffusion_unknown", "monte_carlo_unknown")
 """Light, and whether tissue is known; those of the comparison."""
+FEW = 300
+"""Validation histograms that a rule is asked for."""
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -43,7 +46,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     }
     found: dict[str, Arm] = {name: Network(budget, name, make) for name, make in networks.items()}
     found["routed_on_diffusion"] = Network(budget, "routed", networks["routed"], elsewhere=True)
-    return found | {"least_squares": Rule(budget, "least_squares"), "moments": Rule(budget, "moments")}
+    return found | {name: Rule(budget, name) for name in ("posterior_mean", "least_squares", "moments")}
 
 
 def frozen(options: Mapping[str, Any]) -> EvidenceMoE:
@@ -117,7 +120,11 @@ class FittedNetwork(Fitted):
 
 
 class Rule(Arm):
-    """An estimate without training: `least_squares`, the likeliest parameters, or `moments`."""
+    """An estimate without training.
+
+    `least_squares`, the likeliest parameters; `moments`; `posterior_mean`, the best there is. Each takes the
+    light for that of diffusion theory.
+    """
 
     seeded = False
 
@@ -130,27 +137,30 @@ class Rule(Arm):
 
 
 class FittedRule(Fitted):
-    """A rule, ready to be asked."""
+    """A rule, ready to be asked. It has nothing to choose, so few validation histograms do."""
 
     def __init__(self, name: str, data: Data) -> None:
         self.name, self.data = name, data
-        self.validation = score(*self._ask("validation"), data)
+        value, true, _ = self._ask("validation", FEW)
+        self.validation = score(value, true, data)
 
     def test(self) -> Outcome:
         """Open the test histograms."""
-        return outcome(*self._ask("test"), self.data, Cost())
+        value, true, quality = self._ask("test")
+        return outcome(value, true, self.data, Cost(), quality)
 
-    def _ask(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
-        histograms = self.data.part(part)
-        prior = Prior.of(
-            histograms.truth, histograms.tissue if self.data.known_tissue else None, self.data.ranges
-        )
+    def _ask(self, part: Part, number: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        histograms, data = self.data.part(part), self.data
         assert histograms.counts is not None
+        scenes, counts = histograms.truth[slice(number)], histograms.counts[:number]
+        tissue = histograms.tissue[:number] if data.known_tissue else None
+        prior, true = Prior.of(scenes, tissue, data.ranges), truth(histograms)[:number]
         if self.name == "moments":
-            found = moments(histograms.counts, prior, self.data.ranges, self.data.clock)
-        else:
-            found = fitted(histograms.counts, prior, self.data.clock)
-        return found.numpy(), truth(histograms)
+            return moments(counts, prior, data.ranges, data.clock).numpy(), true, None
+        if self.name == "least_squares":
+            return fitted(counts, prior, data.clock).numpy(), true, None
+        found = posterior(counts, prior, data.clock, torch.Generator().manual_seed(0))
+        return found.mean.numpy(), true, -found.deviation.numpy()
 
 
 def truth(histograms: Histograms) -> np.ndarray:

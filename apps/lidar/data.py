@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, derive_seed
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock, gaussian
 from apps.lidar.model import Reading
 from apps.lidar.readings import Scale, reading
 from apps.lidar.scenes import Ranges, Scenes, as_given
-from apps.lidar.simulate import CHUNK, Detector, Transport, by_diffusion, expected
+from apps.lidar.simulate import CHUNK, Detector, Transport, expected
 from apps.lidar.transport import WhiteMonteCarlo
 
 APP = "lidar"

@@ -28,13 +28,7 @@ def to_target(depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Tens
         absorption: (B,) 1/mm.
         omega: (F,) rad/ns.
     """
-    diffusivity, wave, above = _medium(scattering, absorption, omega)
-    source = 1 / scattering
-    off_axis = RADIUS**2 / 2
-    near = ((depth - source).square() + off_axis).sqrt()
-    far = ((depth + source + above).square() + off_axis).sqrt()
-    field = _wave(wave, near) - _wave(wave, far)
-    return field / (4 * torch.pi * diffusivity).unsqueeze(-1)
+    return _to_target(depth, scattering, _wave_number(scattering, absorption, omega))
 
 
 def to_surface(depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Tensor) -> Tensor:
@@ -43,20 +37,42 @@ def to_surface(depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Ten
 
     The arguments are those of `to_target`.
     """
-    _, wave, above = _medium(scattering, absorption, omega)
-    image = depth + above
-    field = sum((wave + 1 / r[:, None]) * torch.exp(-wave * r[:, None]) / r[:, None] for r in (depth, image))
-    assert isinstance(field, Tensor)
-    return field / (4 * torch.pi)
+    return _to_surface(depth, scattering, _wave_number(scattering, absorption, omega))
 
 
-def _medium(scattering: Tensor, absorption: Tensor, omega: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Diffusivity D (B,) in mm, wave number (B, F), and twice the height of the extrapolated plane (B,)."""
-    diffusivity = 1 / (3 * scattering)
-    loss = absorption.unsqueeze(-1) + 1j * omega / speed(INDEX)
-    wave = (loss / diffusivity.unsqueeze(-1)).sqrt()
-    return diffusivity, wave, 4 * mismatch(INDEX) * diffusivity
+def by_diffusion(depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Tensor) -> Tensor:
+    """The product of both, (B, F), of the same arguments."""
+    wave = _wave_number(scattering, absorption, omega)
+    return _to_target(depth, scattering, wave) * _to_surface(depth, scattering, wave)
 
 
-def _wave(wave: Tensor, distance: Tensor) -> Tensor:
-    return torch.exp(-wave * distance.unsqueeze(-1)) / distance.unsqueeze(-1)
+def _to_target(depth: Tensor, scattering: Tensor, wave: Tensor) -> Tensor:
+    source, off_axis = 1 / scattering, RADIUS**2 / 2
+    near = ((depth - source).square() + off_axis).sqrt()
+    far = ((depth + source + _above(scattering)).square() + off_axis).sqrt()
+    field = _damped(wave, near) - _damped(wave, far)
+    return field * (3 * scattering / (4 * torch.pi)).unsqueeze(-1)
+
+
+def _to_surface(depth: Tensor, scattering: Tensor, wave: Tensor) -> Tensor:
+    distances = (depth, depth + _above(scattering))
+    fields = [(wave + (1 / r).unsqueeze(-1)) * _damped(wave, r) for r in distances]
+    return (fields[0] + fields[1]) / (4 * torch.pi)
+
+
+def _above(scattering: Tensor) -> Tensor:
+    """Twice the height of the extrapolated plane, (B,) mm; the diffusivity is 1 / (3 scattering)."""
+    return 4 * mismatch(INDEX) / (3 * scattering)
+
+
+def _wave_number(scattering: Tensor, absorption: Tensor, omega: Tensor) -> Tensor:
+    """The root of (absorption + i omega / speed) over the diffusivity, (B, F); its real part is positive."""
+    inverse = (3 * scattering).unsqueeze(-1)
+    loss, turn = absorption.unsqueeze(-1) * inverse, omega / speed(INDEX) * inverse
+    real = ((torch.hypot(loss, turn) + loss) / 2).sqrt()
+    return torch.complex(real, turn / (2 * real.clamp(min=1e-30)))
+
+
+def _damped(wave: Tensor, distance: Tensor) -> Tensor:
+    r = distance.unsqueeze(-1)
+    return torch.polar(torch.exp(-wave.real * r) / r, -wave.imag * r)

@@ -11,16 +11,22 @@ import torch
 from torch import Tensor
 
 from apps.lidar.bound import INNER, PARAMETERS, Prior
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import Transport, by_diffusion, expected
+from apps.lidar.simulate import expected
 
 STEPS, STARTS = 20, (0.1, 0.3, 0.5, 0.7, 0.9)
 """Steps of the fit, and where in their ranges depth and lifetime begin."""
 
 
-def fitted(counts: Tensor, prior: Prior, clock: Clock, transport: Transport = by_diffusion) -> Tensor:
-    """The most likely depth in mm and lifetime in ns, (B, 2), of counts (B, T) that are Poisson.
+def fitted(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
+    """The most likely depth in mm and lifetime in ns, (B, 2); see `likeliest`."""
+    return prior.outputs(likeliest(counts, prior, clock))
+
+
+def likeliest(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
+    """The most likely parameters (B, P), as shares of their priors, of counts (B, T) that are Poisson.
 
     All parameters are fitted at once, by Fisher scoring with a damping that falls where a step helps and
     rises where not, inside the ends of the prior; the prior's scenes give nothing but the response. It begins
@@ -29,7 +35,7 @@ def fitted(counts: Tensor, prior: Prior, clock: Clock, transport: Transport = by
     counts = counts.double()
 
     def light(unit: Tensor) -> Tensor:
-        return expected(prior.at(unit), clock, transport=transport).clamp(min=1e-9)
+        return expected(prior.at(unit), clock).clamp(min=1e-9)
 
     def surprise(level: Tensor) -> Tensor:
         return (level - counts * level.log()).sum(1)
@@ -53,8 +59,7 @@ def fitted(counts: Tensor, prior: Prior, clock: Clock, transport: Transport = by
         level = torch.where(better[:, None], level_there, level)
         lost = torch.where(better, lost_there, lost)
         damping = torch.where(better[:, None, None], damping / 3, damping * 5).clamp(1e-7, 1e4)
-    found = prior.at(unit)
-    return torch.stack([found.depth, found.lifetime], dim=1)
+    return unit
 
 
 def moments(counts: Tensor, prior: Prior, ranges: Ranges, clock: Clock) -> Tensor:

@@ -42,16 +42,18 @@ class Clock:
 
     def curve(self, spectrum: Tensor) -> Tensor:
         """Light by bin (..., T) of spectra (..., F) of light that starts at time zero."""
-        shifted = spectrum * torch.exp(-1j * self.omega * (self.flash - self.width / 2))
-        whole = torch.fft.irfft(shifted * torch.sinc(self.omega * self.width / (2 * torch.pi)), 2 * self.bins)
+        within = torch.sinc(self.omega * self.width / (2 * torch.pi))
+        shift = torch.polar(within, -self.omega * (self.flash - self.width / 2))
+        shift = shift.to(torch.promote_types(spectrum.dtype, torch.complex64))
+        whole = torch.fft.irfft(spectrum * shift, 2 * self.bins)
         light: Tensor = whole[..., : self.bins]
         return light
 
 
 def gaussian(width: Tensor, omega: Tensor) -> Tensor:
-    """Spectra (B, F) of Gaussian responses of full width at half maximum (B,) in ns, centred at zero."""
+    """Real spectra (B, F) of Gaussian responses of full width at half maximum (B,) ns, centred at zero."""
     deviation = width.unsqueeze(-1) * TO_DEVIATION
-    return torch.exp(-(omega * deviation).square() / 2).to(torch.complex128)
+    return torch.exp(-(omega * deviation).square() / 2)
 
 
 def measured(time: np.ndarray, counts: np.ndarray, clock: Clock) -> tuple[Tensor, float]:

@@ -29,9 +29,9 @@ GRADES = (0.2, 0.1, 0.05, 0.025)
 class Reading(NamedTuple):
     """What was measured, ready for a network.
 
-    signal: (B, T) counts as shares of all, times T; response: (B, T) likewise; known: (B, S) other numbers:
-    the logarithm of the number of photons, scattering and absorption in units of their ranges, whether they
-    are given.
+    signal: (B, T) log(1 + counts as shares of all, times T), as a tail tells of the lifetime by its slope;
+    response: (B, T) light by bin, times T; known: (B, S) other numbers: the logarithm of the number of
+    photons, scattering and absorption in units of their ranges, whether they are given.
     """
 
     signal: Tensor

@@ -79,7 +79,7 @@ class SoftmaxMixture(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """Convolutions over the bins of signal and response, each followed by a halving of their number.
+    """Convolutions over the bins of signal and response, each of which halves their number.
 
     Args:
         bins: T.
@@ -88,12 +88,12 @@ class Convolutional(nn.Module):
     """
 
     def __init__(
-        self, bins: int = 256, channels: Sequence[int] = (32, 64, 96, 128), hidden: int = 128
+        self, bins: int = 256, channels: Sequence[int] = (16, 32, 48, 64), hidden: int = 128
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in zip((2, *channels[:-1]), channels, strict=True):
-            layers += [nn.Conv1d(before, after, 7, padding=3), nn.SiLU(), nn.AvgPool1d(2)]
+            layers += [nn.Conv1d(before, after, 7, stride=2, padding=3), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Flatten())
         width = channels[-1] * (bins // 2 ** len(channels)) + 4
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, len(OUTPUTS)))
@@ -114,7 +114,7 @@ class Recurrent(nn.Module):
         hidden: width of the state.
     """
 
-    def __init__(self, bins: int = 256, patch: int = 8, hidden: int = 128) -> None:
+    def __init__(self, bins: int = 256, patch: int = 16, hidden: int = 96) -> None:
         super().__init__()
         self.patch = patch
         self.body = nn.GRU(2 * patch, hidden, num_layers=2, batch_first=True)

@@ -53,7 +53,7 @@ def reading(counts: Tensor, response: Tensor, tissue: Tensor | None) -> Reading:
     A histogram without counts reads as zeros; what a network says of it means nothing.
     """
     total = counts.sum(1, keepdim=True)
-    signal = counts * (counts.shape[1] / total.clamp(min=1))
+    signal = torch.log1p(counts * (counts.shape[1] / total.clamp(min=1)))
     told = torch.full_like(total, float(tissue is not None))
     known = counts.new_zeros(len(counts), 2) if tissue is None else tissue.to(counts)
     level = (total.clamp(min=1).log() - MIDDLE) / SPREAD

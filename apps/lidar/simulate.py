@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apps.lidar import diffusion
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock, gaussian
 from apps.lidar.scenes import Scenes
 
@@ -21,12 +21,6 @@ CHUNK = 4096
 
 Transport = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """depth, scattering, absorption (B,), omega (F,) -> the spectrum (B, F) of light to the target and back."""
-
-
-def by_diffusion(depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Tensor) -> Tensor:
-    """Light to the target and back by diffusion theory, (B, F)."""
-    inside = (depth, scattering, absorption, omega)
-    return diffusion.to_target(*inside) * diffusion.to_surface(*inside)
 
 
 @dataclass(frozen=True)
@@ -55,12 +49,12 @@ def signal(
         response: spectrum (F,) of a measured response, see `instrument.measured`, instead of Gaussian ones.
         transport: light to the target and back; by diffusion theory by default.
     """
-    omega = clock.omega
-    there_and_back = transport(scenes.depth, scenes.scattering, scenes.absorption, omega)
+    omega = clock.omega.to(scenes.depth)
+    travel = transport(scenes.depth, scenes.scattering, scenes.absorption, omega)
     first, second = (_decay(t, omega) for t in (scenes.lifetime, scenes.second_lifetime))
     decay = torch.lerp(first, second, scenes.second_share.unsqueeze(-1).to(first.dtype))
     answer = gaussian(scenes.response, omega) if response is None else response
-    light = clock.curve(there_and_back * decay * answer).clamp(min=0)
+    light = clock.curve(travel * decay * answer).clamp(min=0)
     return light / light.sum(-1, keepdim=True)
 
 

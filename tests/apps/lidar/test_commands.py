@@ -186,7 +186,7 @@ def test_parts_of_a_range_are_of_equal_width() -> None:
 
 
 PROFILES = yaml.safe_load((project_root() / "configs/lidar/compare.yaml").read_text())["profiles"]
-BUDGET = {**PROFILES["quick"]["budget"], "scenes": 3000, "held_out": 200, "epochs": 6}
+BUDGET = {**PROFILES["quick"]["budget"], "scenes": 3000, "held_out": 60, "epochs": 6}
 
 
 @pytest.mark.parametrize("name", PROFILES["full"]["arms"])

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from apps.lidar import diffusion
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock
 from apps.lidar.montecarlo import RADIUS, Table, lambert, pencil, simulate, walk
 from apps.lidar.optics import INDEX, speed
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import by_diffusion, signal
+from apps.lidar.simulate import signal
 from apps.lidar.transport import FILE, WhiteMonteCarlo, make_tables
 from tests.apps.lidar.test_simulate import scenes, seeded
 

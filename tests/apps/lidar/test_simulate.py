@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock, gaussian
 from apps.lidar.scenes import TOLERANCE, Ranges, Scenes, as_given
-from apps.lidar.simulate import Detector, by_diffusion, expected, first_of_flash, histograms, signal
+from apps.lidar.simulate import Detector, expected, first_of_flash, histograms, signal
 
 CLOCK = Clock()
 
