@@ -48,9 +48,8 @@ def write_run_report(
         steadiness_section(rows, layers),
         what_was_run(run, measure_cost(task, data), checkpoint["collegium"].get("commit")),
     ]
-    title = f"{run.app}: {run.path.parent.name}, run {run.path.name}"
     told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
-    write_report(run.path / "report.html", title, [*own, *(s for s in common if s)], told)
+    write_report(run.path / "report.html", run.name, [*own, *(s for s in common if s)], told)
     return run.path / "report.html"
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import yaml
 
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
@@ -29,6 +31,16 @@ class Run:
     def config_file(self) -> Path:
         """The resolved configuration of the run."""
         return self.path / "config.yaml"
+
+    def options(self, section: Literal["model", "data"]) -> dict[str, Any]:
+        """A section of the resolved configuration."""
+        found: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))[section]
+        return found
+
+    @property
+    def name(self) -> str:
+        """What the run is called in titles."""
+        return f"{self.app}: {self.path.parent.name}, run {self.path.name}"
 
     @property
     def metrics_file(self) -> Path:

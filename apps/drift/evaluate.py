@@ -1,6 +1,5 @@
 """The metrics script: what a run said of its stream, measured."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
@@ -8,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from apps.common.console import print_rows
-from apps.common.files import write_text
-from apps.common.report import Section, write_report
+from apps.common.evaluation import write_evaluation
+from apps.common.report import Section
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.drift.data import Data
 from apps.drift.fair.fairness import gaps
@@ -46,20 +44,16 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     if unfair:
         print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
     out = found.path / "evaluation" / split
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows, "gaps": unfair}, indent=2))
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
-    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
     report = [Section("Metrics", text, table=rows), *sections(task, data)]
-    write_report(out / "report.html", title, report, f"{split} rows")
-    print(f"Report: {out / 'report.html'}")
+    metrics = {"split": split, "rows": rows, "gaps": unfair}
+    write_evaluation(found, out, metrics, report, f"{split} rows")
 
 
 def load_run(run: Run) -> tuple[Task, Data]:
     """The task of the newest checkpoint, with its history, and the data module, without the stream."""
     state = load_checkpoint(run.best, APP)
-    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
-    data = Data(**options)
+    data = Data(**run.options("data"))
     data.load_state_dict(state["Data"])
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
 

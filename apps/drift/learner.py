@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from collegium import record
 from jsonargparse import ArgumentParser
 from torch import Tensor
@@ -164,7 +163,7 @@ class Learner:
             run: the folder with its configuration.
             checkpoint: of it.
         """
-        model = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["model"]
+        model = run.options("model")
         kept = checkpoint["Data"]
         learner = cls(model["network"], kept["target"], kept["classes"], model["learning_rate"])
         learner.labels = Labels(kept["classes"], kept["labels"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from apps.common.compare.training import fit_best
 from apps.lidar.bound import Prior
 from apps.lidar.data import Data, Histograms, Light, Part
 from apps.lidar.estimates import estimates
-from apps.lidar.evaluate import bounds
 from apps.lidar.fit import fitted, moments
+from apps.lidar.limits import bounds
 from apps.lidar.metrics import nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
@@ -61,12 +61,12 @@ def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
     """The module of a set of the comparison; every seed has the same scenes in another order."""
     light: Light = "monte_carlo" if name.startswith("monte_carlo") else "diffusion"
     known = not name.endswith("_unknown")
-    return Data(light, known, budget["scenes"], budget["held_out"], order=seed)
+    return Data(light, known, budget["scenes"], budget["held_out"], budget["batch_size"], order=seed)
 
 
 def data_sha256(name: str) -> str:
     """The hash of the light of a set's first test scenes."""
-    data = data_for(name, {"scenes": 1, "held_out": 64})
+    data = data_for(name, {"scenes": 1, "held_out": 64, "batch_size": 1})
     return hashlib.sha256(data.part("test").light.numpy().tobytes()).hexdigest()
 
 
@@ -175,10 +175,9 @@ def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
     return float((((value - true) / spans) ** 2).mean())
 
 
-@cache
-def least(known_tissue: bool) -> tuple[float, float]:
+def least(data: Data) -> tuple[float, float]:
     """The root of the least mean squared error of both outputs, with the light of diffusion theory."""
-    found = bounds(Data(known_tissue=known_tissue))
+    found = bounds(data.ranges, data.clock, data.known_tissue)
     depth, lifetime = (float(np.mean(found[name])) ** 0.5 for name in OUTPUTS)
     return depth, lifetime
 
@@ -189,7 +188,7 @@ def outcome(
     """Errors of test histograms, the units; and their ratio to the physical limit."""
     values: list[Value] = []
     units: dict[tuple[str, str], np.ndarray] = {}
-    for place, (name, limit) in enumerate(zip(OUTPUTS, least(data.known_tissue), strict=True)):
+    for place, (name, limit) in enumerate(zip(OUTPUTS, least(data), strict=True)):
         error = value[:, place] - true[:, place]
         span = float(np.ptp(getattr(data.ranges, name)))
         units["all", f"nmse_{name}"] = (error / span) ** 2

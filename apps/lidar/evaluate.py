@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import yaml
 
 from apps.common.console import print_rows
-from apps.common.files import write_text
-from apps.common.report import Section, write_report
+from apps.common.evaluation import write_evaluation
+from apps.common.report import Section
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.lidar import report
-from apps.lidar.bound import Prior, bound
 from apps.lidar.data import APP, Data, Light
 from apps.lidar.estimates import Found, edges, estimates, outside, slices
+from apps.lidar.limits import bounds
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS
 from apps.lidar.scenes import Ranges
@@ -27,8 +23,6 @@ from apps.lidar.simulate import Detector
 from apps.lidar.task import Task
 
 UNITS = {"depth": "mm", "lifetime": "ns"}
-BOUNDED = 300
-"""Scenes from which the bound of each part of the photons is computed."""
 TEXTS = {
     "Metrics": "`nrmse` is the root mean squared error over the range of training, with `_mean` over the "
     "mean of the truth; `mae` and `bias` are in mm and ns. In the last rows one parameter lies beyond its "
@@ -56,9 +50,10 @@ def evaluate(
     task, data = load_run(found, light)
     whole = estimates(task.network, data.part(split))
     parts = [*slices(whole, data.ranges), *outside(task.network, data)]
+    limits = bounds(data.ranges, data.clock, data.known_tissue)
     tables = {
         "Metrics": [measured(name, some, data.ranges) for name, some in parts],
-        "Physical limit": beside_bound(whole, bounds(data), data.ranges),
+        "Physical limit": beside_bound(whole, limits, data.ranges),
         "Quality": [trusted(name, some) for name, some in parts],
     }
     if not np.isfinite(whole.quality).all():
@@ -67,21 +62,20 @@ def evaluate(
     for title, rows in tables.items():
         print_rows(rows, f"{title}: {found.path}, {told}")
     out = found.path / "evaluation" / (light or "") / split
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "metrics.json", json.dumps({"split": split, "light": data.light, **tables}, indent=2))
     sections = [Section(title, TEXTS[title], table=rows) for title, rows in tables.items()]
-    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
-    write_report(out / "report.html", title, [*sections, *report.sections(task, data, split)], told)
-    print(f"Report: {out / 'report.html'}")
+    pictures = report.sections(task, data, split)
+    metrics = {"split": split, "light": data.light, **tables}
+    write_evaluation(found, out, metrics, [*sections, *pictures], told)
 
 
 def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked."""
     load_checkpoint(run.best, APP)
-    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
-    for name, kind in (("ranges", Ranges), ("detector", Detector)):
-        if options.get(name) is not None:
-            options[name] = kind(**options[name])
+    options: dict[str, Any] = run.options("data")
+    if options.get("ranges") is not None:
+        options["ranges"] = Ranges(**{name: tuple(ends) for name, ends in options["ranges"].items()})
+    if options.get("detector") is not None:
+        options["detector"] = Detector(**options["detector"])
     data = Data(**{**options, **({} if light is None else {"light": light})})
     return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
 
@@ -99,24 +93,6 @@ def measured(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:
             f"bias_{output}": float((value - truth).mean()),
         }
     return row
-
-
-def bounds(data: Data, number: int = BOUNDED) -> dict[str, list[float]]:
-    """The least mean squared error (mm^2, ns^2) of each output in each part of the photons.
-
-    What is least for known tissue is no more for unknown tissue, so of this the greater one is told.
-    """
-    found: dict[str, list[float]] = {name: [] for name in OUTPUTS}
-    ends = edges("photons", data.ranges)
-    for part, (low, high) in enumerate(pairwise(ends)):
-        inside = replace(data.ranges, photons=(float(low), float(high)))
-        some = []
-        for known in {True, data.known_tissue}:
-            generator = torch.Generator().manual_seed(part)
-            some.append(bound(Prior.draw(inside, number, known, generator), data.clock))
-        for name, values in found.items():
-            values.append(max(one[name] for one in some))
-    return found
 
 
 def beside_bound(found: Found, least: dict[str, list[float]], ranges: Ranges) -> list[dict[str, Any]]:

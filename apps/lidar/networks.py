@@ -114,10 +114,10 @@ class Recurrent(nn.Module):
         hidden: width of the state.
     """
 
-    def __init__(self, bins: int = 256, patch: int = 16, hidden: int = 96) -> None:
+    def __init__(self, bins: int = 256, patch: int = 16, hidden: int = 128) -> None:
         super().__init__()
         self.patch = patch
-        self.body = nn.GRU(2 * patch, hidden, num_layers=2, batch_first=True)
+        self.body = nn.GRU(2 * patch, hidden, batch_first=True)
         self.head = nn.Sequential(nn.Linear(hidden + 4, hidden), nn.SiLU(), nn.Linear(hidden, len(OUTPUTS)))
 
     def forward(self, reading: Reading) -> Tensor:

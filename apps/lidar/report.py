@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binned_statistic
 
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.lidar.data import Data
-from apps.lidar.estimates import Found, estimates
+from apps.lidar.estimates import Found, edges, estimates
 from apps.lidar.experts import Window, opened
+from apps.lidar.limits import bounds
 from apps.lidar.metrics import risk_by_coverage
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.phantom import phantom
 from apps.lidar.task import Task
 
 UNITS = ("mm", "ns")
-SHOWN = 3
+SHOWN, PARTS_SHOWN = 3, 10
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
@@ -75,23 +79,19 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
 
 
 def _conditions(found: Found, data: Data) -> Section:
-    names = ("photons", "depth", "scattering", "lifetime")
-    figure, grid = panels(2 * len(names), columns=len(names))
-    for row, (output, unit) in enumerate(zip(OUTPUTS, UNITS, strict=True)):
-        error = found.value[:, row] - found.truth[:, row]
-        for axes, name in zip(grid[row * len(names) :], names, strict=False):
-            value = getattr(found.scenes, name).numpy()
-            ends, middle = _spaced(name, data, 11)
-            square, _, _ = binned_statistic(value, error**2, bins=ends)
-            mean, _, _ = binned_statistic(value, error, bins=ends)
-            axes.plot(middle, np.sqrt(square), label="root mean square")
-            axes.plot(middle, mean, label="bias", linestyle="--")
-            axes.set_xlabel(name, fontsize=8)
-            axes.set_title(f"error of {output}, {unit}", fontsize=8, loc="left")
-            if name == "photons":
-                axes.set_xscale("log")
-    grid[0].legend(fontsize=7, frameon=False)
-    return Section("Errors by condition", "", [figure])
+    limits = bounds(data.ranges, data.clock, data.known_tissue)
+    ends = edges("photons", data.ranges)
+    figure, panels_of = _by_condition(("photons", "depth", "scattering", "lifetime"), found, data)
+    for axes, place, name, middle, mean in panels_of:
+        error = found.value[:, place] - found.truth[:, place]
+        axes.plot(middle, np.sqrt(mean(error**2)), label="root mean square")
+        axes.plot(middle, mean(error), label="bias", linestyle="--")
+        if name == "photons":
+            least = np.sqrt(limits[OUTPUTS[place]])
+            axes.stairs(least, ends, baseline=None, color="black", label="physical limit")
+        axes.set_title(f"error of {OUTPUTS[place]}, {UNITS[place]}", fontsize=8, loc="left")
+    text = "The limit holds for all scenes with so many photons; see the table of `make evaluate`."
+    return _with_legend("Errors by condition", text, figure)
 
 
 def _quality(found: Found) -> Section:
@@ -117,22 +117,47 @@ def _quality(found: Found) -> Section:
 
 
 def _trust(found: Found, data: Data, windows: list[str]) -> Section:
-    names = ("photons", "depth", "lifetime")
-    figure, grid = panels(2 * len(names), columns=len(names))
-    for row, output in enumerate(OUTPUTS):
-        for axes, name in zip(grid[row * len(names) :], names, strict=False):
-            value = getattr(found.scenes, name).numpy()
-            ends, middle = _spaced(name, data, 9)
-            for expert, window in enumerate(windows):
-                share, _, _ = binned_statistic(value, found.weight[:, expert, row], bins=ends)
-                axes.plot(middle, share, label=window)
-            axes.set(ylim=(0, 1))
-            axes.set_xlabel(name, fontsize=8)
-            axes.set_title(f"trust in {output}", fontsize=8, loc="left")
-            if name == "photons":
-                axes.set_xscale("log")
-    grid[0].legend(fontsize=7, frameon=False)
-    return Section("Who is trusted when", "Mean weight of each expert in the mixture.", [figure])
+    figure, panels_of = _by_condition(("photons", "depth", "lifetime"), found, data)
+    for axes, place, _, middle, mean in panels_of:
+        for expert, window in enumerate(windows):
+            axes.plot(middle, mean(found.weight[:, expert, place]), label=window)
+        axes.set(ylim=(0, 1))
+        axes.set_title(f"trust in {OUTPUTS[place]}", fontsize=8, loc="left")
+    return _with_legend("Who is trusted when", "Mean weight of each expert in the mixture.", figure)
+
+
+class Panel(NamedTuple):
+    """One output (its place) by one parameter: middles of equal parts, and how means over them are formed."""
+
+    axes: Axes
+    place: int
+    name: str
+    middle: np.ndarray
+    mean: Callable[[np.ndarray], np.ndarray]
+
+
+def _by_condition(names: Sequence[str], found: Found, data: Data) -> tuple[Figure, list[Panel]]:
+    """A picture with a row an output and a column a parameter."""
+    figure, grid = panels(len(OUTPUTS) * len(names), columns=len(names))
+    made = []
+    for number, axes in enumerate(grid):
+        place, name = number // len(names), names[number % len(names)]
+        ends, middle = _spaced(name, data, PARTS_SHOWN)
+        value = getattr(found.scenes, name).numpy()
+        made.append(Panel(axes, place, name, middle, partial(_mean, value, ends)))
+        axes.set_xlabel(name, fontsize=8)
+        axes.set_xscale("log" if name == "photons" else "linear")
+    return figure, made
+
+
+def _mean(place: np.ndarray, ends: np.ndarray, value: np.ndarray) -> np.ndarray:
+    means: np.ndarray = binned_statistic(place, value, bins=ends)[0]
+    return means
+
+
+def _with_legend(title: str, text: str, figure: Figure) -> Section:
+    figure.axes[0].legend(fontsize=7, frameon=False)
+    return Section(title, text, [figure])
 
 
 def _spaced(name: str, data: Data, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ class Scenes:
         return replace(self, **changes)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ranges:
     """Ranges from which scenes are drawn evenly, photons on a logarithmic scale. Units as in `Scenes`."""
 

@@ -1,13 +1,11 @@
 """The metrics script: forecasts of a run on held-out windows, measured."""
 
-import json
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from lightning import Trainer
 from rich.progress import track
 from torch import Tensor
@@ -15,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from apps.common.console import print_rows
 from apps.common.errors import UserError
-from apps.common.files import write_text
-from apps.common.report import Section, write_report
+from apps.common.evaluation import write_evaluation
+from apps.common.report import Section
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.timeseries import report
 from apps.timeseries.data import Data
@@ -73,10 +71,6 @@ def evaluate(
     if distributions:
         print_rows(distributions, "Quantiles of the forecasts")
     out = out or found.path / "evaluation" / other / split
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(
-        out / "metrics.json", json.dumps({"split": split, "horizon": data.horizon, "rows": rows}, indent=2)
-    )
     sections = [
         Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=points)
     ]
@@ -87,9 +81,8 @@ def evaluate(
             "central 50% and 90%."
         )
         sections.append(Section("Quantiles", text, table=distributions))
-    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
-    write_report(out / "report.html", title, [*sections, *report.sections(task, data, split)], told)
-    print(f"Report: {out / 'report.html'}")
+    metrics = {"split": split, "horizon": data.horizon, "rows": rows}
+    write_evaluation(found, out, metrics, [*sections, *report.sections(task, data, split)], told)
 
 
 def load_run(
@@ -109,7 +102,7 @@ def load_run(
     if path is not None and name is not None:
         raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
     state = load_checkpoint(run.best, APP)["Data"]
-    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
+    options: dict[str, Any] = run.options("data")
     other = name is not None and name != options["name"]
     if other:  # neither the file format nor the scale of training belongs to it
         kept = ("context", "horizon", "batch_size", "validation_stride", "joint")

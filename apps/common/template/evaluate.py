@@ -1,15 +1,13 @@
 """The metrics script: a run on held-out rows, measured."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 from apps.common.console import print_rows
-from apps.common.files import write_text
-from apps.common.report import Section, write_report
+from apps.common.evaluation import write_evaluation
+from apps.common.report import Section
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.common.template.data import Data
 from apps.common.template.metrics import hits, log_loss
@@ -32,18 +30,14 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
     rows = measure(task, data, split)
     print_rows(rows, f"{found.path}, {split} rows")
     out = found.path / "evaluation" / split
-    write_text(out / "metrics.json", json.dumps({"split": split, "rows": rows}, indent=2))
-    table = Section("Metrics", table=rows)
-    title = f"{APP}: {found.path.parent.name}, run {found.path.name}"
-    write_report(out / "report.html", title, [table, *sections(task, data, split)], f"{split} rows")
-    print(f"Report: {out / 'report.html'}")
+    pictures = [Section("Metrics", table=rows), *sections(task, data, split)]
+    write_evaluation(found, out, {"split": split, "rows": rows}, pictures, f"{split} rows")
 
 
 def load_run(run: Run) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
     load_checkpoint(run.best, APP)
-    options: dict[str, Any] = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))["data"]
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**options)
+    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**run.options("data"))
 
 
 @torch.no_grad()

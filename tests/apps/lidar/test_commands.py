@@ -191,7 +191,7 @@ BUDGET = {**PROFILES["quick"]["budget"], "scenes": 3000, "held_out": 60, "epochs
 
 @pytest.mark.parametrize("name", PROFILES["full"]["arms"])
 def test_every_arm_gives_an_outcome_that_holds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "least", lambda known: (0.3, 0.03))
+    monkeypatch.setattr(compare, "least", lambda data: (0.3, 0.03))
     arm = compare.arms(BUDGET)[name]
     fitted = arm.fit(
         "monte_carlo_unknown" if name == "routed_on_diffusion" else "diffusion", dict(arm.trials[0]), 0
