@@ -88,7 +88,7 @@ class Convolutional(nn.Module):
     """
 
     def __init__(
-        self, bins: int = 256, channels: Sequence[int] = (16, 32, 48, 64), hidden: int = 128
+        self, bins: int = 256, channels: Sequence[int] = (32, 64, 96, 128), hidden: int = 128
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
