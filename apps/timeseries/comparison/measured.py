@@ -10,13 +10,12 @@ from torch import Tensor
 from apps.common.compare import Cost, Fitted, Outcome, Value
 from apps.timeseries.blocks import block_count, blocks
 from apps.timeseries.data import Data
-from apps.timeseries.metrics import average, mae, mse
+from apps.timeseries.metrics import average
+from apps.timeseries.task import METRICS
 from apps.timeseries.windows import Windows
 
 SIMULATED = "simulated"
 """The name under which the embedded series are compared."""
-
-METRICS = {"mse": mse, "mae": mae}
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """context (B, L), context_mask (B, L), horizon -> (B, H)."""

@@ -15,7 +15,7 @@ from apps.timeseries.baselines import fill_forward, from_last
 from apps.timeseries.blocks import blocks
 from apps.timeseries.metrics import mse
 from apps.timeseries.model import Forecaster, Probabilistic
-from apps.timeseries.networks.ridge_moe import solve
+from apps.timeseries.networks.ridge_moe import fill_with_ridge
 from apps.timeseries.windows import Batch, Windows
 
 SHARES = torch.linspace(0, 1, 11)
@@ -36,7 +36,7 @@ class BesideRidge(Forecaster):
         network: forecasts windows of one context; its forecast may be the median of a distribution.
         context: rows read, L.
         horizon: the longest forecast, H.
-        horizons: shorter ones with a ridge and a share of their own, see `solve`.
+        horizons: shorter ones with a ridge and a share of their own, see `fill_with_ridge`.
         share: of the network in all of the forecast, between 0 and 1, instead of those that are settled.
 
     Raises:
@@ -76,7 +76,7 @@ class BesideRidge(Forecaster):
                 f"this network reads {self.context} rows and forecasts {self.horizon}, the windows have "
                 f"{train.context} and {train.horizon}: make model and data alike."
             )
-        solve(self.weight, self.horizons, train, validation)
+        fill_with_ridge(self.weight, self.horizons, train, validation)
         self.network.prepare(train, validation)
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ MOST = 20_000
 """As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
 
 
-def solve(weight: Tensor, horizons: Sequence[int], train: Windows, validation: Windows) -> None:
+def fill_with_ridge(weight: Tensor, horizons: Sequence[int], train: Windows, validation: Windows) -> None:
     """Write a ridge into weight (L, H): the steps up to each of ascending horizons are of a ridge for it.
 
     A shorter horizon has more windows, and they are all used.
@@ -124,7 +124,7 @@ class RidgeMoE(WholeWindow):
                 f"this RidgeMoE forecasts {self.horizon} steps and data.horizon is {train.horizon}: make the "
                 "two alike."
             )
-        solve(self.weight, self.horizons, train, validation)
+        fill_with_ridge(self.weight, self.horizons, train, validation)
 
     def forward(self, context: Tensor, observed: Tensor) -> Tensor:
         """Forecast context (B, L), observed where the bools (B, L) are True. Returns (B, H)."""
