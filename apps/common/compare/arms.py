@@ -76,8 +76,8 @@ class Arm(ABC):
     settings: Mapping[str, Any] = {}
 
     def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
-        """The arm and its trial that are this one under another name on a data set; they are then fitted once
-        for both, where the profile has that arm. None where there is no such arm."""
+        """The arm of the app, and its trial, that are this one under another name on a data set: they are
+        fitted once for both. None where there is no such arm."""
         return None
 
     @abstractmethod

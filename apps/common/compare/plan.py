@@ -18,7 +18,8 @@ from apps.common.errors import UserError
 class Plan:
     """A profile with everything that it names: `data` maps a name to the sha256 of its content.
 
-    Of these sets, `wanted` are to be measured; of the arms, `tried` have trials alone.
+    Of these sets, `wanted` are to be measured; of the arms, `tried` have trials alone. The app has the
+    arms that are `offered`.
     """
 
     app: str
@@ -29,13 +30,12 @@ class Plan:
     budget: dict[str, Any]
     wanted: tuple[str, ...]
     tried: tuple[str, ...]
+    offered: dict[str, Arm]
 
     def cell(self, data: str, arm: str, trial: dict[str, Any], seed: int, final: bool) -> Cell:
         """Return one piece of the work; of an arm that is another one here, that of the other."""
-        same = self.arms[arm].same_as(data, trial)
-        if same is not None and same[0] in self.arms:
-            arm, trial = same
-        settings = dict(self.arms[arm].settings)
+        arm, trial = self.arms[arm].same_as(data, trial) or (arm, trial)
+        settings = dict(self.offered[arm].settings)
         return Cell(self.app, data, self.data[data], arm, settings, trial, seed, self.budget, final)
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -88,7 +88,7 @@ def read_plan(app: str, profile: str, data: str | None = None) -> Plan:
         raise UserError(f"--data names {unknown[0]!r}: profile {profile} has {', '.join(wanted.data)}.")
     hashes = {name: data_sha256(app, name) for name in wanted.data}
     chosen = tuple(name for name in wanted.data if name in asked)
-    return Plan(app, profile, hashes, arms, wanted.seeds, wanted.budget, chosen, tuple(wanted.tried))
+    return Plan(app, profile, hashes, arms, wanted.seeds, wanted.budget, chosen, tuple(wanted.tried), known)
 
 
 def load_arms(app: str, budget: dict[str, Any]) -> dict[str, Arm]:

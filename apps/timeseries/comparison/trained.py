@@ -11,7 +11,7 @@ from torch import nn
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.common.compare.training import fit_best
 from apps.common.controls import KINDS, Kind
-from apps.timeseries.comparison.contenders import build
+from apps.timeseries.comparison.contenders import MIXTURES, build
 from apps.timeseries.comparison.measured import Measured, budget_for, module_for
 from apps.timeseries.comparison.rolling import Rolling
 from apps.timeseries.data import Data
@@ -21,10 +21,18 @@ from apps.timeseries.task import Task
 
 
 def trained(budget: Mapping[str, Any], measured: type[Measured] = Measured) -> dict[str, Arm]:
-    """The routed network of each set, its controls, and each network of the budget by name."""
+    """The routed network of each set, its controls, and each network and its controls by name."""
     found: dict[str, Arm] = {kind: Chosen(budget, kind, measured) for kind in KINDS}
-    names = [name for name in budget["networks"] if name != "zero_shot"]
-    return found | {name: Trained(budget, name, measured) for name in names}
+    for name in budget["networks"]:
+        if name != "zero_shot":
+            kinds = KINDS if name in MIXTURES else KINDS[:1]
+            found |= {named(name, kind): Trained(budget, name, measured, kind) for kind in kinds}
+    return found
+
+
+def named(network: str, kind: Kind) -> str:
+    """The arm of a network, or of a control of it."""
+    return network if kind == "routed" else f"{kind}_of_{network}"
 
 
 PRETRAINING_STRIDE = 17
@@ -32,13 +40,19 @@ PRETRAINING_STRIDE = 17
 
 
 class Trained(Rolling):
-    """A network trained by gradient descent; the epoch of least validation error is kept."""
+    """A network, or a control of it, trained by gradient descent; the best epoch on validation is kept."""
 
-    kind: Kind = "routed"
-
-    def __init__(self, budget: Mapping[str, Any], name: str, measured: type[Measured] = Measured) -> None:
-        self.budget, self.name, self.measured = budget, name, measured
+    def __init__(
+        self,
+        budget: Mapping[str, Any],
+        name: str,
+        measured: type[Measured] = Measured,
+        kind: Kind = "routed",
+    ) -> None:
+        self.budget, self.name, self.measured, self.kind = budget, name, measured, kind
         self.settings = {"network": name, **budget_for(None, budget)["networks"][name]}
+        if kind != "routed":
+            self.settings["kind"] = kind
         self.trials = budget["trials"][name]
 
     def network(self, data: str) -> str:
@@ -76,18 +90,13 @@ class Chosen(Trained):
 
     def __init__(self, budget: Mapping[str, Any], kind: Kind, measured: type[Measured] = Measured) -> None:
         self.budget, self.kind, self.measured = budget, kind, measured
-        self.settings = {
-            "kind": kind,
-            "routed": budget["routed"],
-            "networks": {name: budget["networks"][name] for name in budget["routed"].values()},
-        }
-        trials = {name: budget["trials"][name] for name in budget["routed"].values()}
+        trials = {name: budget["trials"][name] for name in sorted(set(budget["routed"].values()))}
         self.trials = [dict(zip(trials, some, strict=True)) for some in zip(*trials.values(), strict=True)]
 
     def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
-        """The network itself, of the routed arm."""
+        """The arm of that network: a cell then stays what it is when another set has another network."""
         name = self.network(data)
-        return (name, trial[name]) if self.kind == "routed" else None
+        return named(name, self.kind), trial[name]
 
     def network(self, data: str) -> str:
         """The one named for the set, or the default."""

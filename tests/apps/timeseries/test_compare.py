@@ -80,7 +80,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_arm_of_the_profiles_exists() -> None:
     profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
     for name, profile in profiles.items():
-        offered = set(compare.arms(profile["budget"]))
+        offered = {arm for arm in compare.arms(profile["budget"]) if "_of_" not in arm}
         arms = {*profile["arms"], *profile.get("tried", [])}
         assert arms == offered if name in ("full", "m4") else arms <= offered
 
@@ -126,7 +126,7 @@ def test_zero_shot_trains_on_priors_and_is_tested_on_the_set() -> None:
     assert fitted.validation != other.validation
 
 
-@pytest.mark.parametrize("name", list(compare.arms(BUDGET)))
+@pytest.mark.parametrize("name", [arm for arm in compare.arms(BUDGET) if "_of_" not in arm])
 def test_an_arm_gives_a_consistent_outcome(name: str) -> None:
     arm = compare.arms(BUDGET)[name]
     outcome = arm.fit("any", arm.trials[0], seed=0).test()
@@ -231,7 +231,15 @@ def test_a_set_may_change_one_network_and_which_is_called_routed() -> None:
     chosen = [arms["routed"].fit(data, arms["routed"].trials[0], 0).cost for data in ("ETTh1", "illness")]
     named = [arms[name].fit("ETTh1", arms[name].trials[0], 0).cost for name in ("ridge_moe", "time_moe")]
     assert chosen == named
-    assert set(arms["routed"].settings["networks"]) == {"ridge_moe", "time_moe"}
+    for name, told in (("ETTh1", "ridge_moe"), ("illness", "time_moe")):
+        for kind in ("routed", "dense_active"):
+            arm, trial = arms[kind].same_as(name, arms[kind].trials[0])
+            assert arm == (told if kind == "routed" else f"{kind}_of_{told}")
+            costs = [
+                arms[each].fit(name, own, 0).cost
+                for each, own in ((kind, arms[kind].trials[0]), (arm, trial))
+            ]
+            assert costs[0] == costs[1]
 
 
 def test_a_network_that_is_like_another_has_its_options_but_for_its_own_also_on_a_set() -> None:
