@@ -1,5 +1,7 @@
 """The mean of the posterior: the exact one where it is known, and as sure as it says."""
 
+from dataclasses import replace
+
 import torch
 
 from apps.lidar.bound import PARAMETERS, Prior, bound
@@ -7,16 +9,11 @@ from apps.lidar.instrument import Clock
 from apps.lidar.posterior import ENOUGH, posterior
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import expected, histograms
+from tests.apps.lidar.test_bound import ALONE
 from tests.apps.lidar.test_simulate import seeded
 
 CLOCK = Clock(bins=64, width=0.128)
-TWO = Ranges(
-    scattering=(1.0, 1.0001),
-    absorption=(0.01, 0.010001),
-    photons=(400.0, 400.01),
-    response=(0.2, 0.2),
-    background=(0.02, 0.020001),
-)
+TWO = replace(ALONE, depth=Ranges().depth, lifetime=Ranges().lifetime)
 """Scenes of which depth and lifetime alone are unknown."""
 
 
