@@ -177,7 +177,7 @@ def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
 
 def least(data: Data) -> tuple[float, float]:
     """The root of the least mean squared error of both outputs, with the light of diffusion theory."""
-    found = bounds(data.ranges, data.clock, data.known_tissue)
+    found = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
     depth, lifetime = (float(np.mean(found[name])) ** 0.5 for name in OUTPUTS)
     return depth, lifetime
 

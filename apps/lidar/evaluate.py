@@ -50,7 +50,7 @@ def evaluate(
     task, data = load_run(found, light)
     whole = estimates(task.network, data.part(split))
     parts = [*slices(whole, data.ranges), *outside(task.network, data)]
-    limits = bounds(data.ranges, data.clock, data.known_tissue)
+    limits = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
     tables = {
         "Metrics": [measured(name, some, data.ranges) for name, some in parts],
         "Physical limit": beside_bound(whole, limits, data.ranges),

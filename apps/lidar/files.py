@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,10 @@ class Cube:
         first, rest = self.shape[0], int(np.prod(self.shape[1:], dtype=int))
         some = max(1, most // rest)
         for begin in range(0, first, some):
-            part = np.asarray(self.counts[begin : begin + some])
+            try:
+                part = np.asarray(self.counts[begin : begin + some])
+            except OSError as error:
+                raise UserError(f"{self.source}: the file is damaged: copy it again.") from error
             yield slice(begin * rest, (begin + len(part)) * rest), part.reshape(-1, part.shape[-1])
 
 
@@ -57,12 +61,16 @@ def read_cube(path: Path) -> Cube:
         raise UserError(f"{path}: there is no such file: check the path.")
     if not path.name.lower().endswith(ENDINGS):
         raise UserError(f"{path}: cannot tell the format: use one of {', '.join(ENDINGS)}.")
-    cube = _read_arrays(path) if path.suffix in (".npz", ".h5", ".hdf5") else _read_table(path)
+    arrays = path.suffix.lower() in (".npz", ".h5", ".hdf5")
+    cube = _read_arrays(path) if arrays else _read_table(path)
     if cube.counts.ndim < 2 or 0 in cube.counts.shape:
         raise UserError(
             f"{path}: {COUNTS} has the shape {tuple(cube.counts.shape)}: give histograms (N, bins) or an "
             "image of them (height, width, bins)."
         )
+    pixels = int(np.prod(cube.shape, dtype=int))
+    if cube.tissue is not None and {len(values) for values in cube.tissue} - {1, pixels}:
+        raise UserError(f"{path}: scattering and absorption are not one number, or one for each histogram.")
     return cube
 
 
@@ -102,19 +110,36 @@ def _read_table(path: Path) -> Cube:
 
 def _read_arrays(path: Path) -> Cube:
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path) as file:
                 arrays: dict[str, Any] = {name: file[name] for name in file}
         else:
             import h5py
 
             arrays = dict(h5py.File(path, "r").items())
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: the file is damaged or of another format: copy it again.") from error
     if COUNTS not in arrays:
         raise UserError(
             f"{path} has no array {COUNTS!r}, but {', '.join(arrays) or 'nothing'}: rename yours."
         )
-    known = [np.asarray(arrays[name]).ravel() for name in ("scattering", "absorption") if name in arrays]
-    width = float(np.asarray(arrays["bin_width"])) if "bin_width" in arrays else None
+    kind = getattr(arrays[COUNTS], "dtype", np.dtype(object))
+    if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
+        raise UserError(f"{path}: {COUNTS} holds {kind} and no real numbers: write counts as numbers.")
+    known = [_numbers(path, name, arrays[name]) for name in ("scattering", "absorption") if name in arrays]
+    widths = _numbers(path, "bin_width", arrays["bin_width"]) if "bin_width" in arrays else np.array([])
+    if len(widths) > 1:
+        raise UserError(f"{path}: bin_width holds {len(widths)} numbers: give the one width of all bins, ns.")
+    width = float(widths[0]) if len(widths) else None
     return Cube(arrays[COUNTS], str(path), width, (known[0], known[1]) if len(known) == 2 else None)
+
+
+def _numbers(path: Path, name: str, values: Any) -> np.ndarray:
+    """An array of a file as finite numbers (n,)."""
+    try:
+        found: np.ndarray = np.asarray(values).astype(float).ravel()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {name} holds what is no number: write numbers.") from error
+    if not np.isfinite(found).all():
+        raise UserError(f"{path}: {name} holds what is no finite number: fill it in, or leave it out.")
+    return found

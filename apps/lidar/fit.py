@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apps.lidar.bound import INNER, PARAMETERS, Prior
 from apps.lidar.diffusion import by_diffusion
+from apps.lidar.experts import peak
 from apps.lidar.instrument import Clock
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import expected
@@ -71,13 +72,14 @@ def moments(counts: Tensor, prior: Prior, ranges: Ranges, clock: Clock) -> Tenso
     """
     counts = counts.double()
     before = clock.centres < -0.5
-    floor = counts[:, before].mean(1, keepdim=True)
+    floor = counts[:, before].mean(1, keepdim=True) if before.any() else 0.0
     clean = counts - floor
-    peak = int((counts.sum(0)).argmax())
-    gate = (clock.bins - peak - 8) // 3
-    first, second = (clean[:, peak + 8 + i * gate : peak + 8 + (i + 1) * gate].sum(1) for i in range(2))
+    begin = peak(counts).unsqueeze(1) + 8
+    gate = ((clock.bins - begin) // 3).clamp(min=1)
+    place = (torch.arange(clock.bins) - begin).div(gate, rounding_mode="floor")
+    first, second = ((clean * (place == i)).sum(1) for i in range(2))
     ratio = (first.clamp(min=1) / second.clamp(min=0.5)).clamp(min=1.05)
-    lifetime = (gate * clock.width / ratio.log()).clamp(*ranges.lifetime)
+    lifetime = (gate.squeeze(1) * clock.width / ratio.log()).clamp(*ranges.lifetime)
     arrival = (clean @ clock.centres) / clean.sum(1).clamp(min=1)
     depth = torch.linspace(*ranges.depth, 91, dtype=torch.float64)
     middle = prior.at(torch.full_like(prior.unit, 0.5))

@@ -16,15 +16,13 @@ from apps.common.runs import find_run, load_checkpoint
 from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
 from apps.lidar.files import Cube, read_cube, read_response, rebinned
-from apps.lidar.instrument import gaussian, measured
+from apps.lidar.flags import doubtful, unusable, within
+from apps.lidar.instrument import TO_DEVIATION, gaussian, measured
 from apps.lidar.model import Estimate, Reading
 from apps.lidar.readings import reading
 from apps.lidar.task import Task
 
 CHUNK = 8192
-FEW = 30
-"""Photons below which a histogram tells next to nothing."""
-FLAGS = ("", "empty", "few photons", "negative", "not finite", "saturated")
 UNITS = {"depth": "mm", "lifetime": "ns"}
 
 
@@ -68,16 +66,17 @@ def predict(
         if len(cube.shape) != 2:
             raise UserError(f"{input} holds no image (height, width, bins), so there is no cloud to write.")
     response, at = _response(data, irf, width)
-    step = bin_width or cube.width or data.clock.width
+    step = next(width for width in (bin_width, cube.width, data.clock.width) if width is not None)
     moment = at if at is not None else flash if flash is not None else data.clock.flash
     _check_bins(cube, data, step, bin_width)
     tissue = _tissue(cube, data, scattering, absorption)
+    usual = _usual(data, response, tissue)
     full = saturation if saturation is not None else _fullest(cube)
     task = Task.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     parts = []
     total = -(-int(np.prod(cube.shape)) // CHUNK)
     for rows, counts in track(cube.rows(CHUNK), "Histograms", total=total, transient=True):
-        parts.append(_estimate(task, data, counts, (step, moment), response, tissue, rows, full))
+        parts.append(_estimate(task, data, counts, (step, moment), response, tissue, rows, full, usual))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _write(table, cube.shape, out)
     if cloud is not None and np.isfinite(table["depth_mm"]).any():
@@ -102,7 +101,9 @@ def _response(data: Data, irf: Path | None, width: float | None) -> tuple[Tensor
 
 
 def _check_bins(cube: Cube, data: Data, step: float, said: float | None) -> None:
-    if step <= 0 or (said and cube.width and abs(said - cube.width) > 1e-6):
+    if not step > 0:
+        raise UserError(f"{cube.source}: bins of {step} ns are none: say how wide they are, --bin_width.")
+    if said and cube.width and abs(said - cube.width) > 1e-6:
         raise UserError(
             f"{cube.source} says bins of {cube.width} ns and --bin_width {said}: keep the right one."
         )
@@ -130,7 +131,27 @@ def _tissue(cube: Cube, data: Data, scattering: float | None, absorption: float 
         )
     else:
         pair = [torch.tensor([value], dtype=torch.float64) for value in given]
+    if not all(bool((values > 0).all()) for values in pair):
+        raise UserError(
+            f"{cube.source}: scattering and absorption must be positive, in 1/mm, for every pixel."
+        )
     return data.scale.tissue(*pair)
+
+
+def _usual(data: Data, response: Tensor, tissue: Tensor | None) -> bool:
+    """Whether response and tissue are like those of training; where not, say so."""
+    curve, at = data.clock.curve(response), data.clock.centres
+    centre = (curve @ at) / curve.sum()
+    spread = float(((curve @ (at - centre).square()) / curve.sum()).clamp(min=0).sqrt()) / TO_DEVIATION
+    notes = []
+    if not within(np.array([spread]), data.scale.response):
+        low, high = data.scale.response
+        notes.append(f"the response is as wide as a Gaussian of {spread:.3g} ns, in training {low} to {high}")
+    if tissue is not None and not within(tissue.numpy(), (-0.1, 1.1)):
+        notes.append("the tissue lies beyond the ranges of training")
+    for note in notes:
+        print(f"note: {note}; estimates may be wrong and are flagged.")
+    return not notes
 
 
 def _fullest(cube: Cube) -> float:
@@ -148,10 +169,11 @@ def _estimate(
     tissue: Tensor | None,
     rows: slice,
     full: float,
+    usual: bool,
 ) -> dict[str, np.ndarray]:
     """What is written of some histograms (n, T)."""
-    flag = np.array([FLAGS[i] for i in flags(counts, full)])
-    bad = ~np.isin(flag, ("", "few photons"))
+    flag = unusable(counts, full)
+    bad = flag != ""
     usable = torch.from_numpy(np.where(bad[:, None], 0, counts).astype(np.float32))
     binned = rebinned(usable, *clock, data.clock)
     curve = data.clock.curve(response).float().expand(len(binned), -1)
@@ -159,32 +181,18 @@ def _estimate(
     made: Reading = reading(binned, curve, None if known is None else known.expand(len(binned), -1))
     said = task.network(made)
     value = said.value if isinstance(said, Estimate) else said
+    physical = {name: values.numpy() for name, values in data.scale.physical(value).items()}
     found: dict[str, np.ndarray] = {}
-    for place, (name, physical) in enumerate(data.scale.physical(value).items()):
+    for place, (name, values) in enumerate(physical.items()):
         low, high = getattr(data.scale, name)
-        found[f"{name}_{UNITS[name]}"] = physical.numpy()
+        found[f"{name}_{UNITS[name]}"] = values
         if isinstance(said, Estimate):
             found[f"{name}_quality"] = said.quality[:, place].numpy()
             found[f"{name}_error_{UNITS[name]}"] = said.error[:, place].numpy() * (high - low)
+    seen, there = binned.sum(1).numpy(), usable.sum(1).numpy()
+    flag = np.where(bad, flag, doubtful(seen, there, physical, data.scale, usual))
     found = {name: np.where(bad, np.nan, values) for name, values in found.items()}
-    return found | {"photons": np.where(bad, np.nan, usable.sum(1).numpy()), "flag": flag}
-
-
-def flags(counts: np.ndarray, full: float = np.inf) -> np.ndarray:
-    """What is wrong with each of some histograms (n, T): places in FLAGS, (n,), 0 for nothing."""
-    finite = np.isfinite(counts).all(1)
-    clean = np.where(np.isfinite(counts), counts, 0)
-    total = clean.sum(1)
-    found = np.zeros(len(counts), dtype=int)
-    for name, wrong in (
-        ("few photons", total < FEW),
-        ("empty", total == 0),
-        ("saturated", clean.max(1) >= full),
-        ("negative", clean.min(1) < 0),
-        ("not finite", ~finite),
-    ):
-        found[wrong] = FLAGS.index(name)
-    return found
+    return found | {"photons": np.where(bad, np.nan, there), "flag": flag}
 
 
 def _write(table: dict[str, np.ndarray], shape: tuple[int, ...], out: Path) -> None:

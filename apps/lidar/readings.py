@@ -19,17 +19,18 @@ MIDDLE, SPREAD = 7.6, 1.3
 
 @dataclass(frozen=True)
 class Scale:
-    """Ranges by which outputs and tissue are measured, as a checkpoint keeps them."""
+    """Ranges by which outputs and tissue are measured, and of the response, as a checkpoint keeps them."""
 
     depth: Range
     lifetime: Range
     scattering: Range
     absorption: Range
+    response: Range
 
     @classmethod
     def of(cls, ranges: Ranges) -> Scale:
         """Those from which scenes are drawn."""
-        return cls(ranges.depth, ranges.lifetime, ranges.scattering, ranges.absorption)
+        return cls(ranges.depth, ranges.lifetime, ranges.scattering, ranges.absorption, ranges.response)
 
     def target(self, depth: Tensor, lifetime: Tensor) -> Tensor:
         """Outputs (B, 2) in units of their ranges."""

@@ -21,10 +21,17 @@ from apps.lidar.limits import bounds
 from apps.lidar.metrics import risk_by_coverage
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.phantom import phantom
+from apps.lidar.simulate import expected
 from apps.lidar.task import Task
 
 UNITS = ("mm", "ns")
 SHOWN, PARTS_SHOWN = 3, 10
+AXES = {
+    "photons": "photons",
+    "depth": "depth, mm",
+    "scattering": "reduced scattering, 1/mm",
+    "lifetime": "lifetime, ns",
+}
 
 
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
@@ -54,12 +61,19 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
     order = np.argsort(found.scenes.photons.numpy())
     rows = order[np.linspace(0, len(order) - 1, SHOWN).astype(int)]
     assert histograms.counts is not None
+    depth, lifetime = torch.from_numpy(found.value[rows]).double().T
+    low = {name: getattr(data.ranges, name)[0] / 2 for name in OUTPUTS}
+    scenes = found.scenes[torch.from_numpy(rows)]
+    scenes = scenes.having(depth=depth.clamp(min=low["depth"]), lifetime=lifetime.clamp(min=low["lifetime"]))
+    light_of = expected(scenes, data.clock, data.detector, transport=data.transport)
+    fits = dict(zip(rows, light_of, strict=True))
     figure, grid = panels(SHOWN, height=3)
     time = data.clock.centres.numpy()
     for axes, row in zip(grid, rows, strict=True):
         counts, light = histograms.counts[row], histograms.light[row]
         axes.step(time, counts, color=COLORS[6], linewidth=0.8, where="mid", label="counts")
-        axes.plot(time, light, color=COLORS[0], linewidth=1.3, label="expected")
+        axes.plot(time, light, color=COLORS[0], linewidth=1.3, label="truth")
+        axes.plot(time, fits[row], color=COLORS[3], linewidth=1.3, linestyle="--", label="estimate")
         colours: dict[Window, str] = {"early": COLORS[2], "late": COLORS[1]}
         for window, colour in colours.items():
             share = opened(window, counts[None])[0]
@@ -72,14 +86,15 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
         axes.set_xlabel("ns after the flash", fontsize=8)
     grid[0].legend(fontsize=7, frameon=False)
     text = (
-        "Histograms of few, some and many photons. In the titles estimates, and in brackets the truth. The "
-        "shaded parts are what the early and the late expert see."
+        "Histograms of few, some and many photons, and the light that is expected of the truth and of the "
+        "estimate, in the same tissue. In the titles estimates, and in brackets the truth. The shaded parts "
+        "are what the early and the late expert see."
     )
     return Section("Histograms", text, [figure])
 
 
 def _conditions(found: Found, data: Data) -> Section:
-    limits = bounds(data.ranges, data.clock, data.known_tissue)
+    limits = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
     ends = edges("photons", data.ranges)
     figure, panels_of = _by_condition(("photons", "depth", "scattering", "lifetime"), found, data)
     for axes, place, name, middle, mean in panels_of:
@@ -113,7 +128,7 @@ def _quality(found: Found) -> Section:
         right.set_xlabel("error that the critics expect", fontsize=8)
     grid[0].legend(fontsize=7, frameon=False)
     text = "Errors as estimates of low quality are left out, and beside the errors that the critics expect."
-    return Section("Quality", text, [figure])
+    return Section("Quality and error", text, [figure])
 
 
 def _trust(found: Found, data: Data, windows: list[str]) -> Section:
@@ -145,7 +160,7 @@ def _by_condition(names: Sequence[str], found: Found, data: Data) -> tuple[Figur
         ends, middle = _spaced(name, data, PARTS_SHOWN)
         value = getattr(found.scenes, name).numpy()
         made.append(Panel(axes, place, name, middle, partial(_mean, value, ends)))
-        axes.set_xlabel(name, fontsize=8)
+        axes.set_xlabel(AXES[name], fontsize=8)
         axes.set_xscale("log" if name == "photons" else "linear")
     return figure, made
 

@@ -65,6 +65,14 @@ class Ranges:
     second_lifetime: Range = (0.2, 1.5)
     second_share: Range = (0.0, 0.0)
 
+    def __post_init__(self) -> None:
+        """Refuse a range that ends before it begins, and photons that a logarithm cannot take."""
+        for f in fields(self):
+            low, high = getattr(self, f.name)
+            least = 0.0 if f.name in ("background", "second_share", "absorption") else 1e-6
+            if not least <= low <= high:
+                raise ValueError(f"ranges.{f.name}={[low, high]} must rise from {least:g} or more")
+
     def draw(self, number: int, generator: torch.Generator) -> Scenes:
         """Draw scenes, independently of one another."""
         unit = torch.rand(len(fields(self)), number, generator=generator, dtype=torch.float64)

@@ -1,12 +1,15 @@
 """The bound: below what the best estimator does, and near it."""
 
+from itertools import product
+
 import pytest
 import torch
 
-from apps.lidar.bound import PARAMETERS, Prior, bound, information
+from apps.lidar.bound import OUTER, PARAMETERS, SHARES, WIDTHS, Prior, _candidates, bound, information
 from apps.lidar.instrument import Clock
+from apps.lidar.limits import bounds, computed
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import expected, histograms
+from apps.lidar.simulate import Detector, expected, histograms
 from tests.apps.lidar.test_simulate import seeded
 
 CLOCK = Clock(bins=128, width=0.064)
@@ -39,6 +42,53 @@ def test_no_estimator_is_better_and_the_best_is_near() -> None:
     found = bound(Prior.draw(ALONE, 400, False, seeded()), CLOCK)["depth"]
     best = posterior_mean_error(ALONE, 2000)
     assert 0.75 * best < found < 1.08 * best  # the error of the best is itself known within some per cent
+
+
+def test_the_divergence_is_exact_also_in_narrow_windows() -> None:
+    """Against automatic differentiation, for counts that expect a + b u: E[h_a]^2 and the cost of a field."""
+    generator = seeded(7)
+    level, slope = (
+        5 * torch.rand(9, generator=generator).double(),
+        torch.randn(9, 6, generator=generator).double(),
+    )
+    level = level + slope.clamp(max=0).sum(1).abs() + 1
+
+    def told(u: torch.Tensor) -> torch.Tensor:
+        return 40 * torch.einsum("ti,tj,t->ij", slope, slope, 1 / (level + slope @ u))
+
+    unit = torch.rand(40, 6, generator=generator).double()
+    unit[:8, 0] = torch.linspace(0.001, 0.009, 8)  # on the flank of the narrowest window
+    beside = []
+    for place in range(6):
+        step = OUTER * torch.eye(6).double()[place]
+        below, above = (unit - step).clamp(0, 1), (unit + step).clamp(0, 1)
+        some = [torch.stack([told(u) for u in at]) for at in (below, above)]
+        beside.append(((above - below)[:, place], *some))
+    here = torch.stack([told(u) for u in unit])
+    gain, cost = _candidates(unit, here, beside)
+    for number, (share, width) in enumerate(product(SHARES, WIDTHS)):
+        if share not in (0.1, 3.0):
+            continue
+
+        def field(u: torch.Tensor, share: float = share, width: float = width) -> torch.Tensor:
+            window = torch.sin(torch.pi / 2 * (torch.minimum(u, 1 - u) / width).clamp(max=1)).square()
+            return torch.linalg.inv(told(u) + 12 * share * torch.eye(6))[:, 0] * window
+
+        for i in range(0, 40, 5):
+            h, rise = field(unit[i]), torch.autograd.functional.jacobian(field, unit[i])
+            exact = h @ here[i] @ h + rise.diagonal().sum().square()
+            torch.testing.assert_close(gain[0, number, i], h[0])
+            torch.testing.assert_close(cost[0, number, i], exact, rtol=1e-3, atol=1e-9)
+
+
+def test_the_limits_that_ship_are_those_of_the_usual_scenes() -> None:
+    usual = Ranges(), Clock(), Detector()
+    again = computed(*usual, known_tissue=True, number=400, seed=100)
+    for name, shipped in bounds(*usual, known_tissue=True).items():
+        ratio = torch.tensor(again[name]) / torch.tensor(shipped)
+        assert ((ratio > 0.6) & (ratio < 1.6)).all()  # squares, from few scenes
+        assert shipped == sorted(shipped, reverse=True)
+        assert all(a <= b for a, b in zip(shipped, bounds(*usual, known_tissue=False)[name], strict=True))
 
 
 def test_information_of_counts_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,16 @@ import yaml
 
 from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
+from apps.common.errors import UserError
 from apps.common.main import main
 from apps.lidar import compare
 from apps.lidar.estimates import edges
 from apps.lidar.files import read_cube, rebinned
+from apps.lidar.flags import doubtful, unusable
 from apps.lidar.instrument import TO_DEVIATION, Clock
 from apps.lidar.metrics import excess_area, rank_correlation, risk_by_coverage
 from apps.lidar.model import OUTPUTS
-from apps.lidar.predict import FLAGS, flags
+from apps.lidar.readings import Scale
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import histograms
 from tests.apps.lidar.test_simulate import seeded
@@ -164,11 +167,34 @@ def test_other_bins_are_laid_on_the_clock() -> None:
 
 
 def test_flags_by_hand() -> None:
-    counts = np.full((6, 4), 20.0)
-    counts[1], counts[2] = 0, [1, 0, 2, 0]
-    counts[3, 0], counts[4, 0], counts[5, 0] = -1, np.inf, 255
-    wanted = ["", "empty", "few photons", "negative", "not finite", "saturated"]
-    assert [FLAGS[i] for i in flags(counts, full=255)] == wanted
+    counts = np.full((5, 4), 20.0)
+    counts[1] = 0
+    counts[2, 0], counts[3, 0], counts[4, 0] = -1, np.inf, 255
+    assert unusable(counts, full=255).tolist() == ["", "empty", "negative", "not finite", "saturated"]
+    scale = Scale.of(Ranges())
+    physical = {"depth": np.array([5.0, 5.0, 5.0, 12.0]), "lifetime": np.full(4, 1.0)}
+    seen, there = np.array([100.0, 20.0, 40.0, 100.0]), np.array([150.0, 30.0, 100.0, 100.0])
+    found = doubtful(seen, there, physical, scale, known=True).tolist()
+    assert found == ["", "few photons", "outside window", "beyond training"]
+    assert doubtful(seen, there, physical, scale, known=False)[0] == "beyond training"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "word"),
+    [
+        ({"counts": np.array([["a", "b"]])}, "real numbers"),
+        ({"counts": np.ones((2, 3), dtype=complex)}, "real numbers"),
+        ({"counts": np.ones((2, 3)), "bin_width": np.ones(3)}, "bin_width"),
+        ({"counts": np.ones((2, 3)), "bin_width": np.nan}, "bin_width"),
+        ({"counts": np.ones((2, 3)), "scattering": np.ones(3), "absorption": np.ones(2)}, "scattering"),
+        ({"counts": np.ones((2, 3)), "scattering": np.array([1, np.nan]), "absorption": 1}, "scattering"),
+    ],
+)
+def test_arrays_that_make_no_sense_are_refused(arrays: dict[str, Any], word: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=word) as told:
+        read_cube(tmp_path / "a.npz")
+    assert "a.npz" in str(told.value)
 
 
 def test_risk_by_hand() -> None:

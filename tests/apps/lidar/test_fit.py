@@ -3,7 +3,7 @@
 import torch
 
 from apps.lidar.bound import Prior
-from apps.lidar.fit import fitted, moments
+from apps.lidar.fit import fitted, likeliest, moments
 from apps.lidar.instrument import Clock
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import expected, histograms
@@ -24,6 +24,9 @@ def test_a_fit_of_what_is_expected_finds_the_truth() -> None:
 def test_a_fit_is_at_least_as_likely_as_the_truth() -> None:
     prior = Prior.draw(Ranges(photons=(2000.0, 20_000.0)), 20, True, seeded())
     counts = histograms(prior.scenes, CLOCK, seeded(1)).double()
+    level = [expected(prior.at(at), CLOCK) for at in (likeliest(counts, prior, CLOCK), prior.unit)]
+    chance = [(counts * light.log() - light).sum(1) for light in level]
+    assert (chance[0] > chance[1]).all()
     found = fitted(counts, prior, CLOCK)
     error = found - torch.stack([prior.scenes.depth, prior.scenes.lifetime], dim=1)
     assert error[:, 0].square().mean().sqrt() < 0.5
@@ -37,3 +40,11 @@ def test_moments_follow_lifetime_and_depth() -> None:
     found = moments(expected(prior.scenes, CLOCK), prior, Ranges(), CLOCK)
     for place, truth in enumerate((prior.scenes.depth, prior.scenes.lifetime)):
         assert torch.corrcoef(torch.stack([found[:, place], truth]))[0, 1] > 0.8
+
+
+def test_moments_of_a_histogram_are_its_own() -> None:
+    prior = Prior.draw(Ranges(), 20, True, seeded(2))
+    counts = histograms(prior.scenes, CLOCK, seeded(3))
+    whole = moments(counts, prior, Ranges(), CLOCK)
+    alone = torch.cat([moments(counts[[i]], prior[torch.tensor([i])], Ranges(), CLOCK) for i in range(20)])
+    torch.testing.assert_close(whole, alone)
