@@ -30,7 +30,9 @@ TEXTS = {
     "Physical limit": "The bound is the least root mean squared error that any estimator can have on scenes "
     "drawn like these, biased or not, with the light of diffusion theory; see `apps/lidar/bound.py`.",
     "Quality": "Rank correlation of quality and error: 1 where one tells the other's order. Excess area "
-    "under risk by coverage: 0 where quality orders estimates as errors do, 1 where it tells nothing.",
+    "under risk by coverage: 0 where quality orders estimates as errors do, 1 where it tells nothing. Told "
+    "is the root mean square of the expected errors over that of the errors: 1 where they are right on the "
+    "whole, less where an estimate is too sure of itself.",
 }
 
 
@@ -124,5 +126,6 @@ def trusted(name: str, found: Found) -> dict[str, Any]:
             f"{output}_quality": float(quality.mean()),
             f"{output}_rank": rank_correlation(quality, error),
             f"{output}_excess": excess_area(error, quality),
+            f"{output}_told": float(np.sqrt(np.mean(found.expected[:, place] ** 2) / np.mean(error**2))),
         }
     return row

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from collegium import MoE, Routing, check_causal, check_needs, routers
-from collegium.evidence import Evidence, EvidentialCritic, ReliabilityMixture
+from collegium.evidence import Evidence, EvidentialCritic, EvidentialGrader, ReliabilityMixture
 from collegium.experts import ExpertList
 from collegium.layer import Stack
 from collegium.routers import Router, share_cells
@@ -22,8 +22,10 @@ from apps.common.controls import of_one_output
 from apps.lidar.experts import WINDOWS, Window, WindowExpert
 
 OUTPUTS = ("depth", "lifetime")
-GRADES = (0.2, 0.1, 0.05, 0.025)
+GRADES = (0.2, 0.1, 0.05, 0.025, 0.0125)
 """Errors, as shares of the range, that part one grade from the next better one."""
+FOLLOWED = 0.02
+"""Share of the newest batch in what is known of a grade's errors."""
 
 
 class Reading(NamedTuple):
@@ -58,7 +60,8 @@ class Estimate(NamedTuple):
     """What a network makes of B readings, outputs in units of their ranges.
 
     value: (B, O), the mixture. said: (B, E, O), each expert's word, before it is corrected; correction: (B,
-    E, O); evidence: of each word, (B, E, O, K); weight: (B, E, O).
+    E, O); evidence: of each word, (B, E, O, K); weight: (B, E, O). judged: evidence of the mixture, (B, O,
+    K); squares: (O, K) mean squared errors of its grades.
     """
 
     value: Tensor
@@ -66,18 +69,18 @@ class Estimate(NamedTuple):
     correction: Tensor
     evidence: Evidence
     weight: Tensor
+    judged: Evidence
+    squares: Tensor
 
     @property
     def quality(self) -> Tensor:
-        """Expected grade of each output, (B, O), between 0 and 1: of the experts, by their weights."""
-        return (self.weight * self.evidence.quality).sum(1)
+        """Expected grade of each output, (B, O), between 0 and 1."""
+        return self.judged.quality
 
     @property
     def error(self) -> Tensor:
-        """Error that the critics expect of each output, (B, O), as a share of the range."""
-        ends = torch.tensor([2 * GRADES[0], *GRADES, GRADES[-1] / 2]).to(self.value)
-        usual = (ends[1:] * ends[:-1]).sqrt()
-        return (self.weight * (self.evidence.probs @ usual)).sum(1)
+        """Root of the squared error that is expected of each output, (B, O), as a share of the range."""
+        return (self.judged.probs * self.squares).sum(-1).sqrt()
 
 
 class Encoder(nn.Module):
@@ -101,7 +104,7 @@ class Encoder(nn.Module):
 
 class EvidenceMoE(nn.Module):
     """Every expert estimates both outputs from its window; critics grade and correct them; a mixture is
-    formed.
+    formed, and graded in its turn.
 
     Source: Erbas et al. 2025, EvidenceMoE (arXiv 2505.21532), of which the abstract alone was read; all
     sizes, grades and losses are ours.
@@ -117,6 +120,8 @@ class EvidenceMoE(nn.Module):
     Raises:
         ValueError: a router whose choice hangs on other histograms, or on more than one histogram tells.
     """
+
+    squares: Tensor
 
     def __init__(
         self,
@@ -142,6 +147,10 @@ class EvidenceMoE(nn.Module):
             EvidentialCritic(embedding + outputs + signal, outputs, len(GRADES) + 1, critic) for _ in windows
         )
         self.mixture = ReliabilityMixture(embedding, signal, outputs, critic)
+        heard = len(windows) * (embedding + outputs) + outputs + signal
+        self.grader = EvidentialGrader(heard, outputs, len(GRADES) + 1, critic)
+        ends = torch.tensor([2 * GRADES[0], *GRADES, GRADES[-1] / 2])
+        self.register_buffer("squares", (ends[1:] * ends[:-1]).expand(outputs, -1).clone())
         check_needs(self, ())
         check_causal(self)
         share_cells(self)
@@ -166,7 +175,18 @@ class EvidenceMoE(nn.Module):
         evidence = Evidence(torch.stack([found.strength for found, _ in judged], dim=1))
         correction = torch.stack([added for _, added in judged], dim=1)
         value, weight = self.mixture(said, correction, evidence, embedding, beside, prior)
-        return Estimate(value, said, correction, evidence, weight)
+        apart = said - value.unsqueeze(1)
+        whole = torch.cat([embedding.flatten(1), apart.flatten(1), value, beside], dim=1)
+        judged = self.grader(whole.detach())
+        return Estimate(value, said, correction, evidence, weight, judged, self.squares)
+
+    @torch.no_grad()
+    def note(self, error: Tensor) -> None:
+        """Follow the mean squared errors of each grade, by errors (B, O) of the mixture."""
+        here = nn.functional.one_hot(grade(error), self.squares.shape[1]).to(error)
+        number = here.sum(0)
+        mean = (here * error.square().unsqueeze(-1)).sum(0) / number.clamp(min=1)
+        self.squares.lerp_(mean, FOLLOWED * (number > 0).to(error))
 
 
 def grade(error: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from apps.lidar.model import OUTPUTS, Estimate, EvidenceMoE, Heard, grade
 Stage = Literal["experts", "critics", "mixture", "joint"]
 EXPERT, CRITIC = 0.5, 0.1
 """Weights of the experts' errors and of the critics' losses beside the error of the mixture."""
-RAMP, MOST = 0.2, 0.01
+RAMP, MOST = 0.2, 1e-4
 """Share of training in which the regulariser of evidence rises, once critics learn, and how far. The error of
 a noisy histogram is a matter of chance: at 1, as where labels are certain, no grade has evidence."""
 
@@ -137,5 +137,9 @@ class Task(MoETask):
         error = (target.unsqueeze(1) - found.said).detach()
         since = self.global_step / max(self._total_steps(), 1) - self.stages[0]
         regulariser = MOST * min(1.0, max(0.0, since / RAMP))
+        missed = (target - found.value).detach()
+        if isinstance(self.network, EvidenceMoE) and self.network.training:
+            self.network.note(missed)
         grades = evidential_loss(found.evidence, grade(error), regulariser)
-        return grades + (found.correction - error).square().mean()
+        whole = evidential_loss(found.judged, grade(missed), regulariser)
+        return grades + whole + (found.correction - error).square().mean()

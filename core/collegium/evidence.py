@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MOST = 10.0
+"""Logarithm of the most evidence for a grade. As an exponential it grows within few steps of training."""
+
 
 class Evidence(NamedTuple):
     """A Dirichlet distribution over K grades of quality, the worst first.
@@ -38,11 +41,11 @@ class Evidence(NamedTuple):
         return self.strength.shape[-1] / self.strength.sum(-1)
 
 
-class EvidentialCritic(nn.Module):
-    """Judges an expert's outputs: evidence of their quality, and a correction of each.
+class EvidentialGrader(nn.Module):
+    """Judges outputs: evidence of their quality.
 
     Source: the Dirichlet of evidence e >= 0 has the parameters e + 1 (Sensoy et al. 2018, Evidential Deep
-    Learning to Quantify Classification Uncertainty, eq. 1-2); critics that correct are EvidenceMoE's.
+    Learning to Quantify Classification Uncertainty, eq. 1-2).
 
     Args:
         dim: D, of what it reads: what the expert made of the input, and said of it.
@@ -58,15 +61,34 @@ class EvidentialCritic(nn.Module):
         self.outputs, self.grades = outputs, grades
         self.body = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU())
         self.evidence = nn.Linear(hidden, outputs * grades)
+
+    def forward(self, x: Tensor) -> Evidence:
+        """Read (..., D); return the evidence of (..., O) outputs."""
+        return self.graded(self.body(x))
+
+    def graded(self, inside: Tensor) -> Evidence:
+        """The evidence of what the body made of the input, (..., hidden)."""
+        evidence = self.evidence(inside).clamp(max=MOST).exp()
+        return Evidence(evidence.unflatten(-1, (self.outputs, self.grades)) + 1)
+
+
+class EvidentialCritic(nn.Module):
+    """Judges an expert's outputs, and corrects each of them, as EvidenceMoE's critics do.
+
+    The arguments are those of `EvidentialGrader`.
+    """
+
+    def __init__(self, dim: int, outputs: int, grades: int = 5, hidden: int = 64) -> None:
+        super().__init__()
+        self.grader = EvidentialGrader(dim, outputs, grades, hidden)
         self.correction = nn.Linear(hidden, outputs)
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
 
     def forward(self, x: Tensor) -> tuple[Evidence, Tensor]:
         """Read (..., D); return the evidence of (..., O) outputs, and what to add to them, (..., O)."""
-        inside = self.body(x)
-        evidence = F.softplus(self.evidence(inside)).unflatten(-1, (self.outputs, self.grades))
-        return Evidence(evidence + 1), self.correction(inside)
+        inside = self.grader.body(x)
+        return self.grader.graded(inside), self.correction(inside)
 
 
 def evidential_loss(evidence: Evidence, grade: Tensor, regulariser: float | Tensor = 1.0) -> Tensor:

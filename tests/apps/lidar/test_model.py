@@ -11,7 +11,7 @@ from collegium.evidence import Evidence
 from apps.common.errors import UserError
 from apps.lidar.data import Batch, Data
 from apps.lidar.experts import opened, peak
-from apps.lidar.model import GRADES, Estimate, EvidenceMoE, Reading, grade
+from apps.lidar.model import GRADES, EvidenceMoE, Reading, grade
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
 from apps.lidar.readings import Scale, reading
 from apps.lidar.scenes import Ranges
@@ -44,7 +44,7 @@ def test_windows_open_around_the_peak() -> None:
 
 
 def test_grades_part_errors() -> None:
-    errors = torch.tensor([0.5, -0.15, 0.07, -0.03, 0.01])
+    errors = torch.tensor([0.5, -0.15, 0.07, -0.03, 0.02, 0.01])
     assert grade(errors).tolist() == list(range(len(GRADES) + 1))
 
 
@@ -56,14 +56,26 @@ def test_an_estimate_sums_its_experts_up() -> None:
     assert ((found.quality > 0) & (found.quality < 1)).all()
 
 
-def test_of_sure_grades_the_expected_error_lies_between_their_ends() -> None:
-    strength = torch.full((1, 1, 2, 5), 1e-3)
-    strength[0, 0, 0, 4], strength[0, 0, 1, 1] = 1e4, 1e4
-    nothing = torch.zeros(1, 1, 2)
-    found = Estimate(torch.zeros(1, 2), nothing, nothing, Evidence(strength), torch.ones(1, 1, 2))
+def test_of_sure_grades_the_expected_error_is_theirs() -> None:
+    network = small()
+    strength = torch.full((1, 2, len(GRADES) + 1), 1e-3)
+    strength[0, 0, -1], strength[0, 1, 1] = 1e4, 1e4
+    found = network(batch(1).reading)._replace(judged=Evidence(strength))
     assert 0 < found.error[0, 0] < GRADES[-1]
     assert GRADES[1] < found.error[0, 1] < GRADES[0]
-    assert found.quality[0].tolist() == pytest.approx([1.0, 0.25], abs=1e-3)
+    assert found.quality[0].tolist() == pytest.approx([1.0, 0.2], abs=1e-3)
+
+
+def test_errors_of_a_grade_are_followed() -> None:
+    network = small()
+    before = network.squares.clone()
+    for _ in range(400):
+        network.note(torch.tensor([[0.15, 0.03], [0.11, -0.03]]))
+    assert network.squares[0, 1] == pytest.approx((0.15**2 + 0.11**2) / 2, rel=1e-2)
+    assert network.squares[1, 3] == pytest.approx(0.03**2, rel=1e-2)
+    seen = torch.zeros_like(before, dtype=torch.bool)
+    seen[0, 1] = seen[1, 3] = True
+    torch.testing.assert_close(network.squares[~seen], before[~seen])
 
 
 def test_an_expert_that_is_not_asked_has_no_say() -> None:
@@ -97,9 +109,9 @@ def staged(step: int) -> tuple[Task, set[str]]:
 
 def test_stages_teach_their_own_parts_alone() -> None:
     assert staged(0)[1] == {"encoder", "experts"}
-    assert staged(45)[1] == {"critics"}
-    assert staged(55)[1] == {"critics", "mixture"}
-    assert staged(80)[1] == {"encoder", "experts", "critics", "mixture"}
+    assert staged(45)[1] == {"critics", "grader"}
+    assert staged(55)[1] == {"critics", "grader", "mixture"}
+    assert staged(80)[1] == {"encoder", "experts", "critics", "grader", "mixture"}
     assert [staged(step)[0].stage for step in (39, 40, 50, 99)] == ["experts", "critics", "mixture", "joint"]
 
 
