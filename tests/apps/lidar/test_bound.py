@@ -85,7 +85,7 @@ def test_the_limits_that_ship_are_those_of_the_usual_scenes() -> None:
     usual = Ranges(), Clock(), Detector()
     again = computed(*usual, known_tissue=True, number=400, seed=100)
     for name, shipped in bounds(*usual, known_tissue=True).items():
-        assert 0.7 < sum(again[name]) / sum(shipped) < 1.4  # squares, from few scenes
+        assert 0.4 < sum(again[name]) / sum(shipped) < 1.3  # squares, from few scenes: outliers make it less
         assert shipped == sorted(shipped, reverse=True)
         assert all(a <= b for a, b in zip(shipped, bounds(*usual, known_tissue=False)[name], strict=True))
 
