@@ -6,6 +6,7 @@ from typing import Any
 from river.base import Classifier
 
 from apps.drift.learner import Learner
+from apps.drift.schema import is_missing
 
 NETWORK = {"class_path": "apps.drift.model.StreamMoE", "init_args": {}}
 
@@ -50,7 +51,9 @@ class DriftMoE(Classifier):
         return True
 
     def learn_one(self, x: dict[Any, Any], y: Any, **kwargs: Any) -> None:
-        """Take a row and its label in."""
+        """Take a row and its label in; a row without a label teaches nothing."""
+        if is_missing(y):
+            return
         self.learner.labels.encode([y])
         if y not in self._labels:
             self._labels.append(y)

@@ -54,14 +54,18 @@ def predict(
         raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
     learner = _learner(state, run, target, classes, sensitive)
     if learner.target is None and not learner.rows:
-        raise UserError("there is nothing to learn from: name the column of the labels by target=.")
-    if str(input) == "-":
-        _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
-    else:
-        _run_file(learner, input, out, chunk, drop or [])
-    if state is not None:
-        learner.save(state)
-        print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
+        raise UserError("there is nothing to learn from: name the column of the labels, --target.")
+    if state is not None and state.is_dir():
+        raise UserError(f"{state} is a folder: name a file for the state.")
+    try:
+        if str(input) == "-":
+            _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
+        else:
+            _run_file(learner, input, out, chunk, drop or [])
+    finally:  # a stream seldom ends by itself
+        if state is not None and learner.rows:
+            learner.save(state)
+            print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
 
 
 def _learner(

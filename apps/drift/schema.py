@@ -21,6 +21,9 @@ SLOTS = 16
 PERIODS = ("day", "week", "year")
 """A time is told by its place in each: a sine and a cosine."""
 
+MOST = 1e15
+"""A number beyond is taken for a fault: it would drown all others in single precision."""
+
 
 @dataclass
 class Column:
@@ -160,16 +163,16 @@ def is_missing(cell: Any) -> bool:
 
 
 def as_number(cell: Any) -> float:
-    """A cell as a finite number, NaN where it is none.
+    """A cell as a number up to MOST, NaN where it is none.
 
     >>> as_number("2.5"), as_number(True), as_number("up"), as_number(float("inf"))
     (2.5, 1.0, nan, nan)
     """
     try:
         number = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
-    return number if math.isfinite(number) else math.nan
+    return number if abs(number) <= MOST else math.nan
 
 
 def as_text(cell: Any) -> str:

@@ -56,6 +56,8 @@ class Task(MoETask):
         except ValueError as error:
             raise UserError(f"model.network: {error}.") from error
         self._keep_biases()
+        if stage == "fit" and isinstance(often := self.trainer.val_check_interval, int):
+            self.trainer.val_check_interval = min(often, len(data.train_dataloader()))  # a short stream
         built = self.network.features, self.network.classes
         if built != (found := (len(data.features), data.labels.capacity)):
             raise UserError(

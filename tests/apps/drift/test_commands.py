@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from apps.common.discovery import project_root
+from apps.common.errors import UserError
 from apps.common.main import main
 from apps.common.runs import Run
 from apps.drift.evaluate import load_run
 from apps.drift.learner import Learner
+from apps.drift.predict import predict
 from apps.drift.task import Task
 
 CONFIG = (project_root() / "configs/drift/default.yaml").read_text(encoding="utf-8")
@@ -227,3 +230,44 @@ def test_a_training_stream_that_does_not_fit_is_refused(
     assert main([*fit, *own, *options]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("drift/*/*"))
+
+
+def test_a_short_stream_is_learned_with_the_config_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
+    table(400).to_csv(tmp_path / "short.csv", index=False)
+    options = ["--data.path", str(tmp_path / "short.csv"), "--data.target", "state"]
+    assert (
+        main(["drift", "fit", "--config", str(project_root() / "configs/drift/default.yaml"), *options]) == 0
+    )
+
+
+def test_a_state_is_kept_when_a_stream_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-C, or by a line that is no JSON."""
+    rows = [json.dumps(row) for row in json.loads(table(48).to_json(orient="records"))]
+
+    def lines() -> Iterator[str]:
+        yield from rows
+        raise KeyboardInterrupt
+
+    state = tmp_path / "stream.pt"
+    monkeypatch.setattr("sys.stdin", lines())
+    with pytest.raises(KeyboardInterrupt):
+        predict(Path("-"), target="state", state=state)
+    assert Learner.load(state).rows == 48
+    monkeypatch.setattr("sys.stdin", iter([*rows, "{oops"]))
+    with pytest.raises(UserError, match="line 49"):
+        predict(Path("-"), state=state)
+    assert Learner.load(state).rows == 96
+
+
+def test_a_number_beyond_all_bounds_is_missing(tmp_path: Path) -> None:
+    frame = table(300)
+    frame.loc[100, "size"] = 1e300
+    frame.to_csv(tmp_path / "wild.csv", index=False)
+    predict(tmp_path / "wild.csv", tmp_path / "said.csv", target="state")
+    said = pd.read_csv(tmp_path / "said.csv")
+    shares = said.filter(like="p_").iloc[1:]
+    assert np.isfinite(shares).all(axis=None)
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)

@@ -129,3 +129,10 @@ def test_the_estimator_keeps_labels_as_they_are() -> None:
     assert set(probs) == {True, False}
     assert sum(probs.values()) == pytest.approx(1)
     assert model.predict_one({"x": 0}) is True
+
+
+def test_the_estimator_learns_nothing_from_a_row_without_a_label() -> None:
+    model = DriftMoE(chunk=4)
+    for i in range(12):
+        model.learn_one({"a": float(i % 2)}, None if i % 3 == 0 else i % 2)
+    assert set(model.predict_proba_one({"a": 1.0})) == {0, 1}
