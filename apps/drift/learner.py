@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ from apps.drift.schema import Row, Schema
 APP = "drift"
 FORMAT = 2
 """Counts up when kept states change their meaning."""
+TRUSTED = ("apps.", "collegium.")
+"""How names of classes begin that a state may name."""
+UNFIT = (RuntimeError, KeyError, TypeError, ValueError, ArgumentError)
+"""What is raised where a state has the right form and not the right content."""
 
 
 class Said(NamedTuple):
@@ -130,20 +135,32 @@ class Learner:
 
     @classmethod
     def load(cls, path: Path) -> Learner:
-        """Take up what `save` kept. Nothing in the file is run: tensors and plain values alone are read.
+        """Take up what `save` kept. Nothing in the file is run: tensors and plain values alone are read, and
+        the classes that it names are this project's.
 
         Raises `UserError` where the file is no such state.
         """
+        damaged = f"{path} is no state of a stream, or is damaged: name another file."
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-            mark = state["collegium"]
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} is no state of a stream, or is damaged: name another file.") from error
+            mark = dict(state["collegium"])
+        except (OSError, EOFError, pickle.UnpicklingError, *UNFIT) as error:
+            raise UserError(damaged) from error
         if mark.get("app") != APP or mark.get("format") != FORMAT:
             raise UserError(
                 f"{path} belongs to {mark.get('app')}, format {mark.get('format')}, and not to {APP}, format "
                 f"{FORMAT}: name another file."
             )
+        try:
+            return cls._of_state(state)
+        except (AttributeError, *UNFIT) as error:
+            raise UserError(damaged) from error
+
+    @classmethod
+    def _of_state(cls, state: Mapping[str, Any]) -> Learner:
+        """Raises one of UNFIT, or AttributeError, where something is missing or of another kind."""
+        if foreign := [name for name in _import_paths(state["config"]) if not name.startswith(TRUSTED)]:
+            raise ValueError(f"the state names {foreign[0]}")
         capacity, names = state["labels"]
         learner = cls(state["config"], state["target"], capacity, state["learning_rate"], state["seed"])
         learner.labels, learner.rows = Labels(capacity, names), state["rows"]
@@ -188,6 +205,17 @@ class Learner:
     def _of_known(self, probs: Tensor) -> Tensor:
         known = probs[:, : max(1, len(self.labels.names))].detach()
         return known / known.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+def _import_paths(config: Any) -> Iterator[str]:
+    """Every text in a configuration by which a class could be imported."""
+    if isinstance(config, Mapping):
+        config = [*config.values()]
+    if isinstance(config, list | tuple):
+        for part in config:
+            yield from _import_paths(part)
+    elif isinstance(config, str) and "." in config:
+        yield config
 
 
 def model_of(config: Mapping[str, Any]) -> StreamModel:

@@ -110,6 +110,33 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     torch.save({"collegium": {"app": "lidar", "format": 1}}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="belongs to lidar"):
         Learner.load(tmp_path / "other.pt")
+    for part, content in (
+        ("labels", None),
+        ("config", {"class_path": "apps.drift.model.Nothing"}),
+        ("network", {}),
+    ):
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        torch.save({**state, part: content}, tmp_path / "bad.pt")
+        with pytest.raises(UserError, match=r"bad\.pt is no state of a stream"):
+            Learner.load(tmp_path / "bad.pt")
+
+
+def test_a_state_imports_nothing_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile state names a module that would tell that it was imported."""
+    (tmp_path / "hostile.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    learner = Learner(SMALL, classes=2)
+    taught(learner, 0, 16)
+    learner.save(tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for config in (
+        {"class_path": "hostile.Model"},
+        {**state["config"], "init_args": {"experts": ["hostile.Expert"]}},
+        {**state["config"], "init_args": {"experts": [{"class_path": "hostile.Expert"}]}},
+    ):
+        torch.save({**state, "config": config}, tmp_path / "bad.pt")
+        with pytest.raises(UserError, match=r"bad\.pt is no state of a stream"):
+            Learner.load(tmp_path / "bad.pt")
 
 
 def test_the_estimator_passes_rivers_checks() -> None:
