@@ -78,7 +78,8 @@ def tell(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[in
         row = _row(f"rows {begin:,} to {end:,}", label[begin:end], predicted[begin:end])
         rows.append(row | {"recovery": int(cost) if isfinite(cost) else None})
     rows += [_row(f"expert {name}", label, table["said"][:, e]) for e, name in enumerate(names)]
-    return rows + [_row(name, label, rule(label)) for name, rule in FLOORS.items()]
+    rows += [_row(name, label, rule(label)) for name, rule in FLOORS.items()]
+    return [row | {"recovery": row.get("recovery")} for row in rows] if spans else rows
 
 
 def tell_gaps(
