@@ -242,7 +242,7 @@ def test_the_comparison_measures_as_the_command_does(small: Path):
         "validation_stride": 1,
         "trials": {"ridge_moe": [{"learning_rate": 1e-3}]},
     }
-    arms = compare.arms(budget)
+    arms = {name: arm for name, arm in compare.arms(budget).items() if "_of_" not in name}
     assert set(arms) == {*KINDS, "ridge_moe", "naive2", "seasonal_naive", "auto_theta", "auto_ets"}
     measured = {name: arms[name].fit("m4_weekly", arms[name].trials[0], 0).test() for name in arms}
     for outcome in measured.values():
