@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from collegium import inspection
 from lightning import seed_everything
-from torch import Tensor, nn
+from torch import nn
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
 from apps.common.compare.training import fit_best
 from apps.lidar.bound import Prior
-from apps.lidar.data import Data, Histograms, Light, Part
-from apps.lidar.estimates import estimates
+from apps.lidar.data import Data, Light, Part
+from apps.lidar.estimates import Found, estimates, slices
 from apps.lidar.fit import fitted, moments
-from apps.lidar.limits import bounds
-from apps.lidar.metrics import nrmse, rank_correlation, rmse
+from apps.lidar.limits import bounds, least
+from apps.lidar.metrics import rank_correlation
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
 from apps.lidar.posterior import posterior
@@ -115,8 +115,7 @@ class FittedNetwork(Fitted):
         active, total = inspection.parameters(self.network)
         batch = self.data.part("test").__getitems__([0])
         cost = Cost(active, total, float(inspection.flops(self.network, batch.reading)))
-        quality = found.quality if np.isfinite(found.quality).all() else None
-        return outcome(found.value, found.truth, self.data, cost, quality)
+        return outcome(found, self.data, cost)
 
 
 class Rule(Arm):
@@ -141,32 +140,29 @@ class FittedRule(Fitted):
 
     def __init__(self, name: str, data: Data) -> None:
         self.name, self.data = name, data
-        value, true, _ = self._ask("validation", FEW)
-        self.validation = score(value, true, data)
+        found = self._ask("validation", FEW)
+        self.validation = score(found.value, found.truth, data)
 
     def test(self) -> Outcome:
         """Open the test histograms."""
-        value, true, quality = self._ask("test")
-        return outcome(value, true, self.data, Cost(), quality)
+        return outcome(self._ask("test"), self.data, Cost())
 
-    def _ask(self, part: Part, number: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _ask(self, part: Part, number: int | None = None) -> Found:
+        """Its estimates; of the posterior, the quality is minus the deviation."""
         histograms, data = self.data.part(part), self.data
         assert histograms.counts is not None
         scenes, counts = histograms.truth[slice(number)], histograms.counts[:number]
-        tissue = histograms.tissue[:number] if data.known_tissue else None
-        prior, true = Prior.of(scenes, tissue, data.ranges), truth(histograms)[:number]
-        if self.name == "moments":
-            return moments(counts, prior, data.ranges, data.clock).numpy(), true, None
-        if self.name == "least_squares":
-            return fitted(counts, prior, data.clock).numpy(), true, None
-        found = posterior(counts, prior, data.clock, torch.Generator().manual_seed(0))
-        return found.mean.numpy(), true, -found.deviation.numpy()
-
-
-def truth(histograms: Histograms) -> np.ndarray:
-    """True outputs (N, 2)."""
-    values: Tensor = torch.stack([getattr(histograms.truth, name) for name in OUTPUTS], dim=1)
-    return values.numpy()
+        prior = Prior.of(scenes, histograms.tissue[:number] if data.known_tissue else None, data.ranges)
+        truth = torch.stack([getattr(scenes, name) for name in OUTPUTS], dim=1)
+        unsaid = torch.full_like(truth, torch.nan)
+        if self.name == "posterior_mean":
+            value, unsaid, _ = posterior(counts, prior, data.clock, torch.Generator().manual_seed(0))
+        elif self.name == "moments":
+            value = moments(counts, prior, data.ranges, data.clock)
+        else:
+            value = fitted(counts, prior, data.clock)
+        nobody = np.zeros((len(scenes), 0, len(OUTPUTS)))
+        return Found(value.numpy(), truth.numpy(), -unsaid.numpy(), unsaid.numpy(), nobody, scenes)
 
 
 def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
@@ -175,28 +171,24 @@ def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
     return float((((value - true) / spans) ** 2).mean())
 
 
-def least(data: Data) -> tuple[float, float]:
-    """The root of the least mean squared error of both outputs, with the light of diffusion theory."""
-    found = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
-    depth, lifetime = (float(np.mean(found[name])) ** 0.5 for name in OUTPUTS)
-    return depth, lifetime
-
-
-def outcome(
-    value: np.ndarray, true: np.ndarray, data: Data, cost: Cost, quality: np.ndarray | None = None
-) -> Outcome:
-    """Errors of test histograms, the units; and their ratio to the physical limit."""
+def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
+    """Errors of test histograms, of all and in parts; and their ratio to the physical limit, where known."""
+    roots = least(data.ranges, bounds(data.ranges, data.clock, data.detector, data.known_tissue))
     values: list[Value] = []
     units: dict[tuple[str, str], np.ndarray] = {}
-    for place, (name, limit) in enumerate(zip(OUTPUTS, least(data), strict=True)):
-        error = value[:, place] - true[:, place]
-        span = float(np.ptp(getattr(data.ranges, name)))
-        units["all", f"nmse_{name}"] = (error / span) ** 2
-        values += [
-            Value("all", f"nrmse_{name}", nrmse(value[:, place], true[:, place], span), False),
-            Value("all", f"nmse_{name}", float(units["all", f"nmse_{name}"].mean()), False),
-            Value("all", f"ratio_to_bound_{name}", rmse(value[:, place], true[:, place]) / limit, False),
-        ]
-        if quality is not None:
-            values.append(Value("all", f"rank_{name}", rank_correlation(quality[:, place], error), True))
+    for part, some in slices(found, data.ranges):
+        errors = {name: some.value[:, i] - some.truth[:, i] for i, name in enumerate(OUTPUTS)}
+        for name, error in errors.items():
+            square = units[part, f"nmse_{name}"] = (error / np.ptp(getattr(data.ranges, name))) ** 2
+            values.append(Value(part, f"nmse_{name}", float(square.mean()), False))
+        for place, (name, error) in enumerate(errors.items()):
+            size = float(np.sqrt(np.mean(error**2)))
+            values.append(
+                Value(part, f"nrmse_{name}", size / float(np.ptp(getattr(data.ranges, name))), False)
+            )
+            if part in roots:
+                values.append(Value(part, f"ratio_to_bound_{name}", size / roots[part][name], False))
+            if part == "all" and np.isfinite(some.quality).all():
+                rank = rank_correlation(some.quality[:, place], error)
+                values.append(Value(part, f"rank_{name}", rank, True))
     return Outcome(values, units, cost)

@@ -80,7 +80,12 @@ def slices(found: Found, ranges: Ranges) -> Iterator[tuple[str, Found]]:
         for low, high in pairwise(ends):
             inside = (value >= low) & (value <= high)
             if inside.any():
-                yield f"{name} {low:.3g}-{high:.3g}", found.some(inside)
+                yield part_name(name, low, high), found.some(inside)
+
+
+def part_name(name: str, low: float, high: float) -> str:
+    """What a part of the range of a parameter is called."""
+    return f"{name} {low:.3g}-{high:.3g}"
 
 
 def outside(network: nn.Module, data: Data, number: int = 1000) -> Iterator[tuple[str, Found]]:
@@ -89,4 +94,4 @@ def outside(network: nn.Module, data: Data, number: int = 1000) -> Iterator[tupl
         generator = torch.Generator().manual_seed(data.seed)
         scenes = replace(data.ranges, **{name: span}).draw(number, generator)
         beyond = Histograms(data, scenes, generator)
-        yield f"{name} {span[0]:.3g}-{span[1]:.3g}, untrained", estimates(network, beyond)
+        yield f"{part_name(name, *span)}, untrained", estimates(network, beyond)

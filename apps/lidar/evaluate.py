@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,8 @@ from apps.common.report import Section
 from apps.common.runs import Run, find_run, load_checkpoint
 from apps.lidar import report
 from apps.lidar.data import APP, Data, Light
-from apps.lidar.estimates import Found, edges, estimates, outside, slices
-from apps.lidar.limits import bounds
+from apps.lidar.estimates import Found, estimates, outside, slices
+from apps.lidar.limits import Limits, bounds, least
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS
 from apps.lidar.scenes import Ranges
@@ -97,21 +96,15 @@ def measured(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:
     return row
 
 
-def beside_bound(found: Found, least: dict[str, list[float]], ranges: Ranges) -> list[dict[str, Any]]:
-    """Errors of all, and by photons, beside their bounds (see `bounds`)."""
-    ends, photons = edges("photons", ranges), found.scenes.photons.numpy()
-    parts = {"all": (found, slice(None))}
-    for part, (low, high) in enumerate(pairwise(ends)):
-        inside = (photons >= low) & (photons <= high)
-        parts |= (
-            {f"{low:.3g}-{high:.3g}": (found.some(inside), slice(part, part + 1))} if inside.any() else {}
-        )
-    rows = []
-    for name, (some, which) in parts.items():
-        row: dict[str, Any] = {"photons": name}
+def beside_bound(found: Found, limits: Limits, ranges: Ranges) -> list[dict[str, Any]]:
+    """Errors of all, and by photons, beside their limits."""
+    roots, rows = least(ranges, limits), []
+    for name, some in slices(found, ranges):
+        if name not in roots:
+            continue
+        row: dict[str, Any] = {"slice": name}
         for place, (output, unit) in enumerate(UNITS.items()):
-            error = rmse(some.value[:, place], some.truth[:, place])
-            limit = float(np.mean(least[output][which])) ** 0.5
+            error, limit = rmse(some.value[:, place], some.truth[:, place]), roots[name][output]
             row |= {f"{output}_{unit}": error, f"{output}_bound": limit, f"{output}_ratio": error / limit}
         rows.append(row)
     return rows

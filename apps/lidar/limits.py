@@ -12,7 +12,7 @@ import torch
 
 from apps.common.files import write_text
 from apps.lidar.bound import Prior, bound
-from apps.lidar.estimates import edges
+from apps.lidar.estimates import edges, part_name
 from apps.lidar.instrument import Clock
 from apps.lidar.model import OUTPUTS
 from apps.lidar.scenes import Ranges
@@ -53,6 +53,17 @@ def computed(
         for name, values in found.items():
             values.append(max(one[name] for one in some))
     return found
+
+
+def least(ranges: Ranges, limits: Limits) -> dict[str, dict[str, float]]:
+    """By slice (`estimates.slices`), of all and of each part of the photons: the root of the limits."""
+    names = [part_name("photons", low, high) for low, high in pairwise(edges("photons", ranges))]
+    parts: dict[str, slice] = {"all": slice(None)}
+    parts |= {name: slice(i, i + 1) for i, name in enumerate(names)}
+    return {
+        name: {output: (sum(values[part]) / len(values[part])) ** 0.5 for output, values in limits.items()}
+        for name, part in parts.items()
+    }
 
 
 def make_limits(number: int = 5000, file: Path = FILE) -> None:

@@ -25,7 +25,7 @@ from apps.lidar.simulate import expected
 
 WARMTH = (0.03, 0.1, 0.3, 1.0)
 """Powers of the likelihood by which the proposal is adapted before draws count."""
-DRAWS, ENOUGH, ROUNDS = 400, 100.0, 6
+DRAWS, ENOUGH, ROUNDS = 400, 100.0, 12
 """Draws of a round; how many independent ones all of them must be worth; and the most rounds."""
 FREEDOM, WIDENING = 5.0, 1.2
 """Degrees of freedom of the proposal, and by how much it is wider than what it is adapted to."""
