@@ -61,12 +61,26 @@ def evaluate(
         del tables["Quality"]
     told = f"{split} histograms, {data.light}"
     for title, rows in tables.items():
-        print_rows(rows, f"{title}: {found.path}, {told}")
+        for output in OUTPUTS:
+            print_rows(of_output(rows, output), f"{title}, {output}: {found.path}, {told}")
     out = found.path / "evaluation" / (light or "") / split
     sections = [Section(title, TEXTS[title], table=rows) for title, rows in tables.items()]
     pictures = report.sections(task, data, split)
     metrics = {"split": split, "light": data.light, **tables}
     write_evaluation(found, out, metrics, [*sections, *pictures], told)
+
+
+def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:
+    """Of a table what concerns one output, under shorter names, as a terminal is narrow."""
+    others = [name for name in OUTPUTS if name != output]
+    return [
+        {
+            name.removeprefix(f"{output}_").replace(f"_{output}", ""): cell
+            for name, cell in row.items()
+            if not any(other in name for other in others)
+        }
+        for row in rows
+    ]
 
 
 def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:

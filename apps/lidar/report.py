@@ -125,9 +125,9 @@ def _quality(found: Found) -> Section:
         right.plot(told, np.sqrt(square), marker="o", markersize=3)
         right.plot(told, told, color="black", linewidth=0.8)
         right.set_title(f"error of {output}, {unit}", fontsize=8, loc="left")
-        right.set_xlabel("error that the critics expect", fontsize=8)
+        right.set_xlabel("error that is expected", fontsize=8)
     grid[0].legend(fontsize=7, frameon=False)
-    text = "Errors as estimates of low quality are left out, and beside the errors that the critics expect."
+    text = "Errors as estimates of low quality are left out, and beside the errors that are expected."
     return Section("Quality and error", text, [figure])
 
 

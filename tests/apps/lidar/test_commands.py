@@ -16,6 +16,7 @@ from apps.common.errors import UserError
 from apps.common.main import main
 from apps.lidar import compare
 from apps.lidar.estimates import edges
+from apps.lidar.evaluate import of_output
 from apps.lidar.files import read_cube, rebinned
 from apps.lidar.flags import doubtful, unusable
 from apps.lidar.instrument import TO_DEVIATION, Clock
@@ -202,6 +203,12 @@ def test_risk_by_hand() -> None:
     assert excess_area(error, quality) == pytest.approx(0)
     assert excess_area(error, -quality) > 1
     assert rank_correlation(quality, error) == pytest.approx(1)
+
+
+def test_a_table_of_one_output_has_short_names() -> None:
+    rows = [{"slice": "all", "nrmse_depth": 1, "nrmse_depth_mean": 2, "lifetime_rank": 3, "depth_rank": 4}]
+    assert of_output(rows, "depth") == [{"slice": "all", "nrmse": 1, "nrmse_mean": 2, "rank": 4}]
+    assert of_output(rows, "lifetime") == [{"slice": "all", "rank": 3}]
 
 
 def test_parts_of_a_range_are_of_equal_width() -> None:
