@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_out(out: Path, input: Path, endings: Sequence[str] = (".csv",)) -> None:
+    """Raise `UserError` where predictions of `input` cannot be written to `out`: by its ending, or itself."""
+    if out.suffix not in endings:
+        raise UserError(f"{out}: give a name that ends in {' or '.join(endings)}.")
+    if out.resolve() == input.resolve():
+        raise UserError(f"{out} is the input: name another file for the predictions.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -39,7 +39,9 @@ def write_run_report(
     task.eval()
     rows = read_rows(run.metrics_file)
     bought = what_routing_bought(task, data) if split == "validation" else None
-    own = app_module(run.app, "report").sections(task, data, split) if has_module(run.app, "report") else []
+    page = app_module(run.app, "report") if has_module(run.app, "report") else None
+    own = page.sections(task, data, split) if page else []
+    covered = getattr(page, "ROWS", f"{split} rows")
     layers = checkpoint.get("routing", {}).get("layers", {})
     common = [
         bought,
@@ -48,7 +50,7 @@ def write_run_report(
         steadiness_section(rows, layers),
         what_was_run(run, measure_cost(task, data), checkpoint["collegium"].get("commit")),
     ]
-    told = f"best checkpoint, after {checkpoint['global_step']:,} steps; {split} rows"
+    told = f"{run.best.name}, after {checkpoint['global_step']:,} steps; {covered}"
     write_report(run.path / "report.html", run.name, [*own, *(s for s in common if s)], told)
     return run.path / "report.html"
 

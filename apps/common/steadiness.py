@@ -39,7 +39,7 @@ def steadiness_section(rows: Sequence[Row], layers: Mapping[str, Any]) -> Sectio
     widths = {found["m"] for tables in layers.values() if "m" in (found := tables.get("locality", {}))}
     why = [DRIFT] if moved else [NO_DRIFT] if _validations(rows) < 2 else []
     text = why + [LOCALITY.format(m=width) for width in widths]
-    return Section("Drift and locality", "\n".join(text), [curves(moved)] if moved else [], table)
+    return Section("Steadiness of routing", "\n".join(text), [curves(moved)] if moved else [], table)
 
 
 def _validations(rows: Sequence[Row]) -> int:

@@ -1,24 +1,22 @@
 """The metrics script: what a run said of its stream, measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from apps.common.console import print_rows
-from apps.common.evaluation import write_evaluation
-from apps.common.report import Section
-from apps.common.runs import Run, find_run, load_checkpoint
-from apps.drift.data import Data
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
+from apps.drift.data import APP, Data
 from apps.drift.fair.fairness import gaps
 from apps.drift.metrics import FLOORS, measure, recovery, right
 from apps.drift.report import sections
 from apps.drift.task import Task
 
-APP = "drift"
 EARLY = 1 / 3
 """The share of a stream on which settings are chosen; what comes after it tests them."""
 
@@ -43,19 +41,21 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     unfair = [] if data.sensitive is None else tell_gaps(table, names, drifts)
     if unfair:
         print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
-    out = found.path / "evaluation" / split
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
-    report = [Section("Metrics", text, table=rows), *sections(task, data)]
-    metrics = {"split": split, "rows": rows, "gaps": unfair}
-    write_evaluation(found, out, metrics, report, f"{split} rows")
+    tables = [Measured("rows", "Metrics", text, rows)]
+    if unfair:
+        text = f"Between groups by {data.sensitive}, of decisions; 0 is fair."
+        tables.append(Measured("gaps", "Gaps", text, unfair))
+    told = f"figures of {split} rows, pictures of all"
+    write_evaluation(found, split, tables, sections(task, data), told)
 
 
 def load_run(run: Run) -> tuple[Task, Data]:
     """The task of the newest checkpoint, with its history, and the data module, without the stream."""
-    state = load_checkpoint(run.best, APP)
-    data = Data(**run.options("data"))
+    task, state = task_of(run, Task)
+    data = data_of(run, Data)
     data.load_state_dict(state["Data"])
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
+    return task, data
 
 
 def part(table: dict[str, np.ndarray], split: Literal["all", "validation", "test"]) -> dict[str, np.ndarray]:
@@ -66,20 +66,20 @@ def part(table: dict[str, np.ndarray], split: Literal["all", "validation", "test
 
 
 def tell(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of {slice, rows, accuracy, kappa, kappa_m, kappa_t, recovery}.
+    """Rows of {slice, rows, accuracy, kappa, kappa_m, kappa_t, recovery_rows}.
 
     The whole, between drifts (with the rows that the drift before cost), each expert by itself, the floors.
     """
     label, predicted = table["label"], table["predicted"]
-    rows = [_row("mixture", label, predicted)]
+    rows = [_row("all", label, predicted)]
     spans = _between(drifts, len(label))
     costs = [float("nan"), *recovery(right(label, predicted), [begin for begin, _ in spans[1:]])]
     for (begin, end), cost in zip(spans, costs, strict=True) if spans else []:
         row = _row(f"rows {begin:,} to {end:,}", label[begin:end], predicted[begin:end])
-        rows.append(row | {"recovery": int(cost) if isfinite(cost) else None})
+        rows.append(row | {"recovery_rows": int(cost) if np.isfinite(cost) else None})
     rows += [_row(f"expert {name}", label, table["said"][:, e]) for e, name in enumerate(names)]
     rows += [_row(name, label, rule(label)) for name, rule in FLOORS.items()]
-    return [row | {"recovery": row.get("recovery")} for row in rows] if spans else rows
+    return [row | {"recovery_rows": row.get("recovery_rows")} for row in rows] if spans else rows
 
 
 def tell_gaps(
@@ -89,16 +89,13 @@ def tell_gaps(
 
     Burden is known of the mixture alone, and where experts are linear.
     """
-    parts = {"mixture": table}
+    parts = {"all": table}
     for begin, end in _between(drifts, len(table["label"])):
         parts[f"rows {begin:,} to {end:,}"] = {name: column[begin:end] for name, column in table.items()}
     known = {name: table[name] for name in ("label", "group")}
     parts |= {f"expert {name}": known | {"predicted": table["said"][:, e]} for e, name in enumerate(names)}
     blank = dict.fromkeys(gaps(table))
-    return [
-        {"slice": name, "rows": len(some["label"])} | blank | _rounded(gaps(some))
-        for name, some in parts.items()
-    ]
+    return [{"slice": name, "rows": len(some["label"])} | blank | gaps(some) for name, some in parts.items()]
 
 
 def _between(drifts: Sequence[int], rows: int) -> list[tuple[int, int]]:
@@ -109,8 +106,4 @@ def _between(drifts: Sequence[int], rows: int) -> list[tuple[int, int]]:
 
 def _row(name: str, label: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     found = measure(label, predicted)
-    return {"slice": name, "rows": len(label), **_rounded(found)}
-
-
-def _rounded(found: Mapping[Any, float]) -> dict[str, float | None]:
-    return {name: round(value, 4) if isfinite(value) else None for name, value in found.items()}
+    return {"slice": name, "rows": len(label), **found}

@@ -17,12 +17,12 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.common.files import replacing
 from apps.common.runs import Run
+from apps.drift.data import APP
 from apps.drift.fair.groups import Groups
 from apps.drift.labels import UNKNOWN, Labels
 from apps.drift.model import StreamModel
 from apps.drift.schema import Row, Schema
 
-APP = "drift"
 FORMAT = 2
 """Counts up when kept states change their meaning."""
 TRUSTED = ("apps.", "collegium.")

@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
-from apps.common.files import replacing
+from apps.common.files import check_out, replacing
 from apps.common.frames import read_frame
 from apps.common.runs import find_run, load_checkpoint
-from apps.drift.learner import APP, Learner, Said
+from apps.drift.data import APP
+from apps.drift.learner import Learner, Said
 from apps.drift.schema import Row, as_text, is_missing
 
 FIRST = 1000
@@ -97,10 +98,7 @@ def _of_run(path: Path) -> Learner:
 
 
 def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
-    if out.suffix != ".csv":
-        raise UserError(f"{out}: predictions are written as CSV, so give a name that ends in .csv.")
-    if out.resolve() == input.resolve():
-        raise UserError(f"{out} is the input: name another file for the predictions.")
+    check_out(out, input)
     frame = read_frame(input).drop(columns=list(drop), errors="ignore")
     if learner.target is not None and learner.target not in frame and not learner.rows:
         raise UserError(f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}.")

@@ -17,6 +17,10 @@ POINTS = 400
 """At most so many points to a line."""
 
 
+ROWS = "all rows"
+"""What the pictures are of, whatever the split: a stream is told from its beginning."""
+
+
 def sections(task: Task, data: Data, split: Literal["validation", "test"] = "validation") -> list[Section]:
     """Accuracy over time beside the floors, whom the router trusts, and what each expert says.
 
@@ -96,7 +100,7 @@ def _experts(
     axes.set_ylabel(f"accuracy, last {window} rows", fontsize=8)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     text = "What each expert says by itself, whether it is trusted or not."
-    return Section("Experts over time", text, [figure], rows_of_table)
+    return Section("Each expert alone", text, [figure], rows_of_table)
 
 
 def _floors(label: np.ndarray) -> dict[str, np.ndarray]:

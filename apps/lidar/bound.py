@@ -24,10 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apps.lidar.diffusion import by_diffusion
-from apps.lidar.instrument import Clock
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import TOLERANCE, Ranges, Scenes, as_given
-from apps.lidar.simulate import Detector, Transport, expected
+from apps.lidar.simulate import expected
 
 PARAMETERS = ("depth", "lifetime", "scattering", "absorption", "photons", "background")
 """What is unknown of a scene; the response is known."""
@@ -97,14 +96,15 @@ class Prior:
         return self.scenes.having(**dict(zip(PARAMETERS, value.unbind(1), strict=True)))
 
 
-def bound(
-    prior: Prior, clock: Clock, detector: Detector | None = None, transport: Transport = by_diffusion
-) -> dict[str, float]:
-    """The least mean squared error of depth (mm^2) and lifetime (ns^2) over scenes drawn from a prior."""
+def bound(prior: Prior, rig: Rig) -> dict[str, float]:
+    """The least mean squared error of depth (mm^2) and lifetime (ns^2) over scenes drawn from a prior.
+
+    Light is that of diffusion theory.
+    """
     unit = prior.unit
 
     def light(at: Tensor) -> Tensor:
-        return expected(prior.at(at), clock, detector, transport=transport)
+        return expected(prior.at(at), rig)
 
     here, beside = information(light, unit), []
     for place in range(len(PARAMETERS)):

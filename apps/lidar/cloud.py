@@ -18,17 +18,17 @@ def check_cloud(path: Path) -> None:
         raise UserError(f"{path}: a cloud needs open3d: pip install open3d, or leave --cloud out.")
 
 
-def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray) -> None:
+def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray, pitch: float = 1.0) -> None:
     """Write a PLY of the pixels of a depth map (H, W) in mm, below a surface at 0, coloured by their error.
 
-    Pixels are 1 mm apart; those without a depth are left out. There must be one that has.
+    Pixels are `pitch` mm apart; those without a depth are left out. There must be one that has.
     """
     import open3d  # heavy, and absent on most machines
 
     known = np.isfinite(depth)
     row, column = np.nonzero(known)
     points = open3d.geometry.PointCloud()
-    places = np.stack([column, -row, -depth[known]], axis=1).astype(float)
+    places = np.stack([pitch * column, -pitch * row, -depth[known]], axis=1).astype(float)
     points.points = open3d.utility.Vector3dVector(places)
     of_error = error[known] - error[known].min()
     share = of_error / max(float(of_error.max()), 1e-12)

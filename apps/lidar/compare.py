@@ -16,7 +16,7 @@ from torch import nn
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
 from apps.common.compare.training import fit_best
 from apps.lidar.bound import Prior
-from apps.lidar.data import Data, Light, Part
+from apps.lidar.data import Data, Part
 from apps.lidar.estimates import Found, estimates, slices
 from apps.lidar.fit import fitted, moments
 from apps.lidar.limits import bounds, least
@@ -24,6 +24,7 @@ from apps.lidar.metrics import rank_correlation
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
 from apps.lidar.posterior import posterior
+from apps.lidar.rig import Light
 from apps.lidar.task import Task
 
 SETS = ("diffusion", "monte_carlo", "diffusion_unknown", "monte_carlo_unknown")
@@ -156,11 +157,11 @@ class FittedRule(Fitted):
         truth = torch.stack([getattr(scenes, name) for name in OUTPUTS], dim=1)
         unsaid = torch.full_like(truth, torch.nan)
         if self.name == "posterior_mean":
-            value, unsaid, _ = posterior(counts, prior, data.clock, torch.Generator().manual_seed(0))
+            value, unsaid, _ = posterior(counts, prior, data.rig, torch.Generator().manual_seed(0))
         elif self.name == "moments":
-            value = moments(counts, prior, data.ranges, data.clock)
+            value = moments(counts, prior, data.ranges, data.rig)
         else:
-            value = fitted(counts, prior, data.clock)
+            value = fitted(counts, prior, data.rig)
         nobody = np.zeros((len(scenes), 0, len(OUTPUTS)))
         return Found(value.numpy(), truth.numpy(), -unsaid.numpy(), unsaid.numpy(), nobody, scenes)
 
@@ -173,7 +174,7 @@ def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
 
 def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
     """Errors of test histograms, of all and in parts; and their ratio to the physical limit, where known."""
-    roots = least(data.ranges, bounds(data.ranges, data.clock, data.detector, data.known_tissue))
+    roots = least(data.ranges, bounds(data.ranges, data.rig, data.known_tissue))
     values: list[Value] = []
     units: dict[tuple[str, str], np.ndarray] = {}
     for part, some in slices(found, data.ranges):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
@@ -13,18 +14,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, derive_seed
-from apps.lidar.diffusion import by_diffusion
-from apps.lidar.instrument import Clock, gaussian
+from apps.lidar.files import read_response
+from apps.lidar.instrument import Clock, Detector
 from apps.lidar.model import Reading
+from apps.lidar.optics import Surface
 from apps.lidar.readings import Scale, reading
+from apps.lidar.rig import Light, Rig
 from apps.lidar.scenes import Ranges, Scenes, as_given
-from apps.lidar.simulate import CHUNK, Detector, Transport, expected
-from apps.lidar.transport import WhiteMonteCarlo
+from apps.lidar.simulate import CHUNK, expected
 
 APP = "lidar"
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-Light = Literal["diffusion", "monte_carlo"]
 
 
 class Batch(NamedTuple):
@@ -48,7 +49,9 @@ class Data(LightningDataModule):
         batch_size: histograms a batch.
         bins, bin_width, flash: see `instrument.Clock`; ns.
         ranges: of the scenes.
-        detector: what the detector adds, see `simulate.Detector`.
+        detector: what the detector adds, see `instrument.Detector`.
+        irf: table of the rig's measured response, time in ns and counts, instead of Gaussian ones.
+        surface: whether tissue reflects light from inside, "mismatched", or has the index of what lies above.
         seed: of scenes and their photons.
         order: seed of the order of batches, and of the photons of training; the same by default.
     """
@@ -65,6 +68,8 @@ class Data(LightningDataModule):
         flash: float = 1.0,
         ranges: Ranges | None = None,
         detector: Detector | None = None,
+        irf: Path | None = None,
+        surface: Surface = "mismatched",
         seed: int = 0,
         order: int | None = None,
     ) -> None:
@@ -80,8 +85,15 @@ class Data(LightningDataModule):
         self.light, self.known_tissue = light, known_tissue
         self.scenes, self.held_out, self.batch_size, self.seed = scenes, held_out, batch_size, seed
         self.order = seed if order is None else order
-        self.clock, self.ranges = Clock(bins, bin_width, flash), ranges or Ranges()
-        self.detector = detector or Detector()
+        clock, self.ranges = Clock(bins, bin_width, flash), ranges or Ranges()
+        response = None if irf is None else read_response(irf, clock)
+        self.rig = Rig(clock, detector or Detector(), surface, response)
+        deepest, reach = self.ranges.depth[1] * self.ranges.scattering[1], self.rig.reach(light)
+        if deepest > reach:
+            raise UserError(
+                f"targets lie up to {deepest:.4g} transport lengths deep (depth times scattering), and light "
+                f"by Monte Carlo is known up to {reach:.4g}: lower data.ranges.depth or .scattering."
+            )
         self.scale = Scale.of(self.ranges)
         self._parts: dict[Part, Histograms] = {}
 
@@ -111,9 +123,9 @@ class Data(LightningDataModule):
         return self._parts[part]
 
     @property
-    def transport(self) -> Transport:
-        """Light to the target and back."""
-        return by_diffusion if self.light == "diffusion" else WhiteMonteCarlo(self.clock)
+    def clock(self) -> Clock:
+        """The bins."""
+        return self.rig.clock
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch), which also decide the photons."""
@@ -129,10 +141,16 @@ class Data(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what prediction needs, as plain values."""
-        return {"clock": asdict(self.clock), "scale": asdict(self.scale), "known_tissue": self.known_tissue}
+        return {
+            "clock": asdict(self.clock),
+            "response": self.rig.response,
+            "scale": asdict(self.scale),
+            "known_tissue": self.known_tissue,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the scale over."""
+        """Take scale and response over."""
+        self.rig = replace(self.rig, response=state_dict["response"])
         self.scale = Scale(**{name: tuple(ends) for name, ends in state_dict["scale"].items()})
 
     def _in_order(self, part: Part) -> DataLoader[Any]:
@@ -159,7 +177,7 @@ class Histograms(Dataset[Batch]):
         given = [as_given(getattr(truth, name), generator) for name in ("scattering", "absorption")]
         self.tissue = torch.stack(given, dim=1)
         chunks = [truth[slice(i, i + CHUNK)] for i in range(0, len(truth), CHUNK)]
-        light = [expected(some, data.clock, data.detector, transport=data.transport) for some in chunks]
+        light = [expected(some, data.rig, data.light) for some in chunks]
         self.light = torch.cat(light).float()
         self.counts = torch.poisson(self.light, generator=generator) if once else None
 
@@ -170,8 +188,8 @@ class Histograms(Dataset[Batch]):
         """Read some histograms; photons that are drawn now follow the global generator."""
         index = torch.as_tensor(rows)
         counts = torch.poisson(self.light[index]) if self.counts is None else self.counts[index]
-        scenes, clock, scale = self.truth[index], self.data.clock, self.data.scale
-        response = clock.curve(gaussian(scenes.response, clock.omega)).float()
+        scenes, rig, scale = self.truth[index], self.data.rig, self.data.scale
+        response = rig.clock.curve(rig.answer(scenes.response)).float()
         tissue = scale.tissue(*self.tissue[index].T) if self.data.known_tissue else None
         return Batch(reading(counts, response, tissue), scale.target(scenes.depth, scenes.lifetime))
 

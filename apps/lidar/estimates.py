@@ -13,13 +13,13 @@ from torch import nn
 
 from apps.lidar.data import Data, Histograms
 from apps.lidar.model import OUTPUTS, Estimate
-from apps.lidar.scenes import Range, Ranges, Scenes
+from apps.lidar.scenes import Ranges, Scenes
 
 CHUNK = 2048
 PARTS = {"photons": 4, "depth": 3, "scattering": 3}
 """Into how many parts the range of each is cut: of equal width, on a logarithmic scale for photons."""
-OUTSIDE: dict[str, Range] = {"depth": (10.0, 13.0), "lifetime": (1.5, 2.0), "scattering": (1.5, 2.0)}
-"""Beyond the usual ranges, where an estimate should be less sure of itself."""
+OUTSIDE, FURTHER = ("depth", "lifetime", "scattering"), 0.4
+"""What may lie beyond its range, where an estimate should be less sure of itself, and by how much of it."""
 
 
 class Found(NamedTuple):
@@ -89,9 +89,13 @@ def part_name(name: str, low: float, high: float) -> str:
 
 
 def outside(network: nn.Module, data: Data, number: int = 1000) -> Iterator[tuple[str, Found]]:
-    """Estimates where one parameter lies beyond the ranges of training."""
-    for name, span in OUTSIDE.items():
+    """Estimates where one parameter lies beyond the ranges of training, and light is known."""
+    for name in OUTSIDE:
+        low, high = getattr(data.ranges, name)
+        span = high, high + FURTHER * (high - low)
         generator = torch.Generator().manual_seed(data.seed)
         scenes = replace(data.ranges, **{name: span}).draw(number, generator)
-        beyond = Histograms(data, scenes, generator)
-        yield f"{part_name(name, *span)}, untrained", estimates(network, beyond)
+        near = scenes.depth * scenes.scattering <= data.rig.reach(data.light)
+        if near.any():
+            beyond = Histograms(data, scenes[near], generator)
+            yield f"{part_name(name, *span)}, untrained", estimates(network, beyond)

@@ -8,27 +8,27 @@ from typing import Any, Literal
 import numpy as np
 
 from apps.common.console import print_rows
-from apps.common.evaluation import write_evaluation
-from apps.common.report import Section
-from apps.common.runs import Run, find_run, load_checkpoint
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
 from apps.lidar import report
-from apps.lidar.data import APP, Data, Light
+from apps.lidar.data import APP, Data
 from apps.lidar.estimates import Found, estimates, outside, slices
 from apps.lidar.limits import Limits, bounds, least
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS
+from apps.lidar.rig import Light
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import Detector
 from apps.lidar.task import Task
 
 UNITS = {"depth": "mm", "lifetime": "ns"}
 TEXTS = {
-    "Metrics": "`nrmse` is the root mean squared error over the range of training, with `_mean` over the "
+    "rows": "`nrmse` is the root mean squared error over the range of training, with `_mean` over the "
     "mean of the truth; `mae` and `bias` are in mm and ns. In the last rows one parameter lies beyond its "
     "usual range.",
-    "Physical limit": "The bound is the least root mean squared error that any estimator can have on scenes "
+    "limit": "The bound is the least root mean squared error that any estimator can have on scenes "
     "drawn like these, biased or not, with the light of diffusion theory; see `apps/lidar/bound.py`.",
-    "Quality": "Rank correlation of quality and error: 1 where one tells the other's order. Excess area "
+    "quality": "Rank correlation of quality and error: 1 where one tells the other's order. Excess area "
     "under risk by coverage: 0 where quality orders estimates as errors do, 1 where it tells nothing. Told "
     "is the root mean square of the expected errors over that of the errors: 1 where they are right on the "
     "whole, less where an estimate is too sure of itself.",
@@ -51,23 +51,21 @@ def evaluate(
     task, data = load_run(found, light)
     whole = estimates(task.network, data.part(split))
     parts = [*slices(whole, data.ranges), *outside(task.network, data)]
-    limits = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
-    tables = {
-        "Metrics": [measured(name, some, data.ranges) for name, some in parts],
-        "Physical limit": beside_bound(whole, limits, data.ranges),
-        "Quality": [trusted(name, some) for name, some in parts],
-    }
-    if not np.isfinite(whole.quality).all():
-        del tables["Quality"]
+    limits = bounds(data.ranges, data.rig, data.known_tissue)
+    rows = [measure(name, some, data.ranges) for name, some in parts]
+    tables = [
+        Measured("rows", "Metrics", TEXTS["rows"], rows),
+        Measured("limit", "Physical limit", TEXTS["limit"], beside_bound(whole, limits, data.ranges)),
+    ]
+    if np.isfinite(whole.quality).all():
+        quality = [trusted(name, some) for name, some in parts]
+        tables.append(Measured("quality", "Quality", TEXTS["quality"], quality))
     told = f"{split} histograms, {data.light}"
-    for title, rows in tables.items():
+    for table in tables:
         for output in OUTPUTS:
-            print_rows(of_output(rows, output), f"{title}, {output}: {found.path}, {told}")
-    out = found.path / "evaluation" / (light or "") / split
-    sections = [Section(title, TEXTS[title], table=rows) for title, rows in tables.items()]
+            print_rows(of_output(table.rows, output), f"{table.title}, {output}: {found.path}, {told}")
     pictures = report.sections(task, data, split)
-    metrics = {"split": split, "light": data.light, **tables}
-    write_evaluation(found, out, metrics, [*sections, *pictures], told)
+    write_evaluation(found, split, tables, pictures, told, other=light or "", light=data.light)
 
 
 def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:
@@ -85,17 +83,12 @@ def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:
 
 def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked."""
-    load_checkpoint(run.best, APP)
-    options: dict[str, Any] = run.options("data")
-    if options.get("ranges") is not None:
-        options["ranges"] = Ranges(**{name: tuple(ends) for name, ends in options["ranges"].items()})
-    if options.get("detector") is not None:
-        options["detector"] = Detector(**options["detector"])
-    data = Data(**{**options, **({} if light is None else {"light": light})})
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
+    task, _ = task_of(run, Task)
+    changes = {} if light is None else {"light": light}
+    return task, data_of(run, Data, run.options("data") | changes)
 
 
-def measured(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:
+def measure(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:
     """Errors of some estimates: a row of the metrics."""
     row: dict[str, Any] = {"slice": name, "histograms": len(found.value)}
     for place, output in enumerate(OUTPUTS):
@@ -119,7 +112,11 @@ def beside_bound(found: Found, limits: Limits, ranges: Ranges) -> list[dict[str,
         row: dict[str, Any] = {"slice": name}
         for place, (output, unit) in enumerate(UNITS.items()):
             error, limit = rmse(some.value[:, place], some.truth[:, place]), roots[name][output]
-            row |= {f"{output}_{unit}": error, f"{output}_bound": limit, f"{output}_ratio": error / limit}
+            row |= {
+                f"{output}_{unit}": error,
+                f"{output}_bound": limit,
+                f"ratio_to_bound_{output}": error / limit,
+            }
         rows.append(row)
     return rows
 
@@ -131,7 +128,7 @@ def trusted(name: str, found: Found) -> dict[str, Any]:
         error, quality = found.value[:, place] - found.truth[:, place], found.quality[:, place]
         row |= {
             f"{output}_quality": float(quality.mean()),
-            f"{output}_rank": rank_correlation(quality, error),
+            f"rank_{output}": rank_correlation(quality, error),
             f"{output}_excess": excess_area(error, quality),
             f"{output}_told": float(np.sqrt(np.mean(found.expected[:, place] ** 2) / np.mean(error**2))),
         }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from apps.common.errors import UserError
 from apps.common.frames import SUFFIXES, read_frame
-from apps.lidar.instrument import Clock
+from apps.lidar.instrument import Clock, Response, measured
 
 ENDINGS = (".npz", ".h5", ".hdf5", *SUFFIXES)
 COUNTS = "counts"
@@ -74,14 +74,19 @@ def read_cube(path: Path) -> Cube:
     return cube
 
 
-def read_response(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times (N,) in ns and counts (N,) of an instrument's response. Raises UserError for anything else."""
+def read_response(path: Path, clock: Clock) -> Response:
+    """An instrument's response, for histograms on a clock. Raises UserError for anything else."""
     frame = read_frame(path)
     numbers = frame.select_dtypes("number")
     if numbers.shape[1] != 2 or frame.shape[1] != 2 or numbers.isna().any(axis=None):
         raise UserError(f"{path}: give two columns of numbers, time in ns and counts, without blank cells.")
     time, counts = numbers.to_numpy(float).T
-    return time, counts
+    response = tuple(time.tolist()), tuple(counts.tolist())
+    try:
+        measured(response, clock)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return response
 
 
 def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from apps.lidar.bound import INNER, PARAMETERS, Prior
-from apps.lidar.diffusion import by_diffusion
 from apps.lidar.experts import peak
-from apps.lidar.instrument import Clock
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import expected
 
@@ -21,12 +20,12 @@ STEPS, STARTS = 20, (0.1, 0.3, 0.5, 0.7, 0.9)
 """Steps of the fit, and where in their ranges depth and lifetime begin."""
 
 
-def fitted(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
+def fitted(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     """The most likely depth in mm and lifetime in ns, (B, 2); see `likeliest`."""
-    return prior.outputs(likeliest(counts, prior, clock))
+    return prior.outputs(likeliest(counts, prior, rig))
 
 
-def likeliest(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
+def likeliest(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     """The most likely parameters (B, P), as shares of their priors, of counts (B, T) that are Poisson.
 
     All parameters are fitted at once, by Fisher scoring with a damping that falls where a step helps and
@@ -36,7 +35,7 @@ def likeliest(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
     counts = counts.double()
 
     def light(unit: Tensor) -> Tensor:
-        return expected(prior.at(unit), clock).clamp(min=1e-9)
+        return expected(prior.at(unit), rig).clamp(min=1e-9)
 
     def surprise(level: Tensor) -> Tensor:
         return (level - counts * level.log()).sum(1)
@@ -63,14 +62,14 @@ def likeliest(counts: Tensor, prior: Prior, clock: Clock) -> Tensor:
     return unit
 
 
-def moments(counts: Tensor, prior: Prior, ranges: Ranges, clock: Clock) -> Tensor:
+def moments(counts: Tensor, prior: Prior, ranges: Ranges, rig: Rig) -> Tensor:
     """Depth in mm from the centre of mass, and lifetime in ns from two gates, (B, 2), of counts (B, T).
 
     Rapid lifetime determination compares the counts of two gates behind the peak (Ballew and Demas 1989):
     equal ones of width d give d / log(first / second). The mean arrival less that lifetime is the time of
     travel, of which diffusion theory tells the depth, in the tissue in the middle of the prior.
     """
-    counts = counts.double()
+    counts, clock = counts.double(), rig.clock
     before = clock.centres < -0.5
     floor = counts[:, before].mean(1, keepdim=True) if before.any() else 0.0
     clean = counts - floor
@@ -88,7 +87,7 @@ def moments(counts: Tensor, prior: Prior, ranges: Ranges, clock: Clock) -> Tenso
     scattering, absorption = (
         getattr(middle, name).unsqueeze(1).expand(shape).flatten() for name in ("scattering", "absorption")
     )
-    light = by_diffusion(depth.expand(shape).flatten(), scattering, absorption, small)
+    light = rig.transport("diffusion")(depth.expand(shape).flatten(), scattering, absorption, small)
     travel = (-(light[:, 1] / light[:, 0]).angle() / 1e-3).view(shape)
     nearest = (travel - (arrival - lifetime).unsqueeze(1)).abs().argmin(1)
     return torch.stack([depth[nearest], lifetime], dim=1)

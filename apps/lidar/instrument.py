@@ -1,8 +1,9 @@
-"""What measures the light: bins of time, and how the instrument answers a flash."""
+"""What measures the light: bins of time, what the detector adds, and how the instrument answers a flash."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import log
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from apps.common.errors import UserError
 
+Response = tuple[tuple[float, ...], tuple[float, ...]]
+"""Times in ns, and counts."""
 TO_DEVIATION = 1 / (8 * log(2)) ** 0.5
 """Standard deviation of a Gaussian of full width at half maximum 1."""
 
@@ -50,23 +53,40 @@ class Clock:
         return light
 
 
+@dataclass(frozen=True)
+class Detector:
+    """What a detector adds to the light.
+
+    Attributes:
+        afterpulses: photons that a photon sets free later, on average; they come after an exponential time.
+        afterpulse_time: mean of that time, ns.
+        pileup: photons a flash, on average. The detector sees the first one alone; 0 for no such loss.
+    """
+
+    afterpulses: float = 0.0
+    afterpulse_time: float = 2.0
+    pileup: float = 0.0
+
+
 def gaussian(width: Tensor, omega: Tensor) -> Tensor:
     """Real spectra (B, F) of Gaussian responses of full width at half maximum (B,) ns, centred at zero."""
     deviation = width.unsqueeze(-1) * TO_DEVIATION
     return torch.exp(-(omega * deviation).square() / 2)
 
 
-def measured(time: np.ndarray, counts: np.ndarray, clock: Clock) -> tuple[Tensor, float]:
+@cache
+def measured(response: Response, clock: Clock) -> tuple[Tensor, float]:
     """Spectrum (F,) of a measured response, its centre of mass at zero, and that centre, ns.
 
     Args:
-        time: (N,) ns, equally spaced.
-        counts: (N,), background included: the median of the lowest half of the counts is taken off.
+        response: of times equally spaced, background included: the median of the lowest half of the counts
+            is taken off.
         clock: of the histograms.
 
     Raises:
         UserError: times that are not equally spaced, no light, or a response wider than half the window.
     """
+    time, counts = (np.array(values) for values in response)
     if len(time) < 3 or np.ptp(np.diff(time)) > 1e-3 * np.diff(time).mean():
         raise UserError("the times of the instrument response are not equally spaced: give one row a bin.")
     light = np.clip(counts - np.median(np.sort(counts)[: len(counts) // 2]), 0, None)

@@ -13,13 +13,12 @@ import torch
 from apps.common.files import write_text
 from apps.lidar.bound import Prior, bound
 from apps.lidar.estimates import edges, part_name
-from apps.lidar.instrument import Clock
 from apps.lidar.model import OUTPUTS
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import Detector
 
 FILE = Path(__file__).with_name("limits.json")
-"""The limits of the usual ranges, clock and detector, which ship with the app; made by `make_limits`."""
+"""The limits of the usual ranges and rig, which ship with the app; made by `make_limits`."""
 NUMBER = 500
 """Scenes from which the bound of each part of the photons is computed where it does not ship."""
 
@@ -28,17 +27,15 @@ Limits = dict[str, list[float]]
 
 
 @cache
-def bounds(ranges: Ranges, clock: Clock, detector: Detector, known_tissue: bool) -> Limits:
-    """The limits, with the light of diffusion theory. Other ranges than the usual take half a minute."""
-    if (ranges, clock, detector) == (Ranges(), Clock(), Detector()):
+def bounds(ranges: Ranges, rig: Rig, known_tissue: bool) -> Limits:
+    """The limits, with the light of diffusion theory. Of other ranges, or rigs, they take half a minute."""
+    if (ranges, rig) == (Ranges(), Rig()):
         shipped: dict[str, Limits] = json.loads(FILE.read_text(encoding="utf-8"))
         return shipped["known" if known_tissue else "unknown"]
-    return computed(ranges, clock, detector, known_tissue, NUMBER)
+    return computed(ranges, rig, known_tissue, NUMBER)
 
 
-def computed(
-    ranges: Ranges, clock: Clock, detector: Detector, known_tissue: bool, number: int, seed: int = 0
-) -> Limits:
+def computed(ranges: Ranges, rig: Rig, known_tissue: bool, number: int, seed: int = 0) -> Limits:
     """The limits from so many scenes a part.
 
     What is least for known tissue is no more for unknown tissue, so of this the greater one is told.
@@ -49,7 +46,7 @@ def computed(
         some = []
         for known in {True, known_tissue}:
             generator = torch.Generator().manual_seed(seed + part)
-            some.append(bound(Prior.draw(inside, number, known, generator), clock, detector))
+            some.append(bound(Prior.draw(inside, number, known, generator), rig))
         for name, values in found.items():
             values.append(max(one[name] for one in some))
     return found
@@ -68,6 +65,5 @@ def least(ranges: Ranges, limits: Limits) -> dict[str, dict[str, float]]:
 
 def make_limits(number: int = 5000, file: Path = FILE) -> None:
     """Compute the limits that ship; ten minutes."""
-    usual = Ranges(), Clock(), Detector()
-    made = {name: computed(*usual, name == "known", number) for name in ("known", "unknown")}
+    made = {name: computed(Ranges(), Rig(), name == "known", number) for name in ("known", "unknown")}
     write_text(file, json.dumps(made, indent=1) + "\n")

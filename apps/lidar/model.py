@@ -134,7 +134,7 @@ class EvidenceMoE(nn.Module):
         router: Callable[[int, int], Router] = routers.AllExperts,
     ) -> None:
         super().__init__()
-        self.windows, self.encoder = tuple(windows), Encoder(bins)
+        self.bins, self.windows, self.encoder = bins, tuple(windows), Encoder(bins)
         width, outputs = bins + self.encoder.beside, len(OUTPUTS)
         experts = ExpertList(
             WindowExpert(window, bins, self.encoder.beside, hidden, depth, outputs, embedding)

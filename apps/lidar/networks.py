@@ -28,7 +28,7 @@ class Single(nn.Module):
 
     def __init__(self, bins: int = 256, hidden: int = 256, depth: int = 2) -> None:
         super().__init__()
-        self.encoder = Encoder(bins)
+        self.bins, self.encoder = bins, Encoder(bins)
         self.expert = WindowExpert("global", bins, self.encoder.beside, hidden, depth, len(OUTPUTS), 0)
 
     def forward(self, reading: Reading) -> Tensor:
@@ -64,7 +64,7 @@ class SoftmaxMixture(nn.Module):
         router: Callable[[int, int], Router] = routers.AllExperts,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(bins)
+        self.bins, self.encoder = bins, Encoder(bins)
         beside = self.encoder.beside
         experts = ExpertList(WindowExpert(w, bins, beside, hidden, depth, len(OUTPUTS), 0) for w in windows)
         self.experts = MoE(of_one_output(router(bins + beside, len(windows))), experts)
@@ -85,12 +85,18 @@ class Convolutional(nn.Module):
         bins: T.
         channels: of each layer.
         hidden: width of the head.
+
+    Raises:
+        ValueError: bins that cannot be halved by each layer.
     """
 
     def __init__(
         self, bins: int = 256, channels: Sequence[int] = (32, 64, 96, 128), hidden: int = 128
     ) -> None:
         super().__init__()
+        if bins % 2 ** len(channels):
+            raise ValueError(f"bins={bins} cannot be halved {len(channels)} times")
+        self.bins = bins
         layers: list[nn.Module] = []
         for before, after in zip((2, *channels[:-1]), channels, strict=True):
             layers += [nn.Conv1d(before, after, 7, stride=2, padding=3), nn.SiLU()]
@@ -112,11 +118,16 @@ class Recurrent(nn.Module):
         bins: T.
         patch: bins of a token.
         hidden: width of the state.
+
+    Raises:
+        ValueError: bins that do not make whole tokens.
     """
 
     def __init__(self, bins: int = 256, patch: int = 16, hidden: int = 128) -> None:
         super().__init__()
-        self.patch = patch
+        if bins % patch:
+            raise ValueError(f"bins={bins} are no multiple of patch={patch}")
+        self.bins, self.patch = bins, patch
         self.body = nn.GRU(2 * patch, hidden, batch_first=True)
         self.head = nn.Sequential(nn.Linear(hidden + 4, hidden), nn.SiLU(), nn.Linear(hidden, len(OUTPUTS)))
 

@@ -1,6 +1,7 @@
 """Light at the surface of tissue, and how fast it goes inside."""
 
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ C = 299.792458
 """Speed of light in vacuum, mm/ns."""
 INDEX = 1.37
 """Refractive index of tissue."""
+Surface = Literal["matched", "mismatched"]
+SURFACES: dict[Surface, float] = {"matched": 1.0, "mismatched": INDEX}
+"""Index of tissue over that of what lies above it."""
 
 
 def speed(index: float = INDEX) -> float:

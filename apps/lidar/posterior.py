@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from apps.lidar.bound import PARAMETERS, TARGETS, Prior, information
 from apps.lidar.fit import likeliest
-from apps.lidar.instrument import Clock
+from apps.lidar.rig import Rig
 from apps.lidar.simulate import expected
 
 WARMTH = (0.03, 0.1, 0.3, 1.0)
@@ -54,11 +54,11 @@ class Proposal:
         return Proposal(self.centre[rows], self.spread[rows])
 
     @classmethod
-    def around(cls, unit: Tensor, prior: Prior, clock: Clock, power: float) -> Proposal:
+    def around(cls, unit: Tensor, prior: Prior, rig: Rig, power: float) -> Proposal:
         """Around the likeliest parameters, as wide as information and prior say there."""
         near = unit.clamp(NEAR, 1 - NEAR)
         slope = near * (1 - near)
-        told = information(lambda at: expected(prior.at(at), clock), near)
+        told = information(lambda at: expected(prior.at(at), rig), near)
         told = told * slope.unsqueeze(1) * slope.unsqueeze(2)
         of_prior = 3 / torch.pi**2 * torch.eye(unit.shape[1], dtype=unit.dtype)
         return cls(near.logit(), torch.linalg.inv(power * told + of_prior))
@@ -85,18 +85,18 @@ class Proposal:
         return Proposal(centre, trust * seen + (1 - trust) * self.spread)
 
 
-def posterior(counts: Tensor, prior: Prior, clock: Clock, generator: torch.Generator) -> Posterior:
+def posterior(counts: Tensor, prior: Prior, rig: Rig, generator: torch.Generator) -> Posterior:
     """Sample what counts (B, T) tell of their scenes, whose response is known; priors are even."""
-    proposal = Proposal.around(likeliest(counts, prior, clock), prior, clock, WARMTH[0])
+    proposal = Proposal.around(likeliest(counts, prior, rig), prior, rig, WARMTH[0])
     for power in WARMTH:
-        draws, weight = _weighed(proposal, counts, prior, clock, generator, power)
+        draws, weight = _weighed(proposal, counts, prior, rig, generator, power)
         proposal = proposal.adapted(draws, weight)
     worth = torch.zeros(len(counts), 1, dtype=torch.float64)
     first, second = (worth.new_zeros(len(counts), len(TARGETS)) for _ in range(2))
     left = torch.arange(len(counts))
     for _ in range(ROUNDS):
         here = prior[left]
-        draws, weight = _weighed(proposal, counts[left], here, clock, generator)
+        draws, weight = _weighed(proposal, counts[left], here, rig, generator)
         outputs = here.outputs(draws.sigmoid())
         gained = _worth(weight).unsqueeze(-1)
         worth[left] += gained
@@ -114,7 +114,7 @@ def _weighed(
     proposal: Proposal,
     counts: Tensor,
     prior: Prior,
-    clock: Clock,
+    rig: Rig,
     generator: torch.Generator,
     power: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ def _weighed(
     draws, proposed = proposal.draw(DRAWS, generator)
     chance = []
     for unit in draws.sigmoid():
-        light = expected(prior.at(unit), clock).float().clamp(min=1e-6)
+        light = expected(prior.at(unit), rig).float().clamp(min=1e-6)
         chance.append((counts * light.log() - light).sum(1).double())
     of_prior = (F.logsigmoid(draws) + F.logsigmoid(-draws)).sum(-1)
     return draws, (power * torch.stack(chance) + of_prior - proposed).softmax(0)

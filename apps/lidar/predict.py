@@ -11,8 +11,9 @@ from rich.progress import track
 from torch import Tensor
 
 from apps.common.errors import UserError
-from apps.common.files import replacing
-from apps.common.runs import find_run, load_checkpoint
+from apps.common.files import check_out, replacing
+from apps.common.runs import find_run
+from apps.common.trained import task_of
 from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
 from apps.lidar.files import Cube, read_cube, read_response, rebinned
@@ -23,6 +24,8 @@ from apps.lidar.readings import reading
 from apps.lidar.task import Task
 
 CHUNK = 8192
+UNLIKE = 0.1
+"""Share of a response that may lie elsewhere than in one of training."""
 UNITS = {"depth": "mm", "lifetime": "ns"}
 
 
@@ -38,6 +41,7 @@ def predict(
     absorption: float | None = None,
     saturation: float | None = None,
     cloud: Path | None = None,
+    pitch: float = 1.0,
 ) -> None:
     """Write depth, lifetime, their quality and expected error, and a flag, for every histogram of a file.
 
@@ -47,7 +51,7 @@ def predict(
         out: .csv with one row a histogram, or .npz with a map of each.
         run: a folder runs/lidar/<config>/<n>; the newest by default.
         irf: table of the instrument's response, time in ns on the clock of the histograms and counts; its
-            centre is taken as the flash.
+            centre is taken as the flash. A run that was trained on a measured response has its own.
         width: full width at half maximum of a Gaussian response in ns, where there is no table.
         bin_width: of the histograms, ns; the run's by default.
         flash: when light that takes no time arrives, ns after the first bin begins; the run's by default.
@@ -55,11 +59,12 @@ def predict(
         absorption: absorption of the tissue, 1/mm, likewise.
         saturation: counts of a bin at which the detector is full; of integers the greatest by default.
         cloud: .ply to write the points of an image to, which needs open3d.
+        pitch: of the image there, mm from pixel to pixel.
     """
-    if out.suffix not in (".csv", ".npz"):
-        raise UserError(f"{out}: give a name that ends in .csv or .npz.")
-    checkpoint = find_run(APP, run).best
-    data = Data.from_state(load_checkpoint(checkpoint, APP)["Data"])
+    check_out(out, input, (".csv", ".npz"))
+    found = find_run(APP, run)
+    task, checkpoint = task_of(found, Task)
+    data = Data.from_state(checkpoint["Data"])
     cube = read_cube(input)
     if cloud is not None:
         check_cloud(cloud)
@@ -72,7 +77,6 @@ def predict(
     tissue = _tissue(cube, data, scattering, absorption)
     usual = _usual(data, response, tissue)
     full = saturation if saturation is not None else _fullest(cube)
-    task = Task.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     parts = []
     total = -(-int(np.prod(cube.shape)) // CHUNK)
     for rows, counts in track(cube.rows(CHUNK), "Histograms", total=total, transient=True):
@@ -81,23 +85,25 @@ def predict(
     _write(table, cube.shape, out)
     if cloud is not None and np.isfinite(table["depth_mm"]).any():
         error = table.get("depth_error_mm", np.zeros(len(table["depth_mm"])))  # of a network without critics
-        write_cloud(cloud, table["depth_mm"].reshape(cube.shape), error.reshape(cube.shape))
+        write_cloud(cloud, table["depth_mm"].reshape(cube.shape), error.reshape(cube.shape), pitch)
     bad = table["flag"] != ""
-    print(f"{len(bad)} histograms, {int(bad.sum())} flagged: {out}")
+    print(f"{len(bad)} histograms, {int(bad.sum())} flagged, by {found.path}: {out}")
 
 
 def _response(data: Data, irf: Path | None, width: float | None) -> tuple[Tensor, float | None]:
     """Spectrum (F,) of the response, and when its flash comes on the histograms' clock, if it tells."""
-    if (irf is None) == (width is None):
+    own = data.rig.response
+    if (irf is not None and width is not None) or (irf is None and width is None and own is None):
         raise UserError(
             "say how the instrument answers a flash: --irf irf.csv, or --width 0.2 for a Gaussian in ns."
         )
-    if irf is None:
-        if not 0 < float(width or 0) < data.clock.bins * data.clock.width / 2:
+    if width is not None:
+        if not 0 < width < data.clock.bins * data.clock.width / 2:
             raise UserError(f"--width {width} ns is no width of a response: give one below half the window.")
-        return gaussian(torch.tensor([float(width or 0)], dtype=torch.float64), data.clock.omega)[0], None
-    time, counts = read_response(irf)
-    return measured(time, counts, data.clock)
+        return gaussian(torch.tensor([width], dtype=torch.float64), data.clock.omega)[0], None
+    response = own if irf is None else read_response(irf, data.clock)
+    assert response is not None
+    return measured(response, data.clock)
 
 
 def _check_bins(cube: Cube, data: Data, step: float, said: float | None) -> None:
@@ -142,9 +148,15 @@ def _usual(data: Data, response: Tensor, tissue: Tensor | None) -> bool:
     """Whether response and tissue are like those of training; where not, say so."""
     curve, at = data.clock.curve(response), data.clock.centres
     centre = (curve @ at) / curve.sum()
-    spread = float(((curve @ (at - centre).square()) / curve.sum()).clamp(min=0).sqrt()) / TO_DEVIATION
+    spread = ((curve @ (at - centre).square()) / curve.sum()).clamp(min=0).sqrt() / TO_DEVIATION
+    trained = data.clock.curve(data.rig.answer(spread[None]))[0]
+    unlike = float((curve - trained).abs().sum() / 2)
     notes = []
-    if not within(np.array([spread]), data.scale.response):
+    if unlike > UNLIKE:
+        notes.append(
+            f"{unlike:.0%} of the response lies elsewhere than in training, so train on it: --data.irf"
+        )
+    elif data.rig.response is None and not within(spread[None].numpy(), data.scale.response):
         low, high = data.scale.response
         notes.append(f"the response is as wide as a Gaussian of {spread:.3g} ns, in training {low} to {high}")
     if tissue is not None and not within(tissue.numpy(), (-0.1, 1.1)):

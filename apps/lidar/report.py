@@ -65,7 +65,9 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
     low = {name: getattr(data.ranges, name)[0] / 2 for name in OUTPUTS}
     scenes = found.scenes[torch.from_numpy(rows)]
     scenes = scenes.having(depth=depth.clamp(min=low["depth"]), lifetime=lifetime.clamp(min=low["lifetime"]))
-    light_of = expected(scenes, data.clock, data.detector, transport=data.transport)
+    reach = data.rig.reach(data.light) / scenes.scattering
+    scenes = scenes.having(depth=scenes.depth.minimum(reach))
+    light_of = expected(scenes, data.rig, data.light)
     fits = dict(zip(rows, light_of, strict=True))
     figure, grid = panels(SHOWN, height=3)
     time = data.clock.centres.numpy()
@@ -94,7 +96,7 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
 
 
 def _conditions(found: Found, data: Data) -> Section:
-    limits = bounds(data.ranges, data.clock, data.detector, data.known_tissue)
+    limits = bounds(data.ranges, data.rig, data.known_tissue)
     ends = edges("photons", data.ranges)
     figure, panels_of = _by_condition(("photons", "depth", "scattering", "lifetime"), found, data)
     for axes, place, name, middle, mean in panels_of:
@@ -138,7 +140,7 @@ def _trust(found: Found, data: Data, windows: list[str]) -> Section:
             axes.plot(middle, mean(found.weight[:, expert, place]), label=window)
         axes.set(ylim=(0, 1))
         axes.set_title(f"trust in {OUTPUTS[place]}", fontsize=8, loc="left")
-    return _with_legend("Who is trusted when", "Mean weight of each expert in the mixture.", figure)
+    return _with_legend("Whom the mixture trusts", "Mean weight of each expert in the mixture.", figure)
 
 
 class Panel(NamedTuple):

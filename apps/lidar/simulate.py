@@ -6,88 +6,48 @@ what it holds is drawn from Poisson's law. Shapes: B scenes, T bins, F frequenci
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from apps.lidar.diffusion import by_diffusion
-from apps.lidar.instrument import Clock, gaussian
+from apps.lidar.instrument import Clock
+from apps.lidar.rig import Light, Rig
 from apps.lidar.scenes import Scenes
 
 CHUNK = 4096
 """Scenes in memory at a time."""
 
-Transport = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""depth, scattering, absorption (B,), omega (F,) -> the spectrum (B, F) of light to the target and back."""
 
-
-@dataclass(frozen=True)
-class Detector:
-    """What a detector adds to the light.
-
-    Attributes:
-        afterpulses: photons that a photon sets free later, on average; they come after an exponential time.
-        afterpulse_time: mean of that time, ns.
-        pileup: photons a flash, on average. The detector sees the first one alone; 0 for no such loss.
-    """
-
-    afterpulses: float = 0.0
-    afterpulse_time: float = 2.0
-    pileup: float = 0.0
-
-
-def signal(
-    scenes: Scenes, clock: Clock, response: Tensor | None = None, transport: Transport = by_diffusion
-) -> Tensor:
+def signal(scenes: Scenes, rig: Rig, light: Light = "diffusion") -> Tensor:
     """Light by bin (B, T), which adds up to 1 over the window, without background.
 
     Args:
         scenes: B of them.
-        clock: the bins.
-        response: spectrum (F,) of a measured response, see `instrument.measured`, instead of Gaussian ones.
-        transport: light to the target and back; by diffusion theory by default.
+        rig: what measures it.
+        light: by what law it wanders.
     """
-    omega = clock.omega.to(scenes.depth)
-    travel = transport(scenes.depth, scenes.scattering, scenes.absorption, omega)
+    omega = rig.clock.omega.to(scenes.depth)
+    travel = rig.transport(light)(scenes.depth, scenes.scattering, scenes.absorption, omega)
     first, second = (_decay(t, omega) for t in (scenes.lifetime, scenes.second_lifetime))
     decay = torch.lerp(first, second, scenes.second_share.unsqueeze(-1).to(first.dtype))
-    answer = gaussian(scenes.response, omega) if response is None else response
-    light = clock.curve(travel * decay * answer).clamp(min=0)
-    return light / light.sum(-1, keepdim=True)
+    found = rig.clock.curve(travel * decay * rig.answer(scenes.response)).clamp(min=0)
+    return found / found.sum(-1, keepdim=True)
 
 
-def expected(
-    scenes: Scenes,
-    clock: Clock,
-    detector: Detector | None = None,
-    response: Tensor | None = None,
-    transport: Transport = by_diffusion,
-) -> Tensor:
-    """Expected counts (B, T), background included. The arguments are those of `signal`, and a detector."""
-    detector = detector or Detector()
-    light = scenes.photons.unsqueeze(-1) * signal(scenes, clock, response, transport)
+def expected(scenes: Scenes, rig: Rig, light: Light = "diffusion") -> Tensor:
+    """Expected counts (B, T), background included. The arguments are those of `signal`."""
+    seen = scenes.photons.unsqueeze(-1) * signal(scenes, rig, light)
     ever = scenes.photons * scenes.background / (1 - scenes.background)
-    counts = light + (ever / clock.bins).unsqueeze(-1)
+    counts, detector = seen + (ever / rig.clock.bins).unsqueeze(-1), rig.detector
     if detector.afterpulses:
-        counts = counts + detector.afterpulses * _delayed(counts, clock, detector.afterpulse_time)
+        counts = counts + detector.afterpulses * _delayed(counts, rig.clock, detector.afterpulse_time)
     return first_of_flash(counts, detector.pileup) if detector.pileup else counts
 
 
-def histograms(
-    scenes: Scenes,
-    clock: Clock,
-    generator: torch.Generator,
-    detector: Detector | None = None,
-    response: Tensor | None = None,
-    transport: Transport = by_diffusion,
-) -> Tensor:
-    """Draw counts (B, T), float32, a chunk of scenes at a time. The arguments are those of `expected`."""
+def histograms(scenes: Scenes, rig: Rig, generator: torch.Generator, light: Light = "diffusion") -> Tensor:
+    """Draw counts (B, T), float32, a chunk of scenes at a time. The arguments are those of `signal`."""
     drawn = []
     for begin in range(0, len(scenes), CHUNK):
-        part = scenes[slice(begin, begin + CHUNK)]
-        counts = expected(part, clock, detector, response, transport)
+        counts = expected(scenes[slice(begin, begin + CHUNK)], rig, light)
         drawn.append(torch.poisson(counts, generator=generator).float())
     return torch.cat(drawn)
 

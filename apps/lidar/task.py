@@ -54,7 +54,7 @@ class Task(MoETask):
     def setup(self, stage: str) -> None:
         """Refuse data of other bins than the network reads."""
         data = getattr(self.trainer, "datamodule", None)
-        bins = getattr(getattr(self.network, "encoder", None), "bins", None)
+        bins = getattr(self.network, "bins", None)
         if data is not None and bins not in (None, data.clock.bins):
             raise UserError(
                 f"model.network reads {bins} bins and data.bins is {data.clock.bins}: make the two alike."

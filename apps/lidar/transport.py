@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,12 +10,10 @@ from torch import Tensor
 
 from apps.lidar.instrument import Clock
 from apps.lidar.montecarlo import Table, lambert, pencil, simulate
-from apps.lidar.optics import INDEX, speed
+from apps.lidar.optics import SURFACES, Surface, speed
 
 FILE = Path(__file__).with_name("white.npz")
 """The tables that ship with the app, made by `make_tables`."""
-SURFACES = {"matched": 1.0, "mismatched": INDEX}
-Surface = Literal["matched", "mismatched"]
 FINE = 4
 """Steps of the light's time in a bin of the histogram."""
 TAIL = 8000.0
@@ -30,13 +27,16 @@ class WhiteMonteCarlo:
         clock: of the histograms; the frequencies that it is asked for must be the clock's.
         surface: whether tissue has the index of air, or reflects from inside.
         file: of the tables.
+
+    Attributes:
+        deepest: how deep a target may lie, in transport lengths; a call for a deeper one raises ValueError.
     """
 
     def __init__(self, clock: Clock, surface: Surface = "mismatched", file: Path = FILE) -> None:
         with np.load(file) as kept:
             names = ("depth", "edges", f"pencil_{surface}", f"lambert_{surface}")
             self.depth, edges, *tables = (torch.from_numpy(kept[name]).double() for name in names)
-        self.clock = clock
+        self.clock, self.deepest = clock, float(self.depth[-1])
         self.edges, self.tables = _continued(edges, tables)
 
     def __call__(self, depth: Tensor, scattering: Tensor, absorption: Tensor, omega: Tensor) -> Tensor:
@@ -46,6 +46,10 @@ class WhiteMonteCarlo:
 
     def spectrum(self, table: Tensor, depth: Tensor, scattering: Tensor, absorption: Tensor) -> Tensor:
         """Spectrum (B, F) of the light of one table (Z, J), for scenes whose fields are (B,)."""
+        if bool((depth * scattering > self.deepest).any()):
+            raise ValueError(
+                f"a target lies deeper than {self.deepest} transport lengths, where the tables end"
+            )
         place = (depth * scattering - self.depth[0]) / (self.depth[1] - self.depth[0])
         place = place.clamp(0, len(table) - 1.001)
         row = place.long()

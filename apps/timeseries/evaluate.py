@@ -13,19 +13,17 @@ from torch.utils.data import DataLoader
 
 from apps.common.console import print_rows
 from apps.common.errors import UserError
-from apps.common.evaluation import write_evaluation
-from apps.common.report import Section
-from apps.common.runs import Run, find_run, load_checkpoint
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
 from apps.timeseries import report
-from apps.timeseries.data import Data
+from apps.timeseries.data import APP, Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
 from apps.timeseries.model import Probabilistic
-from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.quantiles import MEASURED, quantiles, spread
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch
 
-APP = "timeseries"
 BATCH = 512
 POINTS = ("mse", "mae", "mase", "smape")
 
@@ -70,19 +68,17 @@ def evaluate(
     print_rows(points, f"{found.path}, {told}")
     if distributions:
         print_rows(distributions, "Quantiles of the forecasts")
-    out = out or found.path / "evaluation" / other / split
-    sections = [
-        Section("Metrics", "MSE, MAE and MASE on the scale of training, sMAPE in percent.", table=points)
-    ]
+    text = "MSE, MAE and MASE on the scale of training, sMAPE in percent."
+    shown = [Measured("rows", "Metrics", text, points)]
     if distributions:
         text = (
             "CRPS, on the scale of training, is the absolute error of a whole distribution; msis_95 is the "
             "scaled interval score of the central 95%; in_50 and in_90 are the shares of the targets in the "
             "central 50% and 90%."
         )
-        sections.append(Section("Quantiles", text, table=distributions))
-    metrics = {"split": split, "horizon": data.horizon, "rows": rows}
-    write_evaluation(found, out, metrics, [*sections, *report.sections(task, data, split)], told)
+        shown.append(Measured("quantiles", "Quantiles", text, distributions))
+    pictures = report.sections(task, data, split)
+    write_evaluation(found, split, shown, pictures, told, other=other, out=out, horizon=data.horizon)
 
 
 def load_run(
@@ -101,7 +97,7 @@ def load_run(
     """
     if path is not None and name is not None:
         raise UserError(f"both path {path} and name {name} were given: keep one of the two.")
-    state = load_checkpoint(run.best, APP)["Data"]
+    task, state = task_of(run, Task)
     options: dict[str, Any] = run.options("data")
     other = name is not None and name != options["name"]
     if other:  # neither the file format nor the scale of training belongs to it
@@ -110,14 +106,12 @@ def load_run(
         options["name"] = name
     if path is not None:
         options |= {"path": path, "name": None, "pretraining": None, **(columns or {})}
-    if options.get("pretraining") is not None:
-        options["pretraining"] = Pretraining(**options["pretraining"])
     if horizon is not None:
         options["horizon"] = horizon
-    data = Data(**options)
+    data = data_of(run, Data, options)
     if not other:
-        data.load_state_dict(state)
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), data
+        data.load_state_dict(state["Data"])
+    return task, data
 
 
 def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor:
@@ -217,5 +211,5 @@ def _quarters(horizon: int) -> dict[str, slice]:
 
 def _row(name: str, error: dict[str, Tensor]) -> dict[str, Any]:
     means = {metric: float(average(values)) for metric, values in error.items()}
-    known = {metric: round(mean, 6) if isfinite(mean) else None for metric, mean in means.items()}
+    known = {metric: mean if isfinite(mean) else None for metric, mean in means.items()}
     return {"slice": name, "windows": len(error["mse"]), **known}

@@ -23,8 +23,8 @@ from apps.common.console import print_rows
 from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.runs import find_run, runs_root
-from apps.timeseries.data import Data
-from apps.timeseries.evaluate import APP, forecast, load_run
+from apps.timeseries.data import APP, Data
+from apps.timeseries.evaluate import forecast, load_run
 from apps.timeseries.metrics import average, mase, naive_error, smape
 from apps.timeseries.naive2 import naive2
 from apps.timeseries.tables import read_tables

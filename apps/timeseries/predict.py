@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from apps.common.errors import UserError
-from apps.common.files import replacing
+from apps.common.files import check_out, replacing
 from apps.common.frames import read_frame
-from apps.common.runs import find_run, load_checkpoint
-from apps.timeseries.data import Data
-from apps.timeseries.evaluate import APP, forecast
+from apps.common.runs import find_run
+from apps.common.trained import task_of
+from apps.timeseries.data import APP, Data
+from apps.timeseries.evaluate import forecast
 from apps.timeseries.latest import Latest
 from apps.timeseries.model import Probabilistic
 from apps.timeseries.quantiles import all_quantiles, levels_for
@@ -21,7 +22,7 @@ from apps.timeseries.task import Task
 
 def predict(
     input: Path,
-    out: Path = Path("forecasts.csv"),
+    out: Path = Path("predictions.csv"),
     horizon: int | None = None,
     run: Path | None = None,
     date_column: str | None = None,
@@ -51,21 +52,17 @@ def predict(
         levels: of the quantiles that are written beside each forecast, in columns named like sales_q10. For a
             run whose network knows them: 0.1 0.5 0.9 by default.
     """
-    if out.suffix != ".csv":
-        raise UserError(f"{out}: forecasts are written as CSV, so give a name that ends in .csv.")
-    if out.resolve() == input.resolve():
-        raise UserError(f"{out} is the input: name another file for the forecasts.")
+    check_out(out, input)
     if horizon is not None and horizon < 1:
         raise UserError(f"horizon is {horizon}: forecast at least 1 step.")
     found = find_run(APP, run)
-    loaded = load_checkpoint(found.best, APP)
+    task, loaded = task_of(found, Task)
     data = Data.from_state(loaded["Data"])
     frame = read_frame(input, data.format["header"] if header is None else header)
     given = {"date_column": date_column, "id_column": id_column, "value_column": value_column}
     named = {key: name for key, name in given.items() if name is not None}
     names = usual_format(frame, data.format) | named
     tables = tables_of(frame, input, columns=columns, frequency=frequency, **names)
-    task = Task.load_from_checkpoint(found.best, map_location="cpu")
     levels = levels_for(task.network, levels)
     latest = data.prediction_windows(tables)
     values = _values(task, latest, horizon or data.horizon, levels)
@@ -80,8 +77,7 @@ def predict(
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
     steps = f"{loaded['global_step']:,} training steps"
-    print(f"{len(values)} series, {values.shape[1]} steps each, by {found.path} ({steps})")
-    print(f"Forecasts: {out}")
+    print(f"{len(values)} series, {values.shape[1]} steps each, by {found.path} ({steps}): {out}")
 
 
 def _values(task: Task, latest: Latest, horizon: int, levels: list[float]) -> Tensor:

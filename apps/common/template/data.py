@@ -15,6 +15,7 @@ from apps.common.loaders import ResumableLoader
 from apps.common.template.simulate import simulate
 from apps.common.template.table import read_labels, read_numbers, read_table
 
+APP = "template"
 Part = Literal["train", "validation", "test"]
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}
 

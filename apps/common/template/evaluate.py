@@ -6,15 +6,13 @@ from typing import Any, Literal
 import torch
 
 from apps.common.console import print_rows
-from apps.common.evaluation import write_evaluation
-from apps.common.report import Section
-from apps.common.runs import Run, find_run, load_checkpoint
-from apps.common.template.data import Data
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import Run, find_run
+from apps.common.template.data import APP, Data
 from apps.common.template.metrics import hits, log_loss
 from apps.common.template.report import sections
 from apps.common.template.task import Task
-
-APP = "template"
+from apps.common.trained import data_of, task_of
 
 
 def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "validation") -> None:
@@ -29,15 +27,13 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
     data.setup()
     rows = measure(task, data, split)
     print_rows(rows, f"{found.path}, {split} rows")
-    out = found.path / "evaluation" / split
-    pictures = [Section("Metrics", table=rows), *sections(task, data, split)]
-    write_evaluation(found, out, {"split": split, "rows": rows}, pictures, f"{split} rows")
+    tables = [Measured("rows", "Metrics", "", rows)]
+    write_evaluation(found, split, tables, sections(task, data, split), f"{split} rows")
 
 
 def load_run(run: Run) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
-    load_checkpoint(run.best, APP)
-    return Task.load_from_checkpoint(run.best, map_location="cpu").eval(), Data(**run.options("data"))
+    return task_of(run, Task)[0], data_of(run, Data)
 
 
 @torch.no_grad()
@@ -52,8 +48,8 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
         {
             "slice": name,
             "rows": int(own.sum()),
-            "accuracy": round(float(right[own].mean()), 6),
-            "log_loss": round(float(loss[own].mean()), 6),
+            "accuracy": float(right[own].mean()),
+            "log_loss": float(loss[own].mean()),
         }
         for name, own in slices.items()
         if own.any()

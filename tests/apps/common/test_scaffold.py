@@ -59,7 +59,7 @@ def test_a_new_app_works_at_once(checkout: Path) -> None:
     metrics = json.loads((trained / "evaluation/validation/metrics.json").read_text())
     assert metrics["rows"][0]["accuracy"] > 0.5
     told = pd.read_csv(checkout / "told.csv")
-    assert list(told) == ["label", "p_no", "p_yes"]
+    assert list(told) == ["prediction", "p_no", "p_yes"]
     assert (told["p_no"] + told["p_yes"]).round(4).eq(1).sum() == 7
     assert "| logistic_regression" in (checkout / "apps/foo/README.md").read_text()
 

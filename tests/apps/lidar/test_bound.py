@@ -8,11 +8,12 @@ import torch
 from apps.lidar.bound import OUTER, PARAMETERS, SHARES, WIDTHS, Prior, _candidates, bound, information
 from apps.lidar.instrument import Clock
 from apps.lidar.limits import bounds, computed
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
-from apps.lidar.simulate import Detector, expected, histograms
+from apps.lidar.simulate import expected, histograms
 from tests.apps.lidar.test_simulate import seeded
 
-CLOCK = Clock(bins=128, width=0.064)
+RIG = Rig(Clock(bins=128, width=0.064))
 ALONE = Ranges(
     depth=(2.0, 8.0),
     lifetime=(0.5, 0.5001),
@@ -29,17 +30,17 @@ def posterior_mean_error(ranges: Ranges, number: int) -> float:
     """Mean squared error of the best estimator of depth, by the likelihood on a fine grid."""
     generator = seeded(5)
     truth = ranges.draw(number, generator)
-    counts = histograms(truth, CLOCK, generator).double()
+    counts = histograms(truth, RIG, generator).double()
     grid = torch.linspace(*ranges.depth, 401, dtype=torch.float64)
     usual = ranges.draw(len(grid), generator).having(depth=grid)
-    level = expected(usual, CLOCK).clamp(min=1e-12)
+    level = expected(usual, RIG).clamp(min=1e-12)
     likelihood = counts @ level.log().T - level.sum(1)
     mean = torch.softmax(likelihood, 1) @ grid
     return float((mean - truth.depth).square().mean())
 
 
 def test_no_estimator_is_better_and_the_best_is_near() -> None:
-    found = bound(Prior.draw(ALONE, 400, False, seeded()), CLOCK)["depth"]
+    found = bound(Prior.draw(ALONE, 400, False, seeded()), RIG)["depth"]
     best = posterior_mean_error(ALONE, 2000)
     assert 0.75 * best < found < 1.08 * best  # the error of the best is itself known within some per cent
 
@@ -82,7 +83,7 @@ def test_the_divergence_is_exact_also_in_narrow_windows() -> None:
 
 
 def test_the_limits_that_ship_are_those_of_the_usual_scenes() -> None:
-    usual = Ranges(), Clock(), Detector()
+    usual = Ranges(), Rig()
     again = computed(*usual, known_tissue=True, number=400, seed=100)
     for name, shipped in bounds(*usual, known_tissue=True).items():
         assert 0.4 < sum(again[name]) / sum(shipped) < 1.3  # squares, from few scenes: outliers make it less
@@ -103,7 +104,7 @@ def test_information_of_counts_by_hand() -> None:
 
 def test_more_light_and_knowing_the_tissue_help() -> None:
     found = {
-        (photons, known): bound(Prior.draw(Ranges(photons=photons), 150, known, seeded()), CLOCK)["depth"]
+        (photons, known): bound(Prior.draw(Ranges(photons=photons), 150, known, seeded()), RIG)["depth"]
         for photons, known in (((300.0, 600.0), True), ((300.0, 600.0), False), ((6000.0, 12_000.0), True))
     }
     assert found[(300.0, 600.0), True] < found[(300.0, 600.0), False] < 9**2 / 12

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from apps.common.errors import UserError
-from apps.lidar.instrument import Clock, gaussian, measured
+from apps.lidar.instrument import Clock, Response, gaussian, measured
 
 CLOCK = Clock()
 
@@ -32,10 +32,14 @@ def sampled(width: float, step: float = 0.01, background: float = 0.0) -> tuple[
     return time, 1e4 * np.exp(-4 * np.log(2) * ((time - 1.3) / width) ** 2) + background
 
 
+def response(time: np.ndarray, counts: np.ndarray) -> Response:
+    return tuple(time.tolist()), tuple(counts.tolist())
+
+
 def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
     wanted = CLOCK.curve(gaussian(torch.tensor([0.25], dtype=torch.float64), CLOCK.omega))[0]
     for background in (0.0, 30.0):
-        spectrum, centre = measured(*sampled(0.25, background=background), CLOCK)
+        spectrum, centre = measured(response(*sampled(0.25, background=background)), CLOCK)
         assert centre == pytest.approx(1.3, abs=0.01)
         found = CLOCK.curve(spectrum)
         torch.testing.assert_close(found, wanted, atol=2e-3 * float(wanted.max()), rtol=0)
@@ -51,4 +55,4 @@ def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
 )
 def test_a_response_that_cannot_be_is_refused(time: np.ndarray, counts: np.ndarray, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        measured(time, counts, Clock(bins=64))
+        measured(response(time, counts), Clock(bins=64))

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from apps.lidar import diffusion
-from apps.lidar.diffusion import by_diffusion
 from apps.lidar.instrument import Clock
 from apps.lidar.montecarlo import RADIUS, Table, lambert, pencil, simulate, walk
 from apps.lidar.optics import INDEX, speed
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import signal
 from apps.lidar.transport import FILE, WhiteMonteCarlo, make_tables
@@ -119,24 +119,62 @@ def test_deep_down_it_is_diffusion(deep: Table) -> None:
     assert found == pytest.approx(wanted, rel=0.05)
 
 
+def test_light_back_is_diffusion_deep_down() -> None:
+    """Mean times of the tables of light that enters from everywhere, which is light back by reciprocity."""
+    clock = Clock(bins=2048, width=0.01, flash=0.0)
+    white = WhiteMonteCarlo(clock)
+    depth = torch.tensor([11.0, 13.0, 15.0]).double()
+    tissue = torch.ones(3).double(), torch.full((3,), 0.02).double()
+    found = white.spectrum(white.tables[1], depth, *tissue)
+    theory = diffusion.to_surface(depth, *tissue, clock.omega)
+    means = []
+    for spectrum in (found, theory):
+        light = clock.curve(spectrum)
+        means.append((light @ clock.centres) / light.sum(1))
+    torch.testing.assert_close(means[0], means[1], rtol=0.06, atol=0)
+
+
 def test_near_the_surface_diffusion_is_late(deep: Table) -> None:
     scene = scenes(depth=[3.0, 5.0], lifetime=0.3, response=0.1)
     clock = Clock()
-    theory, truth = signal(scene, clock), signal(scene, clock, transport=WhiteMonteCarlo(clock))
+    theory, truth = signal(scene, Rig()), signal(scene, Rig(), "monte_carlo")
     travel = [(light @ clock.centres - 0.3).tolist() for light in (theory, truth)]
     for late, right in zip(*travel, strict=True):
         assert 1.05 < late / right < 1.35
 
 
-@pytest.mark.data
-def test_an_independent_program_finds_the_same() -> None:
-    """Fluence in the voxels beside the edge on which the beam of the reference stands."""
+@pytest.fixture(scope="module")
+def reference() -> tuple[np.ndarray, np.ndarray]:
+    """Fluence by millimetre below the beam and time, and these times, by an independent program."""
     root = os.environ.get("COLLEGIUM_DATA")
     file = Path(root or "") / "lidar" / "mc_reference_fluence.npz"
     if not root or not file.is_file():
         pytest.skip(f"{file.name} is not below COLLEGIUM_DATA")
     with np.load(file) as kept:
-        fluence, time = kept["fluence_axis"].astype(float), kept["time_ns"]
+        return kept["fluence_axis"].astype(float), kept["time_ns"]
+
+
+@pytest.mark.data
+def test_an_independent_program_finds_what_ships(reference: tuple[np.ndarray, np.ndarray]) -> None:
+    """Mean times and levels of the light of the tables, in the tissue of the reference, deep enough that its
+    voxels beside the axis see the same as the axis."""
+    fluence, time = reference
+    with np.load(FILE) as kept:
+        table, edges = kept["pencil_mismatched"].astype(float), kept["edges"].astype(float)
+    path = (edges[1:] + edges[:-1]) / 2
+    early = path < 1.0 * speed()
+    light = (table * np.exp(-0.005 * path))[:, early]
+    by_depth = light.reshape(-1, 2, light.shape[1]).sum(1)[7:11]  # slices are half a millimetre high
+    mean, level = by_depth @ path[early] / by_depth.sum(1) / speed(), by_depth.sum(1)
+    np.testing.assert_allclose(mean, fluence[7:11] @ time / fluence[7:11].sum(1), rtol=0.06)
+    shape = level / fluence[7:11].sum(1)
+    np.testing.assert_allclose(shape / shape.mean(), 1, atol=0.1)
+
+
+@pytest.mark.data
+def test_an_independent_program_finds_the_same(reference: tuple[np.ndarray, np.ndarray]) -> None:
+    """Fluence in the voxels beside the edge on which the beam of the reference stands."""
+    fluence, time = reference
     generator, found = seeded(1), np.zeros((12, 2))
     number = 500_000
     for place, path in walk(pencil(number, INDEX, generator), INDEX, 1.0 * speed(), generator):
@@ -155,10 +193,9 @@ def test_an_independent_program_finds_the_same() -> None:
 
 def test_the_tables_that_ship_are_no_larger_than_they_need_be() -> None:
     assert FILE.stat().st_size < 200_000
-    clock = Clock()
-    white, drawn = WhiteMonteCarlo(clock), Ranges().draw(50, seeded())
-    light = signal(drawn, clock, transport=white)
+    drawn = Ranges().draw(50, seeded())
+    light = signal(drawn, Rig(), "monte_carlo")
     assert torch.isfinite(light).all()
-    off = (light - signal(drawn, clock, transport=by_diffusion)).abs().sum(1)
+    off = (light - signal(drawn, Rig())).abs().sum(1)
     assert off.max() < 0.5
     assert pytest.approx(0.564, abs=1e-3) == RADIUS

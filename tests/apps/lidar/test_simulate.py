@@ -1,16 +1,18 @@
 """Histograms: what they expect, and how they are drawn."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from apps.lidar.diffusion import by_diffusion
-from apps.lidar.instrument import Clock, gaussian
+from apps.lidar.instrument import Clock, Detector, measured
+from apps.lidar.rig import Rig
 from apps.lidar.scenes import TOLERANCE, Ranges, Scenes, as_given
-from apps.lidar.simulate import Detector, expected, first_of_flash, histograms, signal
+from apps.lidar.simulate import expected, first_of_flash, histograms, signal
 
-CLOCK = Clock()
+RIG = Rig()
 
 
 def scenes(**values: float | list[float]) -> Scenes:
@@ -43,56 +45,72 @@ def test_delays_add_up() -> None:
     light = by_diffusion(scene.depth, scene.scattering, scene.absorption, small)
     travel = -(light[:, 1] / light[:, 0]).angle() / 1e-4
     torch.testing.assert_close(
-        signal(scene, clock) @ clock.centres, travel + scene.lifetime, rtol=2e-3, atol=1e-3
+        signal(scene, Rig(clock)) @ clock.centres, travel + scene.lifetime, rtol=2e-3, atol=1e-3
     )
 
 
 def test_the_tail_falls_by_the_lifetime() -> None:
-    late = signal(scenes(lifetime=[0.5, 1.5], absorption=0.05), CLOCK)[:, 150:]
-    slope = (late[:, -1] / late[:, 0]).log() / ((late.shape[1] - 1) * CLOCK.width)
+    late = signal(scenes(lifetime=[0.5, 1.5], absorption=0.05), RIG)[:, 150:]
+    slope = (late[:, -1] / late[:, 0]).log() / ((late.shape[1] - 1) * RIG.clock.width)
     torch.testing.assert_close(-1 / slope, torch.tensor([0.5, 1.5], dtype=torch.float64), rtol=0.01, atol=0)
 
 
 def test_two_lifetimes_are_the_mixture_of_two_signals() -> None:
-    clock = Clock(bins=1024)
+    rig = Rig(Clock(bins=1024))
     one, other, both = (
-        signal(scenes(lifetime=0.4, second_lifetime=1.2, second_share=share), clock)
+        signal(scenes(lifetime=0.4, second_lifetime=1.2, second_share=share), rig)
         for share in (0.0, 1.0, 0.25)
     )
     torch.testing.assert_close(both, 0.75 * one + 0.25 * other, rtol=1e-3, atol=1e-6)
 
 
 def test_a_measured_response_takes_the_place_of_the_gaussian_one() -> None:
-    answer = gaussian(torch.tensor([0.2], dtype=torch.float64), CLOCK.omega)[0]
+    time = torch.arange(-1, 1, 0.002, dtype=torch.float64)
+    gaussian = torch.exp(-4 * math.log(2) * (time / 0.2).square())
+    rig = Rig(response=(tuple(time.tolist()), tuple(gaussian.tolist())))
+    wanted = signal(scenes(response=0.2), RIG)
     torch.testing.assert_close(
-        signal(scenes(response=0.1), CLOCK, answer), signal(scenes(response=0.2), CLOCK)
+        signal(scenes(response=[0.1, 0.3]), rig), wanted.expand(2, -1), atol=1e-5, rtol=1e-3
     )
+
+
+def test_a_tail_of_the_response_delays_nothing_but_later_light() -> None:
+    """Its centre of mass is the flash: two lines of light are half the light of each, so far apart."""
+    time = tuple((torch.arange(41) * 0.032).tolist())
+    counts = tuple(3e4 if i == 0 else 1e4 if i == 40 else 0.0 for i in range(41))
+    apart = Rig(response=(time, counts))
+    sharp = signal(scenes(response=1e-6), RIG)
+    _, centre = measured(apart.response, RIG.clock)
+    assert centre == pytest.approx(10 * 0.032)
+    found = signal(scenes(), apart)
+    wanted = 0.75 * sharp[:, 10:-30] + 0.25 * torch.nn.functional.pad(sharp, (30, 0))[:, :-70]
+    torch.testing.assert_close(found[:, : wanted.shape[1]], wanted, atol=2e-4, rtol=0)
 
 
 def test_counts_are_poisson_around_what_is_expected() -> None:
     scene = scenes(depth=[5.0] * 4000, background=0.05)
-    mean = expected(scene[slice(0, 1)], CLOCK)[0]
-    drawn = histograms(scene, CLOCK, seeded()).double()
+    mean = expected(scene[slice(0, 1)], RIG)[0]
+    drawn = histograms(scene, RIG, seeded()).double()
     error = (mean / len(scene)).sqrt()
     assert ((drawn.mean(0) - mean).abs() < 5 * error).all()
     bright = mean > 1
     torch.testing.assert_close(
         (drawn.var(0) / mean)[bright].mean(), torch.tensor(1.0).double(), rtol=0.02, atol=0
     )
-    assert torch.equal(histograms(scene, CLOCK, seeded()), drawn.float())
+    assert torch.equal(histograms(scene, RIG, seeded()), drawn.float())
 
 
 def test_background_is_its_share_of_all_photons_at_any_time() -> None:
-    counts = expected(scenes(background=[0.0, 0.05]), CLOCK)
+    counts = expected(scenes(background=[0.0, 0.05]), RIG)
     assert counts[0].sum() == pytest.approx(2000)
     assert 1 - counts[0].sum() / counts[1].sum() == pytest.approx(0.05)
-    torch.testing.assert_close(counts[1] - counts[0], (counts[1] - counts[0]).mean().expand(CLOCK.bins))
+    torch.testing.assert_close(counts[1] - counts[0], (counts[1] - counts[0]).mean().expand(RIG.clock.bins))
 
 
 def test_afterpulses_come_later_and_are_as_many_as_told() -> None:
-    clock = Clock(bins=1024)
-    plain = expected(scenes(), clock)
-    more = expected(scenes(), clock, Detector(afterpulses=0.02, afterpulse_time=1.0)) - plain
+    clock, detector = Clock(bins=1024), Detector(afterpulses=0.02, afterpulse_time=1.0)
+    plain = expected(scenes(), Rig(clock))
+    more = expected(scenes(), Rig(clock, detector)) - plain
     assert (more >= -1e-9).all()
     assert more.sum() == pytest.approx(0.02 * 2000, rel=0.01)
     delay = more @ clock.centres / more.sum() - plain @ clock.centres / plain.sum()

@@ -55,8 +55,9 @@ def points(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluated(run: Path, out: Path) -> dict[str, dict[str, float]]:
     assert main(["timeseries", "evaluate", "--run", str(run), "--out", str(out)]) == 0
-    rows = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["rows"]
-    return {row["slice"]: row for row in rows}
+    found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    quantiles = found.get("quantiles", [{}] * len(found["rows"]))
+    return {row["slice"]: row | more for row, more in zip(found["rows"], quantiles, strict=True)}
 
 
 def test_evaluate_tells_how_sure_a_probabilistic_run_is(

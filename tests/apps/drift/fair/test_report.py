@@ -52,7 +52,7 @@ def test_evaluate_tells_the_gaps(
     table, names = task.history.table(), task.network.expert_names
     spans = [0, *data.drifts, len(table["label"])]
     slices = [f"rows {begin:,} to {end:,}" for begin, end in pairwise(spans)]
-    assert [row["slice"] for row in rows] == ["mixture", *slices, *(f"expert {name}" for name in names)]
+    assert [row["slice"] for row in rows] == ["all", *slices, *(f"expert {name}" for name in names)]
     for row, part in zip(rows, [slice(None), *(slice(*span) for span in pairwise(spans))], strict=False):
         expected = gaps({name: column[part] for name, column in table.items()})
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-4)

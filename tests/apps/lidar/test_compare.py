@@ -1,0 +1,42 @@
+"""The arms of the comparison and their sets."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from apps.common.compare.arms import check_outcome
+from apps.common.discovery import project_root
+from apps.lidar import compare
+from apps.lidar.model import OUTPUTS
+
+PROFILES = yaml.safe_load((project_root() / "configs/lidar/compare.yaml").read_text())["profiles"]
+BUDGET = {**PROFILES["quick"]["budget"], "scenes": 3000, "held_out": 60, "epochs": 6}
+
+
+@pytest.mark.parametrize("name", PROFILES["full"]["arms"])
+def test_every_arm_gives_an_outcome_that_holds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"depth": [0.36, 0.09, 0.04, 0.01], "lifetime": [0.0036, 0.0009, 0.0004, 0.0001]}
+    monkeypatch.setattr(compare, "bounds", lambda *usual: limits)
+    arm = compare.arms(BUDGET)[name]
+    fitted = arm.fit(
+        "monte_carlo_unknown" if name == "routed_on_diffusion" else "diffusion", dict(arm.trials[0]), 0
+    )
+    outcome = fitted.test()
+    check_outcome(outcome)
+    values = {value.metric: value.value for value in outcome.values if value.slice == "all"}
+    assert {f"{metric}_{output}" for metric in ("nrmse", "ratio_to_bound") for output in OUTPUTS} <= set(
+        values
+    )
+    assert np.isfinite(fitted.validation)
+    assert values["nrmse_depth"] < 0.5
+    assert values["ratio_to_bound_depth"] == pytest.approx(values["nrmse_depth"] * 9 / 0.125**0.5)
+    few = {value.metric: value.value for value in outcome.values if value.slice == "photons 200-632"}
+    assert few["ratio_to_bound_depth"] == pytest.approx(few["nrmse_depth"] * 9 / 0.6)
+
+
+def test_sets_differ_by_light_and_seeds_by_order_alone() -> None:
+    assert len({compare.data_sha256(name) for name in compare.SETS}) == 2
+    first, other = (compare.data_for("diffusion", BUDGET, seed) for seed in (0, 1))
+    assert torch.equal(first.part("train").light, other.part("train").light)
+    assert first.order != other.order

@@ -1,0 +1,61 @@
+"""Users' files: formats that hold the same, other bins, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from apps.common.errors import UserError
+from apps.lidar.files import read_cube, rebinned
+from apps.lidar.instrument import Clock
+from apps.lidar.rig import Rig
+from apps.lidar.scenes import Ranges
+from apps.lidar.simulate import histograms
+from tests.apps.lidar.test_simulate import seeded
+
+
+def test_files_of_every_format_hold_the_same(tmp_path: Path) -> None:
+    import h5py
+
+    counts = np.random.default_rng(0).poisson(3, (4, 16)).astype(float)
+    np.savez(tmp_path / "a.npz", counts=counts)
+    pd.DataFrame(counts).to_csv(tmp_path / "a.csv", index=False)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["counts"] = counts
+    for name in ("a.npz", "a.csv", "a.h5"):
+        cube = read_cube(tmp_path / name)
+        parts = list(cube.rows(3))
+        np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), counts)
+        assert [rows.start for rows, _ in parts] == [0, 3]
+
+
+def test_other_bins_are_laid_on_the_clock() -> None:
+    """Twice as many bins of half the width, flashed half a nanosecond later, hold the same light."""
+    clock, fine = Clock(64, 0.1, 1.0), Clock(160, 0.05, 1.5)
+    scenes = Ranges().draw(6, seeded())
+    counts = histograms(scenes, Rig(fine), seeded(1))
+    found = rebinned(counts, fine.width, fine.flash, clock)
+    pairs = counts[:, 10:138].reshape(6, 64, 2).sum(2)
+    torch.testing.assert_close(found, pairs)
+    assert rebinned(found, clock.width, clock.flash, clock) is found
+
+
+@pytest.mark.parametrize(
+    ("arrays", "word"),
+    [
+        ({"counts": np.array([["a", "b"]])}, "real numbers"),
+        ({"counts": np.ones((2, 3), dtype=complex)}, "real numbers"),
+        ({"counts": np.ones((2, 3)), "bin_width": np.ones(3)}, "bin_width"),
+        ({"counts": np.ones((2, 3)), "bin_width": np.nan}, "bin_width"),
+        ({"counts": np.ones((2, 3)), "scattering": np.ones(3), "absorption": np.ones(2)}, "scattering"),
+        ({"counts": np.ones((2, 3)), "scattering": np.array([1, np.nan]), "absorption": 1}, "scattering"),
+    ],
+)
+def test_arrays_that_make_no_sense_are_refused(arrays: dict[str, Any], word: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=word) as told:
+        read_cube(tmp_path / "a.npz")
+    assert "a.npz" in str(told.value)
