@@ -14,7 +14,8 @@ NETWORK = {"class_path": "apps.drift.model.StreamMoE", "init_args": {}}
 class DriftMoE(Classifier):
     """A mixture of unlike experts that adapts to drift, as a classifier of river.
 
-    Rows are learned a few at a time: the last ones, fewer than ``chunk``, are not known yet to a prediction.
+    By default each row is learned when its label comes. With a larger ``chunk`` some rows are learned
+    together, which is faster, and the last ones, fewer than that, are not known yet to a prediction.
 
     Args:
         network: {class_path: ..., init_args: ...} of a `StreamModel`; `StreamMoE` by default.
@@ -24,7 +25,7 @@ class DriftMoE(Classifier):
         seed: of the first weights.
 
     >>> from river import datasets
-    >>> model = DriftMoE(chunk=8)
+    >>> model = DriftMoE()
     >>> for x, y in datasets.Phishing().take(200):
     ...     _ = model.predict_one(x)
     ...     model.learn_one(x, y)
@@ -35,7 +36,7 @@ class DriftMoE(Classifier):
     def __init__(
         self,
         network: Mapping[str, Any] | None = None,
-        chunk: int = 16,
+        chunk: int = 1,
         classes: int = 32,
         learning_rate: float = 3e-3,
         seed: int = 0,

@@ -32,7 +32,7 @@ def predict(
     state: Path | None = None,
     run: Path | None = None,
     drop: list[str] | None = None,
-    chunk: int = 16,
+    chunk: int | None = None,
     classes: int = 32,
     sensitive: str | None = None,
 ) -> None:
@@ -46,11 +46,14 @@ def predict(
         state: file to go on from, if it is there, and to keep what was learned in; none by default.
         run: a trained run, runs/drift/<config>/<n>, to begin with; by default nothing is known at first.
         drop: columns to leave out.
-        chunk: rows that are learned together. Later ones are predicted without them until then.
+        chunk: rows that are learned together, in one step of the gradient: 16 of a file, where of these rows
+            the later ones know the earlier ones but for that step; 1 of standard input, where a row is known
+            when its chunk is full. More are faster.
         classes: how many labels there may be.
         sensitive: column of the groups, which is no feature; a run or a state brings its own. It is written
             beside each prediction, and a model that keeps to fairness learns by it.
     """
+    chunk = chunk if chunk is not None else 1 if str(input) == "-" else 16
     if chunk < 1:
         raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
     learner = _learner(state, run, target, classes, sensitive)

@@ -14,6 +14,7 @@ from lightning import seed_everything
 from torch import nn
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
+from apps.common.compare.arms import Place
 from apps.common.compare.training import fit_best
 from apps.lidar.bound import Prior
 from apps.lidar.data import Data, Part
@@ -31,6 +32,8 @@ SETS = ("diffusion", "monte_carlo", "diffusion_unknown", "monte_carlo_unknown")
 """Light, and whether tissue is known; those of the comparison."""
 FEW = 300
 """Validation histograms that a rule is asked for."""
+UNITS = 50
+"""Test units of the intervals: as many stretches of scenes, which are drawn independently."""
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -176,11 +179,15 @@ def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
     """Errors of test histograms, of all and in parts; and their ratio to the physical limit, where known."""
     roots = least(data.ranges, bounds(data.ranges, data.rig, data.known_tissue))
     values: list[Value] = []
-    units: dict[tuple[str, str], np.ndarray] = {}
+    units: dict[Place, np.ndarray] = {}
+    weights: dict[Place, np.ndarray] = {}
     for part, some in slices(found, data.ranges):
         errors = {name: some.value[:, i] - some.truth[:, i] for i, name in enumerate(OUTPUTS)}
         for name, error in errors.items():
-            square = units[part, f"nmse_{name}"] = (error / np.ptp(getattr(data.ranges, name))) ** 2
+            square = (error / np.ptp(getattr(data.ranges, name))) ** 2
+            stretches = np.array_split(square, min(UNITS, len(square)))
+            units[part, f"nmse_{name}"] = np.array([stretch.mean() for stretch in stretches])
+            weights[part, f"nmse_{name}"] = np.array([float(len(stretch)) for stretch in stretches])
             values.append(Value(part, f"nmse_{name}", float(square.mean()), False))
         for place, (name, error) in enumerate(errors.items()):
             size = float(np.sqrt(np.mean(error**2)))
@@ -192,4 +199,4 @@ def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
             if part == "all" and np.isfinite(some.quality).all():
                 rank = rank_correlation(some.quality[:, place], error)
                 values.append(Value(part, f"rank_{name}", rank, True))
-    return Outcome(values, units, cost)
+    return Outcome(values, units, cost, weights)

@@ -26,8 +26,12 @@ class _Perceptron(nn.Module):
     def __init__(self, features: int, classes: int, hidden: int) -> None:
         super().__init__()
         self.scale = RunningScale(features)
-        layers = [nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)]
-        self.layers = nn.Sequential(*layers) if hidden else nn.Linear(features, classes)
+        self.layers: nn.Module
+        if hidden:
+            layers = nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+            self.layers = nn.Sequential(*layers)
+        else:
+            self.layers = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         probs: Tensor = self.layers(self.scale(x)).softmax(-1)
