@@ -112,6 +112,7 @@ def _missing_files(app: str) -> Iterator[str]:
     root = project_root()
     wanted = [Path("apps", app, f"{name}.py") for name in FILES]
     wanted += [Path("configs", app, f"{name}.yaml") for name in CONFIGS]
+    wanted.append(Path("docs", "apps", f"{app}.md"))
     yield from (f"{path} is missing" for path in wanted if not (root / path).is_file())
     if not any((root / "tests" / "apps" / app).rglob("test_*.py")):
         yield f"tests/apps/{app} holds no test"
@@ -120,7 +121,9 @@ def _missing_files(app: str) -> Iterator[str]:
 def _missing_sections(app: str) -> Iterator[str]:
     readme = project_root() / "apps" / app / "README.md"
     lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
-    yield from (f"apps/{app}/README.md has no section '## {s}'" for s in SECTIONS if f"## {s}" not in lines)
+    wanted = [f"## {section}" for section in SECTIONS]
+    wanted += [f"<!-- results:{app}:{name}:{end} -->" for name in PROFILES for end in ("begin", "end")]
+    yield from (f"apps/{app}/README.md has no line '{line}'" for line in wanted if line not in lines)
 
 
 def _wrong_imports(app: str) -> Iterator[str]:

@@ -13,6 +13,8 @@ from apps.common.errors import UserError
 
 TEMPLATE = Path(__file__).parent / "template"
 RESERVED = {"common", "template", "list", "help", "results"}
+SHOWN = ("mkdocs.yml", "docs/index.md", "README.md")
+"""Where a reader finds the apps."""
 
 
 def new_app(name: str) -> None:
@@ -32,6 +34,7 @@ def new_app(name: str) -> None:
         path.write_text(text, encoding="utf-8")
     _tidy([path for path in files if path.suffix == ".py"])
     print(f"apps/{name}, configs/{name} and tests/apps/{name} are written; next: make train APP={name}")
+    print(f"To show it to others, name docs/apps/{name}.md in {', '.join(SHOWN)}.")
 
 
 def _check_name(name: str) -> None:
@@ -46,6 +49,7 @@ def _check_name(name: str) -> None:
 
 def _files(name: str, root: Path) -> Iterator[tuple[Path, str]]:
     """Yield every file of the new app with its text."""
+    yield root / "docs" / "apps" / f"{name}.md", f'--8<-- "apps/{name}/README.md"\n'
     folders = {"configs": root / "configs" / name, "tests": root / "tests" / "apps" / name}
     for source in sorted(TEMPLATE.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:

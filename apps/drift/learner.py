@@ -22,8 +22,9 @@ from apps.drift.fair.groups import Groups
 from apps.drift.labels import UNKNOWN, Labels
 from apps.drift.model import StreamModel
 from apps.drift.schema import Row, Schema
+from apps.drift.tables import as_label
 
-FORMAT = 2
+FORMAT = 3
 """Counts up when kept states change their meaning."""
 TRUSTED = ("apps.", "collegium.")
 """How names of classes begin that a state may name."""
@@ -32,7 +33,8 @@ UNFIT = (RuntimeError, KeyError, TypeError, ValueError, ArgumentError)
 
 
 class Said(NamedTuple):
-    """Of some rows: probabilities (n, C) of the labels known so far, and the router's weights (n, E)."""
+    """Of some rows: probabilities (n, C) of the labels so far, 0 for one that came no earlier than its row,
+    and the router's weights (n, E)."""
 
     probs: Tensor
     trust: Tensor
@@ -48,6 +50,7 @@ class Learner:
         learning_rate: of what learns by gradient, by AdamW.
         seed: of the first weights.
         sensitive: the column of the groups, between which a model is to be fair; it is no feature.
+        above: number of which labels tell whether the target lies above it.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Learner:
         learning_rate: float = 3e-3,
         seed: int = 0,
         sensitive: str | None = None,
+        above: float | None = None,
     ) -> None:
+        self.above = above
         self.config, self.target, self.learning_rate, self.seed = dict(network), target, learning_rate, seed
         self.sensitive, self.labels, self.groups = sensitive, Labels(classes), Groups()
         self.network = model_of(self.config)
@@ -66,8 +71,11 @@ class Learner:
         self.rows = 0
 
     def meet(self, rows: Sequence[Row]) -> None:
-        """Tell from some rows what their columns are; the first time alone."""
+        """Tell from some rows what their columns are; the first time alone. Later ones must share some."""
         if self.schema is not None:
+            known = [column.name for column in self.schema.columns]
+            if rows and not any(name in row for row in rows for name in known):
+                raise UserError(f"these rows have no column that was learned from: {', '.join(known)}.")
             return
         schema = Schema.of(rows, but=[name for name in (self.target, self.sensitive) if name])
         if not schema.columns:
@@ -90,8 +98,15 @@ class Learner:
     def learn(self, rows: Sequence[Row], labels: Sequence[Any]) -> Said:
         """Predict rows, then learn their labels; a row whose label is missing is predicted alone."""
         self.meet(rows)
-        y = self.labels.encode(labels)
+        before = len(self.labels.names)
+        y = self.labels.encode(self.label(cell) for cell in labels)
         known = y != UNKNOWN
+        said = self._told(rows, y, known)
+        seen = (torch.cat([torch.tensor([before]), y + 1]).cummax(0).values)[:-1]
+        said.probs[torch.arange(said.probs.shape[1]) >= seen[:, None]] = 0.0
+        return Said(_normalised(said.probs), said.trust)
+
+    def _told(self, rows: Sequence[Row], y: Tensor, known: Tensor) -> Said:
         if known.all():
             return self._taught(rows, y)
         said = self.say(rows)
@@ -101,6 +116,15 @@ class Learner:
             )
             said.probs[known], said.trust[known] = taught.probs, taught.trust
         return said
+
+    def label(self, cell: Any) -> Any:
+        """The label that a cell of the target stands for; None where it is missing."""
+        try:
+            return as_label(cell, self.above)
+        except ValueError as error:
+            raise UserError(
+                f"{self.target} holds {error}, and is to be compared with {self.above}."
+            ) from error
 
     def _taught(self, rows: Sequence[Row], y: Tensor) -> Said:
         assert self.schema is not None
@@ -120,7 +144,7 @@ class Learner:
         state = {
             "collegium": {"app": APP, "format": FORMAT},
             "config": self.config,
-            "target": self.target,
+            "target": (self.target, self.above),
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "rows": self.rows,
@@ -162,8 +186,9 @@ class Learner:
         if foreign := [name for name in _import_paths(state["config"]) if not name.startswith(TRUSTED)]:
             raise ValueError(f"the state names {foreign[0]}")
         capacity, names = state["labels"]
-        learner = cls(state["config"], state["target"], capacity, state["learning_rate"], state["seed"])
-        learner.labels, learner.rows = Labels(capacity, names), state["rows"]
+        target, above = state["target"]
+        learner = cls(state["config"], target, capacity, state["learning_rate"], state["seed"])
+        learner.labels, learner.rows, learner.above = Labels(capacity, names), state["rows"], above
         learner.sensitive, names = state["groups"]
         learner.groups = Groups(names)
         learner.schema = Schema.from_state(state["schema"])
@@ -183,7 +208,7 @@ class Learner:
         model = run.options("model")
         kept = checkpoint["Data"]
         learner = cls(model["network"], kept["target"], kept["classes"], model["learning_rate"])
-        learner.labels = Labels(kept["classes"], kept["labels"])
+        learner.labels, learner.above = Labels(kept["classes"], kept["labels"]), kept["above"]
         learner.sensitive, learner.groups = kept["sensitive"], Groups(kept["groups"])
         learner.schema = Schema.from_state(kept["schema"])
         learner._build()
@@ -203,8 +228,12 @@ class Learner:
         self.network.eval()
 
     def _of_known(self, probs: Tensor) -> Tensor:
-        known = probs[:, : max(1, len(self.labels.names))].detach()
-        return known / known.sum(1, keepdim=True).clamp(min=1e-12)
+        return _normalised(probs[:, : len(self.labels.names)].detach())
+
+
+def _normalised(probs: Tensor) -> Tensor:
+    """Rows (n, C) that sum to 1, but for those without any probability."""
+    return probs / probs.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def _import_paths(config: Any) -> Iterator[str]:

@@ -67,6 +67,9 @@ def predict(
         else:
             _run_file(learner, input, out, chunk, drop or [])
     finally:  # a stream seldom ends by itself
+        if str(input) == "-" and learner.schema:
+            for note in learner.schema.notes():
+                print(f"note: {note}.", file=sys.stderr)
         if state is not None and learner.rows:
             learner.save(state)
             print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
@@ -82,7 +85,10 @@ def _learner(
             raise UserError(f"{state} was learned with the target {learner.target}: name another state.")
         return learner
     if run is not None:
-        return _with_groups(_of_run(run), sensitive, run)
+        learner = _with_groups(_of_run(run), sensitive, run)
+        if target not in (None, learner.target):
+            raise UserError(f"{run} was trained on the target {learner.target}: leave out --target.")
+        return learner
     default = project_root() / "configs" / APP / "default.yaml"
     model = yaml.safe_load(default.read_text(encoding="utf-8"))["model"]
     return Learner(model["network"], target, classes, model["learning_rate"], sensitive=sensitive)
@@ -102,7 +108,10 @@ def _of_run(path: Path) -> Learner:
 
 def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
     check_out(out, input)
-    frame = read_frame(input).drop(columns=list(drop), errors="ignore")
+    frame = read_frame(input)
+    if absent := [name for name in drop if name not in frame]:
+        raise UserError(f"{input} has no column {absent[0]!r} to drop: it has {', '.join(frame.columns)}.")
+    frame = frame.drop(columns=list(drop))
     if learner.target is not None and learner.target not in frame and not learner.rows:
         raise UserError(f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}.")
     rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
@@ -118,7 +127,7 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
             for i, label in enumerate(labels):
                 table.append(_line(learner, said, i, some[i]))
                 if not is_missing(label):
-                    hits.append(table[-1]["prediction"] == as_text(label))
+                    hits.append(table[-1]["prediction"] == as_text(learner.label(label)))
             late = hits[-LATE:]
             told = f"accuracy {sum(late) / len(late):.3f}" if late else "no label yet"
             progress.update(bar, advance=len(some), description=told)
@@ -137,7 +146,11 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
 def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: Sequence[str]) -> None:
     """Answer each line, and learn the labels of every `chunk` rows that have one."""
     waiting: list[Row] = []
-    for row in _objects(lines):
+    for number, row in _objects(lines):
+        if row is None:
+            fault = {"error": f"line {number} is no JSON object, and is not learned"}
+            print(json.dumps(fault), file=answers, flush=True)
+            continue
         row = {name: cell for name, cell in row.items() if name not in drop}
         learner.meet([row])
         print(json.dumps(_line(learner, learner.say([row]), 0, row)), file=answers, flush=True)
@@ -150,28 +163,31 @@ def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: 
         learner.learn(waiting, [row[learner.target or ""] for row in waiting])
 
 
-def _objects(lines: TextIO) -> Iterator[dict[str, Any]]:
+def _objects(lines: TextIO) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The number of each line that is not blank, and its object; None where it holds none."""
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"line {number} of standard input is no JSON: give one object a line.") from error
-        if not isinstance(row, dict):
-            raise UserError(f"line {number} of standard input is no JSON object: give one a line.")
-        yield row
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield number, row if isinstance(row, dict) else None
 
 
 def _line(learner: Learner, said: Said, place: int, row: Row) -> dict[str, Any]:
     """What is told of one row, which stands at that place of what was said."""
     probs = said.probs[place].tolist()
     shares = {f"p_{name}": round(p, 6) for name, p in zip(learner.labels.names, probs, strict=False)}
-    best = max(range(len(probs)), key=probs.__getitem__)
+    best = max(range(len(probs)), key=probs.__getitem__) if any(probs) else None
     trusted = learner.network.expert_names[int(said.trust[place].argmax())]
     cell = row.get(learner.sensitive or "")
     group = {"group": None if is_missing(cell) else as_text(cell)} if learner.sensitive else {}
-    return {"prediction": learner.labels.name(best), "trusts": trusted, **group, **shares}
+    return {
+        "prediction": None if best is None else learner.labels.name(best),
+        "trusts": trusted,
+        **group,
+        **shares,
+    }
 
 
 def _progress() -> Progress:

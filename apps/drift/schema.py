@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any, Literal
 
 import pandas as pd
@@ -23,22 +23,26 @@ PERIODS = ("day", "week", "year")
 
 MOST = 1e15
 """A number beyond is taken for a fault: it would drown all others in single precision."""
+FAR, SETTLED = 50.0, 100
+"""Deviations from the mean so far at which a number is cut, and how many numbers must have come before."""
 
 
 @dataclass
 class Column:
     """One column, and what of it has been seen.
 
-    codes: values of a category, numbered as they came; count and total: of the numbers so far; odd: cells
-    that were none of the kind.
+    codes: values of a category, numbered as they came; count, mean and squares: of the numbers so far, the
+    last their squared deviations; odd: cells that were none of the kind; far: numbers that were cut.
     """
 
     name: str
     kind: Kind
     codes: dict[str, int] = field(default_factory=dict)
     count: int = 0
-    total: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
     odd: int = 0
+    far: int = 0
 
     @property
     def features(self) -> list[str]:
@@ -61,8 +65,12 @@ class Column:
         elif math.isnan(number):
             self.odd += 1
         else:
+            cut = self._within(number)
+            self.far += cut != number
             self.count += 1
-            self.total += number
+            off = cut - self.mean
+            self.mean += off / self.count
+            self.squares += off * (cut - self.mean)
 
     def encode(self, cell: Any) -> list[float]:
         """The numbers of a cell. A missing number is the mean so far, anything else missing is all zeros."""
@@ -74,8 +82,14 @@ class Column:
 
     def _number(self, cell: Any) -> float:
         number = as_number(cell)
-        mean = self.total / self.count if self.count else 0.0
-        return mean if math.isnan(number) else number
+        return self.mean if math.isnan(number) else self._within(number)
+
+    def _within(self, number: float) -> float:
+        """A number, not further from those so far than FAR; of a column that never changed, as it is."""
+        deviation = math.sqrt(self.squares / self.count) if self.count >= SETTLED else 0.0
+        if deviation <= 1e-9 * abs(self.mean):
+            return number
+        return min(max(number, self.mean - FAR * deviation), self.mean + FAR * deviation)
 
     def _category(self, cell: Any) -> list[float]:
         places = [0.0] * SLOTS
@@ -145,7 +159,12 @@ class Schema:
         """What a user should know of the columns, in sentences."""
         odd = [(c.name, f"{c.odd} cells hold no {c.kind}") for c in self.columns if c.odd]
         lacking = [(name, f"{rows} rows do not have it") for name, rows in sorted(self.lacking.items())]
-        return [f"column {name}: {what}; they count as missing" for name, what in odd + lacking]
+        missing = [f"column {name}: {what}; they count as missing" for name, what in odd + lacking]
+        far = [(c.name, c.far) for c in self.columns if c.far]
+        return missing + [
+            f"column {name}: {cells} numbers lie over {FAR:g} deviations off; they count as that far"
+            for name, cells in far
+        ]
 
     def state(self) -> dict[str, Any]:
         """Return plain values that `from_state` reads back."""
@@ -190,6 +209,8 @@ def as_time(cell: Any) -> datetime | None:
     """A cell as a time, None where it is none."""
     if isinstance(cell, datetime):
         return None if cell is pd.NaT else cell
+    if isinstance(cell, date):
+        return datetime.combine(cell, time())
     if not isinstance(cell, str) or is_missing(cell):
         return None
     try:

@@ -1,5 +1,8 @@
 """What is taken of a table: which rows, and of a column the labels."""
 
+import math
+from typing import Any
+
 import pandas as pd
 
 from apps.common.errors import UserError
@@ -21,16 +24,26 @@ def rows_where(frame: pd.DataFrame, where: str, source: str) -> pd.DataFrame:
     return frame[holds]
 
 
+def as_label(cell: Any, above: float | None) -> Any:
+    """A cell as a label: whether it lies above a number, where there is one; None where it is missing.
+
+    Raises ValueError where it is no number then.
+    """
+    if is_missing(cell):
+        return None
+    if above is None:
+        return cell
+    if math.isnan(number := as_number(cell)):
+        raise ValueError(f"{cell!r}, which is no number")
+    return number > above
+
+
 def label_column(frame: pd.DataFrame, target: str, above: float | None, source: str) -> pd.Series:
     """The labels of a frame. Raises `UserError` where there is none, or no number to compare with `above`."""
-    labels = frame[target].astype(object)
-    if above is not None:
-        odd = [cell for cell in labels if not is_missing(cell) and as_number(cell) != as_number(cell)]
-        if odd:
-            raise UserError(
-                f"{source}: {target} holds {odd[0]!r}, which is no number: leave out --data.above."
-            )
-        labels = labels.map(lambda cell: None if is_missing(cell) else as_number(cell) > above)
+    try:
+        labels = frame[target].astype(object).map(lambda cell: as_label(cell, above))
+    except ValueError as error:
+        raise UserError(f"{source}: {target} holds {error}: leave out --data.above.") from error
     if labels.map(is_missing).all():
         raise UserError(f"{source}: {target} is blank in every row: name the column with the labels.")
     return labels

@@ -1,16 +1,18 @@
 """The arms of the comparison: the routed network, its controls, and what one would use otherwise."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from collegium import inspection
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from apps.common.compare import Arm, Cost, Fitted, Outcome
+from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
+from apps.common.compare.training import fit_best
 from apps.common.controls import KINDS, Control, Kind
 from apps.common.template.data import Data
 from apps.common.template.metrics import hits, log_loss
@@ -20,10 +22,10 @@ from apps.common.template.task import Task
 
 
 def arms(budget: dict[str, Any]) -> dict[str, Arm]:
-    """Every arm by name. The budget gives `epochs`, and `learning_rates` to choose from."""
-    rates: list[float] = budget["learning_rates"]
-    networks: dict[str, Arm] = {kind: Network(kind, budget["epochs"], rates) for kind in KINDS}
-    return networks | {"logistic_regression": Logistic(len(rates))}
+    """Every arm by name. The budget gives `epochs`, and `trials`, the settings of each arm to choose from."""
+    epochs, trials = budget["epochs"], budget["trials"]
+    networks: dict[str, Arm] = {kind: Network(kind, epochs, trials[kind]) for kind in KINDS}
+    return networks | {"logistic_regression": Logistic(trials["logistic_regression"])}
 
 
 def data_sha256(name: str) -> str:
@@ -32,21 +34,18 @@ def data_sha256(name: str) -> str:
 
 
 class Network(Arm):
-    """A network of `epochs` epochs with one kind of feed-forward block."""
+    """A network with one kind of feed-forward block; the epoch of least validation loss is kept."""
 
-    def __init__(self, kind: Kind, epochs: int, learning_rates: list[float]) -> None:
-        self.kind, self.epochs = kind, epochs
+    def __init__(self, kind: Kind, epochs: int, trials: Sequence[Trial]) -> None:
+        self.kind, self.epochs, self.trials = kind, epochs, trials
         self.settings = {"kind": kind}
-        self.trials = [{"learning_rate": rate} for rate in learning_rates]
 
-    def fit(self, data: str, trial: dict[str, Any], seed: int) -> Fitted:
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with one learning rate."""
         seed_everything(seed, verbose=False)
         rows = _rows()
         task = Task(Classifier(feed_forward=Control(self.kind)), learning_rate=trial["learning_rate"])
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = Trainer(max_epochs=self.epochs, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
-        trainer.fit(task, train_dataloaders=rows.train_dataloader())
+        fit_best(task, rows, self.epochs, seed)
         return FittedNetwork(task, rows)
 
 
@@ -71,14 +70,14 @@ class FittedNetwork(Fitted):
 
 
 class Logistic(Arm):
-    """Logistic regression, with as many penalties to choose from as a network has learning rates."""
+    """Logistic regression."""
 
     seeded = False
 
-    def __init__(self, trials: int) -> None:
-        self.trials = [{"C": 10.0**-i} for i in range(trials)]
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.trials = trials
 
-    def fit(self, data: str, trial: dict[str, Any], seed: int) -> Fitted:
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Fit in closed loop by scikit-learn."""
         rows = _rows()
         x, label = rows.part("train")

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from apps.common.errors import UserError
+from apps.common.frames import read_frame
 from apps.common.loaders import ResumableLoader
 from apps.common.template.simulate import simulate
-from apps.common.template.table import read_labels, read_numbers, read_table
+from apps.common.template.tables import read_labels, read_numbers
 
 APP = "template"
 Part = Literal["train", "validation", "test"]
@@ -24,7 +25,7 @@ class Data(LightningDataModule):
     """Rows (F numbers) with a class, split at random by the seed into 70% training, 15% validation, 15% test.
 
     Args:
-        path: a CSV with a header; None generates clusters, each with a rule of its own.
+        path: a CSV or parquet file with a header; None generates clusters, each with a rule of its own.
         label: the column that holds the class; all others are features.
         rows: how many rows to generate.
         batch_size: rows a batch.
@@ -40,7 +41,7 @@ class Data(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.path = Path(path) if path else None
+        self.path = path
         self.label, self.rows, self.batch_size, self.seed = label, rows, batch_size, seed
         self.source = str(path or "the generated table")
         self.features: list[str] = []
@@ -58,7 +59,7 @@ class Data(LightningDataModule):
         """Read the rows, split them, and measure their scale on the training rows."""
         if self._parts:
             return
-        table = read_table(self.path) if self.path else simulate(self.rows, seed=self.seed)
+        table = read_frame(self.path) if self.path else simulate(self.rows, seed=self.seed)
         self.classes, label = read_labels(table, self.label, self.source)
         self.features = [name for name in table.columns if name != self.label]
         x = read_numbers(table, self.features, self.source)

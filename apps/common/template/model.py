@@ -5,7 +5,7 @@ Legend: B rows, F features, D width, C classes.
 
 from collections.abc import Callable
 
-from collegium import check_needs
+from collegium import check_causal, check_needs
 from collegium.routers import share_cells
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ class Classifier(nn.Module):
         feed_forward: D -> one block; called once a block, so that each has its own router.
 
     Raises:
-        ValueError: a router that needs to know more of a row than its features.
+        ValueError: a router that needs to know more of a row than its features, or that looks at other rows.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Classifier(nn.Module):
         self.blocks = nn.ModuleList(feed_forward(dim) for _ in range(depth))
         self.leave = nn.Linear(dim, classes)
         check_needs(self, ())
+        check_causal(self)
         share_cells(self)
 
     def forward(self, x: Tensor) -> Tensor:

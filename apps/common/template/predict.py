@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 
 from apps.common.files import check_out, replacing
+from apps.common.frames import read_frame
 from apps.common.runs import find_run
 from apps.common.template.data import APP, Data
-from apps.common.template.table import read_table
 from apps.common.template.task import Task
 from apps.common.trained import task_of
 
@@ -25,7 +25,7 @@ def predict(input: Path, out: Path = Path("predictions.csv"), run: Path | None =
     found = find_run(APP, run)
     task, checkpoint = task_of(found, Task)
     data = Data.from_state(checkpoint["Data"])
-    x = data.read_rows(read_table(input), str(input))
+    x = data.read_rows(read_frame(input), str(input))
     with torch.no_grad():
         probs = task.network(x).softmax(-1)
     table = pd.DataFrame(probs.numpy(), columns=[f"p_{name}" for name in data.classes])

@@ -30,7 +30,7 @@ def test_missing_files_are_named(checkout: Path) -> None:
 def test_a_missing_section_is_named(checkout: Path) -> None:
     readme = checkout / "apps/foo/README.md"
     readme.write_text(readme.read_text().replace("## Limits", "## Edges"))
-    assert contract.check_app("foo") == ["apps/foo/README.md has no section '## Limits'"]
+    assert contract.check_app("foo") == ["apps/foo/README.md has no line '## Limits'"]
 
 
 @pytest.mark.parametrize("line", ["import lightning", "from lightning.pytorch import Trainer"])

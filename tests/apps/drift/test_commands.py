@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from apps.common.discovery import project_root
-from apps.common.errors import UserError
 from apps.common.main import main
 from apps.common.runs import Run
 from apps.drift.evaluate import load_run
@@ -121,7 +120,7 @@ def test_predict_runs_a_stream_and_goes_on_from_its_state(
     both = pd.concat([found["one"], found["two"]], ignore_index=True)
     assert (both["prediction"] == found["all"]["prediction"]).mean() > 0.97
     assert (found["all"]["prediction"] == whole["state"]).mean() > 0.7
-    assert found["all"]["p_up"].add(found["all"]["p_down"]).round(4).eq(1).all()
+    assert found["all"]["p_up"].add(found["all"]["p_down"])[1:].round(4).eq(1).all()
     assert "of 900 labels right" in capsys.readouterr().out
 
 
@@ -245,8 +244,10 @@ def test_a_short_stream_is_learned_with_the_config_that_ships(
     )
 
 
-def test_a_state_is_kept_when_a_stream_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by Ctrl-C, or by a line that is no JSON."""
+def test_a_state_is_kept_when_a_stream_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by Ctrl-C. A line that is no JSON is told, and the stream goes on."""
     rows = [json.dumps(row) for row in json.loads(table(48).to_json(orient="records"))]
 
     def lines() -> Iterator[str]:
@@ -258,10 +259,16 @@ def test_a_state_is_kept_when_a_stream_breaks_off(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         predict(Path("-"), target="state", state=state)
     assert Learner.load(state).rows == 48
-    monkeypatch.setattr("sys.stdin", iter([*rows, "{oops"]))
-    with pytest.raises(UserError, match="line 49"):
-        predict(Path("-"), state=state)
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", iter([*rows[:20], "", "{oops", "[1]", *rows[20:]]))
+    predict(Path("-"), state=state)
     assert Learner.load(state).rows == 96
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == 50
+    assert [answer["error"].split(" is ")[0] for answer in answers if "error" in answer] == [
+        "line 22",
+        "line 23",
+    ]
 
 
 def test_a_number_beyond_all_bounds_is_missing(tmp_path: Path) -> None:
@@ -273,3 +280,58 @@ def test_a_number_beyond_all_bounds_is_missing(tmp_path: Path) -> None:
     shares = said.filter(like="p_").iloc[1:]
     assert np.isfinite(shares).all(axis=None)
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
+
+
+def test_standard_input_is_answered_by_all_labels_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads(table(80).to_json(orient="records"))
+    monkeypatch.setattr("sys.stdin", iter([json.dumps(row) for row in rows]))
+    predict(Path("-"), target="state", state=tmp_path / "stream.pt")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    learner = Learner(Learner.load(tmp_path / "stream.pt").config, "state")
+    for row, answer in zip(rows, answers, strict=True):
+        said = learner.learn([row], [row["state"]]).probs[0].tolist()
+        for name, p in zip(learner.labels.names, said, strict=True):
+            assert answer.get(f"p_{name}", 0.0) == pytest.approx(p, abs=2e-4)
+    assert answers[0]["prediction"] is None
+
+
+def test_a_label_is_no_answer_before_it_has_come(tmp_path: Path) -> None:
+    frame = table(64)
+    frame.loc[:39, "state"], frame.loc[40:, "state"] = "old", "new"
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    predict(tmp_path / "mine.csv", tmp_path / "said.csv", target="state")
+    said = pd.read_csv(tmp_path / "said.csv")
+    assert said["prediction"].isna().tolist() == [True] + 63 * [False]
+    assert (said["p_new"][:41] == 0).all()
+    assert (said["p_old"][1:41] == 1).all()
+    assert (said["p_new"][41:] > 0).all()
+
+
+def test_a_run_goes_on_with_its_own_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    frame = table(400)
+    frame["price"] = np.where(frame["state"] == "up", 7.5, 2.5)
+    frame = frame.drop(columns="state")
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    config = str(project_root() / "configs/drift/default.yaml")
+    told = ["--data.path", str(tmp_path / "mine.csv"), "--data.target", "price", "--data.above", "5"]
+    assert main(["drift", "fit", "--config", config, *told, "--data.window", "40"]) == 0
+    ask = ["drift", "predict", "--run", str(tmp_path / "drift/default/1"), "--out", str(tmp_path / "p.csv")]
+    assert main([*ask, "--input", str(tmp_path / "mine.csv")]) == 0
+    assert set(pd.read_csv(tmp_path / "p.csv")["prediction"].astype(str)) == {"True", "False"}
+    assert "of 400 labels right" in capsys.readouterr().out
+    refused = {
+        "trained on the target price": ["--input", str(tmp_path / "mine.csv"), "--target", "size"],
+        "no column 'colour' to drop": ["--input", str(tmp_path / "mine.csv"), "--drop", "[colour]"],
+        "no column that was learned from": ["--input", str(tmp_path / "other.csv")],
+        "'dear', which is no number": ["--input", str(tmp_path / "word.csv")],
+    }
+    pd.DataFrame({"wind": [1.0, 2.0], "price": [1.0, 9.0]}).to_csv(tmp_path / "other.csv", index=False)
+    frame.astype({"price": object}).assign(price="dear").to_csv(tmp_path / "word.csv", index=False)
+    for sentence, options in refused.items():
+        assert main([*ask, *options]) == 2
+        assert sentence in capsys.readouterr().err

@@ -1,8 +1,9 @@
 """Columns and labels as numbers."""
 
 import math
-from datetime import datetime
+from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -102,3 +103,29 @@ def test_labels_are_numbered_as_they_come() -> None:
         labels.encode(["down"])
     with pytest.raises(UserError, match="at least 2"):
         Labels(1)
+
+
+def test_a_wild_number_is_cut_and_told_and_a_new_level_is_reached() -> None:
+    random = np.random.default_rng(0)
+    schema = Schema.of([{"a": float(v)} for v in random.normal(size=50)])
+    usual = schema.take_in([{"a": float(v)} for v in random.normal(size=500)])
+    wild = schema.take_in([{"a": 1e12}])
+    assert 40 < wild.item() < 60
+    assert schema.notes() == ["column a: 1 numbers lie over 50 deviations off; they count as that far"]
+    calm = schema.encode([{"a": None}])
+    assert abs(calm.item() - usual.mean().item()) < 0.5
+    level = schema.take_in([{"a": 1e4 + float(v)} for v in random.normal(size=400)])
+    assert level[-1].item() == pytest.approx(1e4, rel=0.01)
+
+
+def test_a_constant_column_may_begin_to_change() -> None:
+    schema = Schema.of([{"a": 3.0}])
+    schema.take_in([{"a": 3.0}] * 300)
+    assert schema.take_in([{"a": 400.0}]).item() == 400.0
+
+
+def test_dates_of_a_table_are_times() -> None:
+    schema = Schema.of([{"when": date(2024, 1, day)} for day in (1, 2, 3)])
+    assert schema.columns[0].kind == "time"
+    text = Schema.of([{"when": "2024-01-01"}])
+    assert torch.equal(schema.encode([{"when": date(2024, 1, 5)}]), text.encode([{"when": "2024-01-05"}]))

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.drift.experts.unpickle import to_bytes
 from apps.drift.fair.fairness import Measure, burden_gap, odds_gap, parity_gap
@@ -208,3 +210,18 @@ def test_what_does_not_fit_is_refused() -> None:
         FEAMOE(weight=-1.0)
     with pytest.raises(ValueError, match="sharpness of unfairness"):
         FEAMOE(sharpness=0.0)
+
+
+def test_as_it_ships_it_is_fair_again_after_a_drift_in_fairness() -> None:
+    """Its gap of decisions over the last rows, beside that of the same model without a penalty."""
+    file = project_root() / "configs" / "drift" / "feamoe.yaml"
+    model = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]
+    options = {name: value for name, value in model["network"]["init_args"].items() if name != "router"}
+    stream = joined(rows(BY_SKILL, 1600), rows(FEW_REFERRALS, 3200, seed=1))
+    found = {}
+    for weight in (options["weight"], 0.0):
+        said = learn(made(**{**options, "weight": weight}), stream, model["learning_rate"])
+        decided = torch.cat([one.probs for one in said[-80:]]).argmax(1)
+        found[weight] = float(parity_gap(decided.numpy(), stream[2][-1280:].numpy()))
+    assert found[0.0] > 0.25
+    assert found[options["weight"]] < 0.12  # of 1,280 rows it is known to about 0.03

@@ -1,23 +1,10 @@
-"""Reading a user's CSV."""
-
-from pathlib import Path
+"""What is taken of a user's table: numbers, and classes."""
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from apps.common.errors import UserError
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV with a header. Raises UserError where it cannot be read or is empty."""
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as CSV: give a file with a header and commas.") from error
-    if table.empty:
-        raise UserError(f"{path} has no rows: add some.")
-    return table
 
 
 def read_labels(table: pd.DataFrame, column: str, source: str) -> tuple[list[str], Tensor]:

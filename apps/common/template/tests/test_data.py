@@ -1,30 +1,16 @@
-"""The template app: data, metrics, and that routing is learned."""
+"""Rows of a file or of the generator."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from apps.common.contract import check_app
 from apps.common.errors import UserError
+from apps.common.frames import read_frame
 from apps.common.template.data import Data
-from apps.common.template.metrics import hits, log_loss
-from apps.common.template.model import Classifier
 from apps.common.template.simulate import simulate
-from apps.common.template.table import read_numbers, read_table
-
-
-def test_the_app_keeps_the_contract() -> None:
-    assert check_app("template") == []
-
-
-def test_metrics_by_hand() -> None:
-    logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
-    label = torch.tensor([1, 1])
-    assert hits(logits, label).tolist() == [1.0, 0.0]
-    torch.testing.assert_close(log_loss(logits, label), torch.tensor([math.log(4 / 3), math.log(5)]))
+from apps.common.template.tables import read_numbers
 
 
 def test_one_linear_rule_cannot_fit_the_generated_table() -> None:
@@ -78,17 +64,10 @@ def test_bad_files_are_one_sentence(tmp_path: Path, content: str, mend: str) -> 
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
-        read_table(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="there is no such file"):
+        read_frame(tmp_path / "none.csv")
 
 
 def test_columns_are_found_by_name() -> None:
     table = pd.DataFrame({"b": [1.0], "a": [2.0]})
     assert read_numbers(table, ["a", "b"], "t").tolist() == [[2.0, 1.0]]
-
-
-def test_a_row_is_classified_alike_in_any_batch() -> None:
-    torch.manual_seed(0)
-    network = Classifier().eval()
-    x = torch.randn(20, 8)
-    torch.testing.assert_close(network(x)[3:5], network(x[3:5]), rtol=1e-4, atol=1e-5)
