@@ -1,5 +1,6 @@
 """The contract's checks find what is wrong."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_files_are_named(checkout: Path) -> None:
-    for path in ("apps/foo/metrics.py", "configs/foo/default.yaml", "tests/apps/foo/test_foo.py"):
+    for path in ("apps/foo/metrics.py", "configs/foo/default.yaml", "docs/apps/foo.md"):
         (checkout / path).unlink()
+    shutil.rmtree(checkout / "tests/apps/foo")
     faults = "\n".join(contract.check_app("foo"))
-    for path in ("apps/foo/metrics.py", "configs/foo/default.yaml", "tests/apps/foo"):
+    for path in ("apps/foo/metrics.py", "configs/foo/default.yaml", "docs/apps/foo.md", "tests/apps/foo"):
         assert path in faults
 
 

@@ -2,6 +2,7 @@
 
 import torch
 from collegium import Context, MoE, experts, record, routers
+from collegium.evidence import Evidence, ReliabilityMixture
 
 from apps.common.shuffle import shuffled_routing
 
@@ -41,3 +42,17 @@ def test_a_router_without_knowledge_loses_nothing() -> None:
     x = torch.randn(9, 6)
     with shuffled_routing(layer):
         torch.testing.assert_close(layer(x), x)
+
+
+def test_weights_by_reliability_are_exchanged_as_well() -> None:
+    torch.manual_seed(0)
+    mixture = ReliabilityMixture(dim=3, signal=2, outputs=1)
+    said, correction, embedding = torch.randn(6, 4, 1), torch.randn(6, 4, 1), torch.randn(6, 4, 3)
+    arguments = said, correction, Evidence(torch.rand(6, 4, 1, 5)), embedding, torch.randn(6, 2)
+    usual, weight = mixture(*arguments)
+    with shuffled_routing(mixture):
+        changed, exchanged = mixture(*arguments)
+    order = (exchanged[:, None] == weight[None]).all(-1).all(-1).float().argmax(1)
+    assert sorted(order.tolist()) == list(range(6)) != order.tolist()
+    torch.testing.assert_close(changed, (weight[order] * (said + correction)).sum(1))
+    torch.testing.assert_close(mixture(*arguments)[0], usual)
