@@ -6,6 +6,7 @@ import torch
 from collegium.evidence import evidential_loss
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torchmetrics import MeanSquaredError
 
 from apps.common.errors import UserError
 from apps.common.task import MoETask
@@ -45,11 +46,11 @@ class Task(MoETask):
         warmup_steps: int = 100,
         final_fraction: float = 0.0,
     ) -> None:
-        super().__init__(network, balance, learning_rate, weight_decay, warmup_steps, final_fraction)
+        super().__init__(network, balance or {}, learning_rate, weight_decay, warmup_steps, final_fraction)
         if not 0 <= stages[0] <= stages[1] <= stages[2] <= 1:
             raise ValueError(f"stages={list(stages)} must rise between 0 and 1")
         self.stages = tuple(stages)
-        self.errors: list[Tensor] = []
+        self.errors = MeanSquaredError(num_outputs=len(OUTPUTS))
 
     def setup(self, stage: str) -> None:
         """Refuse data of other bins than the network reads."""
@@ -77,7 +78,7 @@ class Task(MoETask):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Errors of validation histograms."""
-        self.errors.append(self.outputs(batch) - batch.target)
+        self.errors.update(self.outputs(batch).contiguous(), batch.target)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of all of them."""
@@ -104,8 +105,8 @@ class Task(MoETask):
         return training and self.stage in ("experts", "critics")
 
     def _log_errors(self, part: str) -> None:
-        square = torch.cat(self.errors).square().mean(0)
-        self.errors.clear()
+        square = self.errors.compute()
+        self.errors.reset()
         self.log(f"{part}/loss", square.mean(), prog_bar=True)
         for name, value in zip(OUTPUTS, square.sqrt(), strict=True):
             self.log(f"{part}/nrmse_{name}", value, prog_bar=True)

@@ -107,7 +107,7 @@ def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
         assert outcome.cost.total_params is not None
 
 
-LINEAR = {"routed", "dense_active", "random_router", "no_growth", "no_penalty", "logistic", "logistic_recent"}
+LINEAR = {"routed", "one_expert", "random_router", "no_growth", "no_penalty", "logistic", "logistic_recent"}
 
 
 def test_a_frozen_router_stays_as_drawn_while_the_experts_learn(hiring: Data) -> None:
