@@ -49,6 +49,7 @@ class Data(LightningDataModule):
         order: columns by which to sort; rows that are equal there keep their order.
         every: take every n-th row.
         categories: columns of numbers that are codes, and are read as words are.
+        cycles: columns of numbers that come round, each with the length of its cycle, as {hour: 24}.
         rows: how many rows to generate, 20,000 by default, or the most to read.
         chunk: rows that are predicted before their labels are learned together by what learns by gradient;
             other experts learn row by row.
@@ -71,6 +72,7 @@ class Data(LightningDataModule):
         order: Sequence[str] | None = None,
         every: int | None = None,
         categories: Sequence[str] | None = None,
+        cycles: Mapping[str, float] | None = None,
         rows: int | None = None,
         chunk: int = 16,
         window: int = 320,
@@ -83,11 +85,13 @@ class Data(LightningDataModule):
         super().__init__()
         if min(1 if every is None else every, chunk, window) < 1:
             raise ValueError("every, chunk and window must be at least 1")
+        if any(length <= 0 for length in (cycles or {}).values()):
+            raise ValueError("cycles must be longer than 0")
         self.path = Path(path) if path else None
         self.stream = name
         self.target, self.above = target, above
         self.drop, self.where, self.order, self.every, self.rows = drop, where, order, every, rows
-        self.categories = categories
+        self.categories, self.cycles = categories, cycles
         self.chunk, self.window, self.classes, self.seed = chunk, window, classes, seed
         self.sensitive, self.see_sensitive, self.wanted = sensitive, see_sensitive, wanted
         self.groups: list[str] = []
@@ -106,8 +110,8 @@ class Data(LightningDataModule):
             return
         rows, y, group = self.read()
         unseen = [] if self.sensitive is None or self.see_sensitive else [self.sensitive]
-        coded = self.categories or []
-        self.schema = Schema.of(rows[:FIRST], but=[self.target or "", *unseen], categories=coded)
+        coded, round_ = self.categories or [], self.cycles or {}
+        self.schema = Schema.of(rows[:FIRST], [self.target or "", *unseen], coded, round_)
         if not self.schema.columns:
             raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
         self.x, self.y, self.group, self.ready = self.schema.take_in(rows), y, group, True
@@ -202,7 +206,7 @@ class Data(LightningDataModule):
         if self.target is None:
             raise UserError(f"{self.source}: say which column holds the labels: --data.target.")
         drop, order = list(self.drop or []), list(self.order or [])
-        named = [self.target, *drop, *order, *(self.categories or [])]
+        named = [self.target, *drop, *order, *(self.categories or []), *(self.cycles or {})]
         absent = [name for name in named if name not in frame]
         if absent:
             known = ", ".join(frame.columns)

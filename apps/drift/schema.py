@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-Kind = Literal["number", "category", "time"]
+Kind = Literal["number", "category", "time", "cycle"]
 Row = Mapping[str, Any]
 """The cells of a row by the names of their columns."""
 
 SLOTS = 16
 """Columns for the values of a category; further values share them."""
+WAVES = ("sine", "cosine")
 PERIODS = ("day", "week", "year")
 """A time is told by its place in each: a sine and a cosine."""
 
@@ -31,8 +32,9 @@ FAR, SETTLED = 50.0, 100
 class Column:
     """One column, and what of it has been seen.
 
-    codes: values of a category, numbered as they came; count, mean and squares: of the numbers so far, the
-    last their squared deviations; odd: cells that were none of the kind; far: numbers that were cut.
+    codes: values of a category, numbered as they came; count, mean, squares, least and most: of the numbers
+    so far, squares their squared deviations; odd: cells that were none of the kind; far: numbers that were
+    cut; length: of a cycle, after which a number stands where it stood.
     """
 
     name: str
@@ -41,8 +43,11 @@ class Column:
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
     odd: int = 0
     far: int = 0
+    length: float = 1.0
 
     @property
     def features(self) -> list[str]:
@@ -51,7 +56,9 @@ class Column:
             return [self.name]
         if self.kind == "category":
             return [f"{self.name}={slot}" for slot in range(SLOTS)]
-        return [f"{self.name}: {wave} of {period}" for period in PERIODS for wave in ("sine", "cosine")]
+        if self.kind == "cycle":
+            return [f"{self.name}: {wave}" for wave in WAVES]
+        return [f"{self.name}: {wave} of {period}" for period in PERIODS for wave in WAVES]
 
     def take_in(self, cell: Any) -> None:
         """Learn of a cell."""
@@ -64,13 +71,14 @@ class Column:
             self.odd += as_time(cell) is None
         elif math.isnan(number):
             self.odd += 1
-        else:
+        elif self.kind == "number":
             cut = self._within(number)
             self.far += cut != number
             self.count += 1
             off = cut - self.mean
             self.mean += off / self.count
             self.squares += off * (cut - self.mean)
+            self.least, self.most = min(self.least, cut), max(self.most, cut)
 
     def encode(self, cell: Any) -> list[float]:
         """The numbers of a cell. A missing number is the mean so far, anything else missing is all zeros."""
@@ -78,18 +86,19 @@ class Column:
             return [self._number(cell)]
         if self.kind == "category":
             return self._category(cell)
-        return self._time(cell)
+        return self._cycle(cell) if self.kind == "cycle" else self._time(cell)
 
     def _number(self, cell: Any) -> float:
         number = as_number(cell)
         return self.mean if math.isnan(number) else self._within(number)
 
     def _within(self, number: float) -> float:
-        """A number, not further from those so far than FAR; of a column that never changed, as it is."""
+        """A number, not further off than FAR or than one before; of a column that never changed, as it is."""
         deviation = math.sqrt(self.squares / self.count) if self.count >= SETTLED else 0.0
         if deviation <= 1e-9 * abs(self.mean):
             return number
-        return min(max(number, self.mean - FAR * deviation), self.mean + FAR * deviation)
+        low, high = self.mean - FAR * deviation, self.mean + FAR * deviation
+        return min(max(number, min(low, self.least)), max(high, self.most))
 
     def _category(self, cell: Any) -> list[float]:
         places = [0.0] * SLOTS
@@ -97,13 +106,17 @@ class Column:
             places[self.codes.get(as_text(cell), len(self.codes)) % SLOTS] = 1.0
         return places
 
+    def _cycle(self, cell: Any) -> list[float]:
+        number = as_number(cell)
+        return [0.0] * len(WAVES) if math.isnan(number) else _waves(number / self.length)
+
     def _time(self, cell: Any) -> list[float]:
         time = as_time(cell)
         if time is None:
-            return [0.0] * (2 * len(PERIODS))
+            return [0.0] * (len(WAVES) * len(PERIODS))
         day = (time.hour + time.minute / 60) / 24
         places = (day, (time.weekday() + day) / 7, (time.timetuple().tm_yday + day) / 365.25)
-        return [wave(2 * math.pi * place) for place in places for wave in (math.sin, math.cos)]
+        return [wave for place in places for wave in _waves(place)]
 
 
 class Schema:
@@ -116,18 +129,27 @@ class Schema:
         self.columns, self.lacking = list(columns), dict(lacking or {})
 
     @classmethod
-    def of(cls, rows: Sequence[Row], but: Iterable[str] = (), categories: Iterable[str] = ()) -> Schema:
+    def of(
+        cls,
+        rows: Sequence[Row],
+        but: Iterable[str] = (),
+        categories: Iterable[str] = (),
+        cycles: Mapping[str, float] | None = None,
+    ) -> Schema:
         """Tell the kind of each column from some rows; all columns `but` some, by name.
 
         Args:
             rows: the first of the stream.
             but: columns that are no features.
             categories: columns whose cells are codes, whatever they look like.
+            cycles: columns whose numbers come round, as hours do, each with the length of its cycle.
         """
         names = sorted({str(name) for row in rows for name in row} - set(but))
-        coded = set(categories)
-        kinds = {name: _kind([row.get(name) for row in rows]) for name in names if name not in coded}
-        return cls([Column(name, kinds.get(name, "category")) for name in names])
+        found = {name: Column(name, _kind([row.get(name) for row in rows])) for name in names}
+        found |= {name: Column(name, "category") for name in categories if name in found}
+        told = (cycles or {}).items()
+        found |= {name: Column(name, "cycle", length=length) for name, length in told if name in found}
+        return cls(list(found.values()))
 
     @property
     def features(self) -> list[str]:
@@ -174,6 +196,11 @@ class Schema:
     def from_state(cls, state: Mapping[str, Any]) -> Schema:
         """Rebuild from `state`."""
         return cls([Column(**column) for column in state["columns"]], state["lacking"])
+
+
+def _waves(place: float) -> list[float]:
+    """Sine and cosine of a place in a cycle of length 1."""
+    return [math.sin(2 * math.pi * place), math.cos(2 * math.pi * place)]
 
 
 def is_missing(cell: Any) -> bool:

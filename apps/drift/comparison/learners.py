@@ -21,7 +21,8 @@ class Network(Arm):
     """A stream model, its router and networks trained with AdamW.
 
     Args:
-        budget: gives rows, and the model's entry below `networks`: class_path, init_args.
+        budget: gives rows, and the model's entry below `networks`: class_path, init_args, and perhaps by data
+            set the columns that come round.
         name: of that entry; of its trials, unless the entry has its own.
         most_seeds: where it is slow.
     """
@@ -31,11 +32,15 @@ class Network(Arm):
         self.settings = budget["networks"][name]
         self.trials = budget["trials"].get(name, [{}])
 
+    def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
+        """Of a set without columns that come round, `routed`."""
+        return ("routed", trial) if data not in self.settings.get("cycles", {data: None}) else None
+
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Run over the stream once: predict a chunk of rows, then learn them."""
         seed_everything(seed, verbose=False)
-        rows = stream(data, self.budget["rows"], seed)
         told = {**self.settings, **trial}
+        rows = stream(data, self.budget["rows"], seed, told.pop("cycles", {}).get(data))
         chunk, rate = told.pop("chunk"), told.pop("learning_rate")
         network = model_of(told)
         network.build(len(rows.features), rows.labels.capacity)

@@ -1,5 +1,6 @@
 """A stream after it has run: its early rows choose, its later rows test."""
 
+from collections.abc import Mapping
 from math import isfinite
 
 import numpy as np
@@ -58,8 +59,8 @@ class Measured(Fitted):
         return Outcome(values, {place: np.bincount(block, hits) / sizes}, self.cost, {place: sizes})
 
 
-def stream(name: str, rows: int, seed: int) -> Data:
+def stream(name: str, rows: int, seed: int, cycles: Mapping[str, float] | None = None) -> Data:
     """A stream of the comparison: a whole public set, or so many rows of a generator, new ones for a seed."""
-    data = Data(name=name, rows=rows if name in RECIPES else None, seed=seed, window=1)
+    data = Data(name=name, rows=rows if name in RECIPES else None, seed=seed, window=1, cycles=cycles)
     data.setup()
     return data

@@ -24,10 +24,10 @@ ARMS = [arm for arm in compare.arms(BUDGET) if arm != "moa_arf"]
 JAVA = pytest.param("moa_arf", marks=pytest.mark.skipif(shutil.which("java") is None, reason="no Java here"))
 
 
-def streams(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[str, int, int], Data]:
+def streams(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Data]:
     """A stream of the comparison whose labels were changed."""
 
-    def build(name: str, rows: int, seed: int) -> Data:
+    def build(name: str, rows: int, seed: int, cycles: None = None) -> Data:
         data = Data(name=name, rows=rows, seed=seed, window=1)
         read = data.read
         data.read = lambda: (lambda table, y, group: (table, change(y), group))(*read())

@@ -124,8 +124,27 @@ def test_a_constant_column_may_begin_to_change() -> None:
     assert schema.take_in([{"a": 400.0}]).item() == 400.0
 
 
+def test_what_is_rare_is_not_wild() -> None:
+    schema = Schema.of([{"a": 0.0}])
+    schema.take_in([{"a": 0.0}] * 5000 + [{"a": 1.0}] + [{"a": 0.0}] * 5000)
+    assert schema.take_in([{"a": 1.0}]).item() == 1.0
+
+
 def test_dates_of_a_table_are_times() -> None:
     schema = Schema.of([{"when": date(2024, 1, day)} for day in (1, 2, 3)])
     assert schema.columns[0].kind == "time"
     text = Schema.of([{"when": "2024-01-01"}])
     assert torch.equal(schema.encode([{"when": date(2024, 1, 5)}]), text.encode([{"when": "2024-01-05"}]))
+
+
+def test_numbers_that_come_round_are_places_in_their_cycle() -> None:
+    rows = [{"hour": hour, "size": 1.0} for hour in (0, 6, 23, 24)]
+    schema = Schema.of(rows, cycles={"hour": 24})
+    assert schema.features == ["hour: sine", "hour: cosine", "size"]
+    x = schema.take_in(rows)[:, :2]
+    torch.testing.assert_close(x[:2], torch.tensor([[0.0, 1.0], [1.0, 0.0]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(x[3], x[0], atol=1e-6, rtol=0)
+    assert (x[2] - x[0]).norm() < 0.3
+    assert schema.encode([{"hour": None}])[0, :2].tolist() == [0, 0]
+    again = Schema.from_state(schema.state())
+    assert torch.equal(again.encode(rows), schema.encode(rows))
