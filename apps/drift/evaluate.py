@@ -1,6 +1,6 @@
 """The metrics script: what a run said of its stream, measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -34,11 +34,15 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     """
     found = find_run(APP, run)
     task, data = load_run(found)
-    table = part(task.history.table(), split)
-    names, drifts = task.network.expert_names, data.drifts if split == "all" else []
-    rows = tell(table, names, drifts)
+    whole = task.history.table()
+    table = part(whole, split)
+    before = len(whole["label"]) - len(table["label"]) if split == "test" else 0
+    names = task.network.expert_names
+    experts = {name: max(0, row - before) for name, row in zip(names, task.network.since(), strict=True)}
+    drifts = data.drifts if split == "all" else []
+    rows = tell(table, experts, drifts)
     print_rows(rows, f"{found.path}, {split} rows")
-    unfair = [] if data.sensitive is None else tell_gaps(table, names, drifts)
+    unfair = [] if data.sensitive is None else tell_gaps(table, experts, drifts)
     if unfair:
         print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
@@ -65,10 +69,13 @@ def part(table: dict[str, np.ndarray], split: Literal["all", "validation", "test
     return {name: column[rows] for name, column in table.items()}
 
 
-def tell(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int]) -> list[dict[str, Any]]:
+def tell(
+    table: dict[str, np.ndarray], experts: Mapping[str, int], drifts: Sequence[int]
+) -> list[dict[str, Any]]:
     """Rows of {slice, rows, accuracy, kappa, kappa_m, kappa_t, recovery_rows}.
 
-    The whole, between drifts (with the rows that the drift before cost), each expert by itself, the floors.
+    The whole, between drifts (with the rows that the drift before cost), each expert by itself, since the row
+    at which it joined, the floors.
     """
     label, predicted = table["label"], table["predicted"]
     rows = [_row("all", label, predicted)]
@@ -77,13 +84,15 @@ def tell(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[in
     for (begin, end), cost in zip(spans, costs, strict=True) if spans else []:
         row = _row(f"rows {begin:,} to {end:,}", label[begin:end], predicted[begin:end])
         rows.append(row | {"recovery_rows": int(cost) if np.isfinite(cost) else None})
-    rows += [_row(f"expert {name}", label, table["said"][:, e]) for e, name in enumerate(names)]
+    for e, (name, first) in enumerate(experts.items()):
+        if first < len(label):
+            rows.append(_row(f"expert {name}", label[first:], table["said"][first:, e]))
     rows += [_row(name, label, rule(label)) for name, rule in FLOORS.items()]
     return [row | {"recovery_rows": row.get("recovery_rows")} for row in rows] if spans else rows
 
 
 def tell_gaps(
-    table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int]
+    table: dict[str, np.ndarray], experts: Mapping[str, int], drifts: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Rows of {slice, rows} and the gap by each measure: of the whole, between drifts, of each expert.
 
@@ -92,8 +101,10 @@ def tell_gaps(
     parts = {"all": table}
     for begin, end in _between(drifts, len(table["label"])):
         parts[f"rows {begin:,} to {end:,}"] = {name: column[begin:end] for name, column in table.items()}
-    known = {name: table[name] for name in ("label", "group")}
-    parts |= {f"expert {name}": known | {"predicted": table["said"][:, e]} for e, name in enumerate(names)}
+    for e, (name, first) in enumerate(experts.items()):
+        known = {key: table[key][first:] for key in ("label", "group")}
+        if len(known["label"]):
+            parts[f"expert {name}"] = known | {"predicted": table["said"][first:, e]}
     blank = dict.fromkeys(gaps(table))
     return [{"slice": name, "rows": len(some["label"])} | blank | gaps(some) for name, some in parts.items()]
 

@@ -80,6 +80,10 @@ class StreamModel(nn.Module, ABC):
         """(row, why) of each change that the model has made to its own structure."""
         return []
 
+    def since(self) -> list[int]:
+        """The row from which on each expert has been there."""
+        return [0] * len(self.expert_names)
+
 
 class StreamMoE(StreamModel):
     """Experts of unlike kinds, mixed by a router that watches them.

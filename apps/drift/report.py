@@ -1,6 +1,6 @@
 """The pictures of a stream: accuracy and trust over time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ def sections(task: Task, data: Data, split: Literal["validation", "test"] = "val
     return [
         _accuracy(table, drifts, window),
         _trust(table, names, drifts, window),
-        _experts(table, names, drifts, window),
+        _experts(table, dict(zip(names, task.network.since(), strict=True)), drifts, window),
         *fair_sections(task, data),
     ]
 
@@ -82,15 +82,17 @@ def _trust(table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[
 
 
 def _experts(
-    table: dict[str, np.ndarray], names: Sequence[str], drifts: Sequence[int], window: int
+    table: dict[str, np.ndarray], experts: Mapping[str, int], drifts: Sequence[int], window: int
 ) -> Section:
     figure, (axes,) = panels(1, width=9, height=3.0)
     label, rows_of_table = table["label"], []
-    for e, name in enumerate(names):
-        hits = right(label, table["said"][:, e])
+    for e, (name, first) in enumerate(experts.items()):
+        hits = right(label[first:], table["said"][first:, e])
+        if not len(hits):
+            continue
         rows, means = windowed(hits, window)
-        _line(axes, rows, means, label=name, linewidth=1.2, color=COLORS[e % len(COLORS)])
-        trust = float(table["trust"][:, e].astype(float).mean())
+        _line(axes, first + rows, means, label=name, linewidth=1.2, color=COLORS[e % len(COLORS)])
+        trust = float(table["trust"][first:, e].astype(float).mean())
         rows_of_table.append(
             {"expert": name, "accuracy alone": round(float(hits.mean()), 4), "mean trust": round(trust, 4)}
         )
@@ -99,7 +101,7 @@ def _experts(
     _marks(axes, drifts)
     axes.set_ylabel(f"accuracy, last {window} rows", fontsize=8)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
-    text = "What each expert says by itself, whether it is trusted or not."
+    text = "What each expert says by itself, whether it is trusted or not, since it has been there."
     return Section("Each expert alone", text, [figure], rows_of_table)
 
 

@@ -138,6 +138,10 @@ class FEAMOE(StreamModel):
         """When an expert joined, and whether for errors or for fairness."""
         return self.marks
 
+    def since(self) -> list[int]:
+        """The row at which it joined; 0 of the first ones."""
+        return [0] * self.begin + [row for row, _ in self.marks]
+
     def get_extra_state(self) -> Tensor:
         """What the detectors know, and how it has grown, as bytes."""
         watch = self.watch
