@@ -5,10 +5,13 @@ Source: Bifet et al. 2015, "Efficient Online Evaluation of Big Data Stream Class
 Shapes: N rows; labels and predictions are whole numbers from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
+
+Rule = Callable[[np.ndarray], np.ndarray]
+"""Labels (N,) to predictions (N,), each by the labels before it."""
 
 
 def right(label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -88,5 +91,5 @@ def measure(label: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-FLOORS = {"majority": majority, "no_change": no_change}
+FLOORS: dict[str, Rule] = {"majority": majority, "no_change": no_change}
 """Rules that every table shows: what does not beat them has learned nothing."""

@@ -21,7 +21,7 @@ from apps.drift.comparison.refitted import Logistic, Peer, Perceptron, Reduction
 from apps.drift.data import Data
 from apps.drift.fair.fairness import Measure
 from apps.drift.learner import model_of
-from apps.drift.metrics import majority
+from apps.drift.metrics import FLOORS, Rule
 
 LEARNERS: dict[str, Callable[..., Peer]] = {
     "logistic": lambda seed, **options: Logistic(**options),
@@ -37,7 +37,7 @@ def fair_arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
         name: FairPeer(budget, name) if "learner" in told else FairNetwork(budget, name)
         for name, told in budget["networks"].items()
     }
-    return {**networks, "majority": FairFloor(budget)}
+    return networks | {name: FairFloor(budget, name) for name in FLOORS}
 
 
 class FairArm(Arm):
@@ -143,21 +143,31 @@ class FairPeer(FairArm):
 
 
 class FairFloor(FairArm):
-    """The most frequent label so far."""
+    """A rule that looks at past labels alone.
+
+    Args:
+        budget: see `FairArm`.
+        name: of FLOORS.
+    """
 
     seeded = False
 
-    def __init__(self, budget: Mapping[str, Any]) -> None:
-        super().__init__(budget, "majority", "parity")
+    def __init__(self, budget: Mapping[str, Any], name: str) -> None:
+        super().__init__(budget, name, "parity")
+        self.rule = FLOORS[name]
 
     def learner(self, data: Data, trial: Trial, seed: int) -> Prequential:
         """The rule."""
-        return Majority(data)
+        return ByRule(data, self.rule)
 
 
-class Majority(Prequential):
-    """Says the most frequent label so far."""
+class ByRule(Prequential):
+    """Says what a rule makes of the labels so far."""
+
+    def __init__(self, data: Data, rule: Rule) -> None:
+        super().__init__(data)
+        self.rule = rule
 
     def step(self, end: int) -> Table:
         """All rows at once."""
-        return {"predicted": majority(self.data.y[:end].numpy())[self.at :]}
+        return {"predicted": self.rule(self.data.y[:end].numpy())[self.at :]}

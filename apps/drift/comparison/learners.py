@@ -13,8 +13,7 @@ from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.drift.comparison.measured import Measured, stream
 from apps.drift.history import History
 from apps.drift.learner import model_of
-
-Rule = Callable[[np.ndarray], np.ndarray]
+from apps.drift.metrics import Rule
 
 
 class Network(Arm):

@@ -11,10 +11,10 @@ from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
 from apps.drift import compare
 from apps.drift.comparison.fair import MeasuredFairness, Prequential, Table, early_rows, stream
-from apps.drift.comparison.fair_arms import Chunks, FairArm, Majority
+from apps.drift.comparison.fair_arms import ByRule, Chunks, FairArm
 from apps.drift.data import Data
 from apps.drift.fair.fairness import gaps
-from apps.drift.metrics import majority
+from apps.drift.metrics import FLOORS, majority
 
 ROWS, BLOCK = 900, 100
 PROFILES = yaml.safe_load((project_root() / "configs/drift/compare.yaml").read_text())["profiles"]
@@ -87,7 +87,7 @@ def test_no_arm_sees_a_label_before_it_predicts_it_and_none_the_later_rows(name:
     other.x = torch.cat([hiring.x[:end], 0 * hiring.x[end:]])
     trial = dict(arm.trials[-1])
     said = [early_rows(arm.learner(data, trial, 0), BLOCK)["predicted"] for data in (hiring, other)]
-    before = len(said[0]) - 20 if name == "majority" else len(said[0]) - end % 16
+    before = len(said[0]) - 20 if name in FLOORS else len(said[0]) - end % 16
     assert np.array_equal(said[0][:before], said[1][:before])
 
 
@@ -102,7 +102,7 @@ def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
     assert {"parity", "odds", "accuracy", "balanced_accuracy"} <= set(found)
     assert ("burden" in found) == (name in LINEAR)
     assert all(value.higher_is_better == ("accuracy" in value.metric) for value in outcome.values)
-    if name != "majority":
+    if name not in FLOORS:
         assert found["accuracy"] > 0.55
         assert outcome.cost.total_params is not None
 
@@ -136,6 +136,6 @@ def test_a_trial_changes_the_model_or_its_rate(hiring: Data) -> None:
 
 
 def test_the_floor_is_the_most_frequent_label_so_far(hiring: Data) -> None:
-    learner = Majority(hiring)
+    learner = ByRule(hiring, majority)
     said = np.concatenate([learner.run(end)["predicted"] for end in (100, 500)])
     assert np.array_equal(said, majority(hiring.y.numpy())[:500])
