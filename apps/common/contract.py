@@ -173,12 +173,12 @@ def _broken_configs(app: str) -> Iterator[str]:
 def _broken_profiles(app: str) -> Iterator[str]:
     from apps.common.compare.places import config_file
     from apps.common.compare.plan import load_arms
-    from apps.common.compare.profile import read_profile
+    from apps.common.compare.profile import profile_names, read_profile
 
-    for name in PROFILES:
+    for name in dict.fromkeys([*PROFILES, *profile_names(config_file(app))]):
         try:
             profile = read_profile(config_file(app), name)
-            unknown = set(profile.arms) - set(load_arms(app, profile.budget))
+            unknown = {*profile.arms, *profile.tried} - set(load_arms(app, profile.budget))
         except UserError as error:
             yield str(error)
         else:

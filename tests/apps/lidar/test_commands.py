@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from apps.common.discovery import project_root
 from apps.common.main import main
@@ -13,6 +15,8 @@ from apps.lidar.instrument import TO_DEVIATION, Clock
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import histograms
+from apps.lidar.task import Task
+from tests.apps.common.helpers import checkpoint, differing_weights
 from tests.apps.lidar.test_simulate import seeded
 
 CONFIG = project_root() / "configs/lidar/default.yaml"
@@ -184,3 +188,26 @@ def test_a_run_is_measured_on_other_light(runs: Path) -> None:
     assert found["light"] == "monte_carlo"
     (beyond,) = [row for row in found["rows"] if row["slice"].startswith("depth 10-")]
     assert 0 < beyond["histograms"] < 1000  # those deeper than the tables are left out
+
+
+def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photons are drawn anew in every epoch, and the same ones after a break; stages go on."""
+    short = ["--data.scenes", "1024", "--data.held_out", "100", "--trainer.max_epochs", "3"]
+    fit = ["lidar", "fit", "--config", str(CONFIG), *short, "--last_checkpoint.every_n_steps", "1"]
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
+    assert main(fit) == 0
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "broken"))
+    step = Task.training_step
+
+    def interrupted(self: Task, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 7:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "training_step", interrupted)
+        assert main(fit) == 130
+    assert main(["lidar", "fit", "--config", str(CONFIG), "--resume"]) == 0
+    whole, broken = (tmp_path / name / "lidar/default/1" for name in ("whole", "broken"))
+    assert checkpoint(whole)["global_step"] == 12
+    assert differing_weights(whole, broken) == []
