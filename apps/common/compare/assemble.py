@@ -1,14 +1,14 @@
 """From finished cells to the content of a result file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from apps.common.compare.cells import Finished
+from apps.common.compare.cells import Cell, Finished
 from apps.common.compare.differences import differences
 from apps.common.compare.environment import environment
 from apps.common.compare.kept import with_kept
-from apps.common.compare.ledger import Ledger, openings_in, summarise
+from apps.common.compare.ledger import Ledger, Opening, openings_in, summarise
 from apps.common.compare.measurements import Measured, rows
 from apps.common.compare.places import config_file, results_file
 from apps.common.compare.plan import Plan
@@ -55,14 +55,20 @@ def assemble(
     )
     path = results_file(plan.app, plan.profile)
     results = with_kept(plan, results, read_results(path) if path.exists() else None)
-    current = {cell.configuration for choice in results["choices"] for cell in plan.chosen_cells(choice)}
+    current = [cell for choice in results["choices"] for cell in plan.chosen_cells(choice)]
     return {**results, "tested": _tested(plan.app, ledger, current)}
 
 
-def _tested(app: str, ledger: Ledger, current: set[str]) -> list[Tested]:
-    """Join the ledger of this machine with what the app's result files have on record."""
+def _tested(app: str, ledger: Ledger, current: Sequence[Cell]) -> list[Tested]:
+    """Join the ledger of this machine with what the app's result files have on record.
+
+    A cell from an archive may have been tested where no ledger was kept: it was once at the least.
+    """
     openings = ledger.openings()
     for path in (results_file(app, profile) for profile in profile_names(config_file(app))):
         if path.exists():
             openings |= openings_in(read_results(path).get("tested", []))
-    return summarise(openings, current)
+    noted = {opening[:4] for opening in openings}
+    needed = {(cell.data, cell.arm, cell.configuration, cell.seed) for cell in current}
+    openings |= {Opening(*fit, "unknown") for fit in needed - noted}
+    return summarise(openings, {cell.configuration for cell in current})

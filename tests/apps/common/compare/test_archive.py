@@ -39,3 +39,24 @@ def test_fresh_does_not_ask_the_archive(compared):
     compared.log.write_text("")
     compare("toy", fresh=True)
     assert len(compared.noted("fit")) == 9
+
+
+def test_a_cell_of_the_archive_was_tested_once_at_least_and_its_set_is_kept(toy):
+    """Where neither ledger nor result file is at hand, as when cells were archived on another machine."""
+    path = toy.results.with_name("toy.json")
+    compare("toy", "full")
+    first = read_results(path)
+    shutil.rmtree(toy.home)
+    path.unlink()
+    toy.log.write_text("")
+    compare("toy", "full", data="dice")
+    known = read_results(path)["tested"]
+    assert {(entry["arm"], entry["times"], entry["last"]) for entry in known} == {
+        ("routed", 1, "unknown"),
+        ("constant", 1, "unknown"),
+    }
+    compare("toy", "full", data="coins")
+    both = read_results(path)
+    assert toy.notes == []
+    assert "unmeasured" not in both
+    assert both["rows"] == first["rows"]
