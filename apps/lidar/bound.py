@@ -78,7 +78,8 @@ class Prior:
         """Where the parameters lie between their ends, (B, P), evenly between 0 and 1."""
         value = torch.stack([getattr(self.scenes, name) for name in PARAMETERS], dim=1)
         ratio = (value / self.low).log() / (self.high / self.low).log()
-        return torch.where(self.geometric, ratio, (value - self.low) / (self.high - self.low))
+        unit = torch.where(self.geometric, ratio, (value - self.low) / (self.high - self.low))
+        return unit.masked_fill(self.low == self.high, 0.5)
 
     def __getitem__(self, rows: Tensor) -> Prior:
         """That of some scenes."""

@@ -76,6 +76,8 @@ def slices(found: Found, ranges: Ranges) -> Iterator[tuple[str, Found]]:
     """All of them, and parts by photons, depth and scattering."""
     yield "all", found
     for name in PARTS:
+        if np.ptp(getattr(ranges, name)) == 0:
+            continue
         ends, value = edges(name, ranges), getattr(found.scenes, name).numpy()
         for low, high in pairwise(ends):
             inside = (value >= low) & (value <= high)

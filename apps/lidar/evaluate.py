@@ -83,9 +83,11 @@ def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:
 
 def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked."""
-    task, _ = task_of(run, Task)
-    changes = {} if light is None else {"light": light}
-    return task, data_of(run, Data, run.options("data") | changes)
+    task, checkpoint = task_of(run, Task)
+    changes: dict[str, Any] = {"irf": None} | ({} if light is None else {"light": light})
+    data = data_of(run, Data, run.options("data") | changes)
+    data.load_state_dict(checkpoint["Data"])  # a measured response, whose file may be gone
+    return task, data
 
 
 def measure(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:

@@ -105,12 +105,24 @@ def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor
 
 
 def _read_table(path: Path) -> Cube:
-    frame = read_frame(path)
+    frame = _with_header(path)
+    if frame.columns[0].startswith("Unnamed") and len(frame.columns) > 1:
+        raise UserError(f"{path}: the first column has no name, as of an index: write the bins alone.")
     numbers = pd.DataFrame({name: pd.to_numeric(column, errors="coerce") for name, column in frame.items()})
     wrong = numbers.columns[numbers.isna().any()].tolist()
     if wrong:
         raise UserError(f"{path}: the column {wrong[0]!r} holds what is no number: give one row a histogram.")
     return Cube(numbers.to_numpy(float), str(path))
+
+
+def _with_header(path: Path) -> pd.DataFrame:
+    """The rows of a table, whose first line may be names or, where all its cells are numbers, a row."""
+    if path.suffix.lower() == ".parquet":
+        return read_frame(path)
+    frame = read_frame(path, header=False)
+    first = pd.to_numeric(frame.iloc[0], errors="coerce").to_numpy(float)
+    numbered = any(np.array_equal(first, np.arange(begin, begin + len(first))) for begin in (0, 1))
+    return read_frame(path) if numbered or np.isnan(first).any() else frame
 
 
 def _read_arrays(path: Path) -> Cube:
@@ -131,7 +143,11 @@ def _read_arrays(path: Path) -> Cube:
     kind = getattr(arrays[COUNTS], "dtype", np.dtype(object))
     if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
         raise UserError(f"{path}: {COUNTS} holds {kind} and no real numbers: write counts as numbers.")
-    known = [_numbers(path, name, arrays[name]) for name in ("scattering", "absorption") if name in arrays]
+    known = [
+        _numbers(path, name, arrays[name], gaps=True)
+        for name in ("scattering", "absorption")
+        if name in arrays
+    ]
     widths = _numbers(path, "bin_width", arrays["bin_width"]) if "bin_width" in arrays else np.array([])
     if len(widths) > 1:
         raise UserError(f"{path}: bin_width holds {len(widths)} numbers: give the one width of all bins, ns.")
@@ -139,12 +155,12 @@ def _read_arrays(path: Path) -> Cube:
     return Cube(arrays[COUNTS], str(path), width, (known[0], known[1]) if len(known) == 2 else None)
 
 
-def _numbers(path: Path, name: str, values: Any) -> np.ndarray:
-    """An array of a file as finite numbers (n,)."""
+def _numbers(path: Path, name: str, values: Any, gaps: bool = False) -> np.ndarray:
+    """An array of a file as numbers (n,), finite ones unless it may have gaps."""
     try:
         found: np.ndarray = np.asarray(values).astype(float).ravel()
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {name} holds what is no number: write numbers.") from error
-    if not np.isfinite(found).all():
+    if not gaps and not np.isfinite(found).all():
         raise UserError(f"{path}: {name} holds what is no finite number: fill it in, or leave it out.")
     return found

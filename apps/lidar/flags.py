@@ -33,7 +33,7 @@ def unusable(counts: np.ndarray, full: float = np.inf) -> np.ndarray:
 
 
 def doubtful(
-    seen: np.ndarray, there: np.ndarray, physical: dict[str, np.ndarray], scale: Scale, known: bool
+    seen: np.ndarray, there: np.ndarray, physical: dict[str, np.ndarray], scale: Scale, strange: np.ndarray
 ) -> np.ndarray:
     """Why an estimate is to be doubted, (B,) of str, "" where nothing speaks against it.
 
@@ -42,22 +42,21 @@ def doubtful(
         there: photons of the histogram, (B,).
         physical: the estimates, in mm and ns.
         scale: ranges of the run.
-        known: whether response and tissue are like those of training.
+        strange: (B,) or (1,), where response, bins or tissue are unlike those of training.
     """
-    beyond = np.zeros(len(seen), dtype=bool)
+    outside = strange | beyond(np.log(seen.clip(min=1)), tuple(np.log(scale.photons)))
     for name in OUTPUTS:
-        low, high = getattr(scale, name)
-        slack = BEYOND * (high - low)
-        beyond |= (physical[name] < low - slack) | (physical[name] > high + slack)
+        outside = outside | beyond(physical[name], getattr(scale, name))
     reasons = {
         "outside window": seen < (1 - LOST) * there,
         "few photons": seen < FEW,
-        "beyond training": beyond | (not known),
+        "beyond training": outside,
     }
     return np.select(list(reasons.values()), list(reasons), "")
 
 
-def within(value: np.ndarray, span: tuple[float, float]) -> bool:
-    """Whether values lie in a range of training, or hardly beyond it."""
+def beyond(value: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Where values lie outside a range of training, by more than a little of it."""
     slack = BEYOND * (span[1] - span[0])
-    return bool((value >= span[0] - slack).all() and (value <= span[1] + slack).all())
+    outside: np.ndarray = (value < span[0] - slack) | (value > span[1] + slack)
+    return outside

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from math import log
+from math import ceil, log
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor
 
 from apps.common.errors import UserError
 
 Response = tuple[tuple[float, ...], tuple[float, ...]]
 """Times in ns, and counts."""
+LONGEST = 16.0
+"""Time in ns after which hardly any light comes: ten of the longest lifetimes."""
+UNEVEN = 0.1
+"""Share of a step by which times may be off, as where they were rounded."""
+SMOOTHED = 5
+"""Bins over which a response is averaged to tell light from noise."""
+SOME, SURE = (3.0, 1e-3), (8.0, 2e-3)
+"""Deviations of the background, and share of the peak, above which a stretch of bins may be light, and which
+one of its bins exceeds if it is."""
 TO_DEVIATION = 1 / (8 * log(2)) ** 0.5
 """Standard deviation of a Gaussian of full width at half maximum 1."""
 
@@ -33,9 +43,14 @@ class Clock:
     flash: float = 1.0
 
     @property
+    def period(self) -> int:
+        """Bins after which light would come round: two windows, and LONGEST at the least."""
+        return self.bins * max(2, ceil(LONGEST / (self.bins * self.width)))
+
+    @property
     def omega(self) -> Tensor:
-        """Angular frequencies (F,) in rad/ns of a period of two windows, so that tails do not come round."""
-        omega: Tensor = 2 * torch.pi * torch.fft.rfftfreq(2 * self.bins, self.width, dtype=torch.float64)
+        """Angular frequencies (F,) in rad/ns of a period."""
+        omega: Tensor = 2 * torch.pi * torch.fft.rfftfreq(self.period, self.width, dtype=torch.float64)
         return omega
 
     @property
@@ -48,7 +63,7 @@ class Clock:
         within = torch.sinc(self.omega * self.width / (2 * torch.pi))
         shift = torch.polar(within, -self.omega * (self.flash - self.width / 2))
         shift = shift.to(torch.promote_types(spectrum.dtype, torch.complex64))
-        whole = torch.fft.irfft(spectrum * shift, 2 * self.bins)
+        whole = torch.fft.irfft(spectrum * shift, self.period)
         light: Tensor = whole[..., : self.bins]
         return light
 
@@ -79,20 +94,18 @@ def measured(response: Response, clock: Clock) -> tuple[Tensor, float]:
     """Spectrum (F,) of a measured response, its centre of mass at zero, and that centre, ns.
 
     Args:
-        response: of times equally spaced, background included: the median of the lowest half of the counts
-            is taken off.
+        response: of times equally spaced. The background is taken off, and what does not stand out of its
+            noise around the peak.
         clock: of the histograms.
 
     Raises:
         UserError: times that are not equally spaced, no light, or a response wider than half the window.
     """
-    time, counts = (np.array(values) for values in response)
-    if len(time) < 3 or np.ptp(np.diff(time)) > 1e-3 * np.diff(time).mean():
-        raise UserError("the times of the instrument response are not equally spaced: give one row a bin.")
-    light = np.clip(counts - np.median(np.sort(counts)[: len(counts) // 2]), 0, None)
-    light[light < 1e-3 * light.max()] = 0
-    if not light.max() > 0:
-        raise UserError("the instrument response has no light: give counts with a peak.")
+    time, light = _cleaned(*(np.array(values) for values in response))
+    step = time[1] - time[0]
+    if step > 1.5 * clock.width:  # as spikes so far apart rows would be a comb
+        fine = np.arange(time[0], time[-1], clock.width / 2)
+        time, light = fine, np.interp(fine, time, light)
     light = light / light.sum()
     centre = float(light @ time)
     spread = float(light @ (time - centre) ** 2) ** 0.5
@@ -103,3 +116,28 @@ def measured(response: Response, clock: Clock) -> tuple[Tensor, float]:
         )
     phase = -1j * clock.omega.unsqueeze(-1) * torch.from_numpy(time - centre)
     return torch.exp(phase) @ torch.from_numpy(light).to(torch.complex128), centre
+
+
+def _cleaned(time: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal times (N,), and the light (N,) that stands out of the background around its peak."""
+    if not (np.isfinite(time).all() and np.isfinite(counts).all()):
+        raise UserError("the instrument response holds what is no finite number: fill it in.")
+    even = np.linspace(time[0], time[-1], len(time)) if len(time) else time
+    step = (even[-1] - even[0]) / (len(even) - 1) if len(even) > 2 else 0.0
+    if not step > 0 or np.abs(time - even).max() > UNEVEN * step:
+        raise UserError("the times of the instrument response are not equally spaced: give one row a bin.")
+    floor, noise = _background(counts)
+    smooth = np.convolve(counts - floor, np.full(SMOOTHED, 1 / SMOOTHED), "same")
+    some, sure = (max(n * noise / SMOOTHED**0.5, share * smooth.max()) for n, share in (SOME, SURE))
+    pieces, _ = label(smooth > some)
+    lit = np.isin(pieces, np.unique(pieces[smooth > sure])) & (pieces > 0)
+    if not smooth.max() > 0 or not lit.any():
+        raise UserError("the instrument response has no light: give counts with a peak.")
+    return even, np.where(lit, np.clip(counts - floor, 0, None), 0.0)
+
+
+def _background(counts: np.ndarray) -> tuple[float, float]:
+    """Level and deviation of a normal background, by what lies below the median: light is above."""
+    low, high = np.quantile(counts, (0.1, 0.4))
+    noise = (high - low) / (1.2816 - 0.2533)
+    return float(high + 0.2533 * noise), float(noise)

@@ -19,7 +19,7 @@ from apps.lidar.scenes import Ranges
 
 FILE = Path(__file__).with_name("limits.json")
 """The limits of the usual ranges and rig, which ship with the app; made by `make_limits`."""
-NUMBER = 500
+NUMBER = 1000
 """Scenes from which the bound of each part of the photons is computed where it does not ship."""
 
 Limits = dict[str, list[float]]
@@ -28,7 +28,7 @@ Limits = dict[str, list[float]]
 
 @cache
 def bounds(ranges: Ranges, rig: Rig, known_tissue: bool) -> Limits:
-    """The limits, with the light of diffusion theory. Of other ranges, or rigs, they take half a minute."""
+    """The limits, with the light of diffusion theory. Of other ranges, or rigs, they take a minute."""
     if (ranges, rig) == (Ranges(), Rig()):
         shipped: dict[str, Limits] = json.loads(FILE.read_text(encoding="utf-8"))
         return shipped["known" if known_tissue else "unknown"]

@@ -13,6 +13,8 @@ from torch import Tensor
 from apps.lidar.model import OUTPUTS, Reading
 from apps.lidar.scenes import Range, Ranges
 
+TINY = 1e-9
+"""The least width of a range, as tissue may be the same in all scenes."""
 MIDDLE, SPREAD = 7.6, 1.3
 """Mean and deviation of the logarithm of photons, about, of the usual range."""
 
@@ -26,16 +28,26 @@ class Scale:
     scattering: Range
     absorption: Range
     response: Range
+    photons: Range
 
     @classmethod
     def of(cls, ranges: Ranges) -> Scale:
         """Those from which scenes are drawn."""
-        return cls(ranges.depth, ranges.lifetime, ranges.scattering, ranges.absorption, ranges.response)
+        return cls(
+            ranges.depth,
+            ranges.lifetime,
+            ranges.scattering,
+            ranges.absorption,
+            ranges.response,
+            ranges.photons,
+        )
 
     def target(self, depth: Tensor, lifetime: Tensor) -> Tensor:
         """Outputs (B, 2) in units of their ranges."""
         pairs = zip((depth, lifetime), (self.depth, self.lifetime), strict=True)
-        return torch.stack([(value - low) / (high - low) for value, (low, high) in pairs], dim=1).float()
+        return torch.stack(
+            [(value - low) / max(high - low, TINY) for value, (low, high) in pairs], dim=1
+        ).float()
 
     def physical(self, output: Tensor) -> dict[str, Tensor]:
         """Depth (B,) in mm and lifetime (B,) in ns of outputs (B, 2)."""
@@ -45,7 +57,9 @@ class Scale:
     def tissue(self, scattering: Tensor, absorption: Tensor) -> Tensor:
         """Known tissue (B, 2) in units of its ranges."""
         pairs = zip((scattering, absorption), (self.scattering, self.absorption), strict=True)
-        return torch.stack([(value - low) / (high - low) for value, (low, high) in pairs], dim=1).float()
+        return torch.stack(
+            [(value - low) / max(high - low, TINY) for value, (low, high) in pairs], dim=1
+        ).float()
 
 
 def reading(counts: Tensor, response: Tensor, tissue: Tensor | None) -> Reading:

@@ -154,7 +154,8 @@ class Panel(NamedTuple):
 
 
 def _by_condition(names: Sequence[str], found: Found, data: Data) -> tuple[Figure, list[Panel]]:
-    """A picture with a row an output and a column a parameter."""
+    """A picture with a row an output and a column a parameter, of those that vary."""
+    names = [name for name in names if np.ptp(getattr(data.ranges, name)) > 0]
     figure, grid = panels(len(OUTPUTS) * len(names), columns=len(names))
     made = []
     for number, axes in enumerate(grid):

@@ -72,6 +72,12 @@ class Ranges:
             least = 0.0 if f.name in ("background", "second_share", "absorption") else 1e-6
             if not least <= low <= high:
                 raise ValueError(f"ranges.{f.name}={[low, high]} must rise from {least:g} or more")
+        for name in ("depth", "lifetime", "photons"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(
+                    f"ranges.{name}={[low, high]} is a single value: errors are told over ranges"
+                )
 
     def draw(self, number: int, generator: torch.Generator) -> Scenes:
         """Draw scenes, independently of one another."""

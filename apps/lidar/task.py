@@ -99,6 +99,17 @@ class Task(MoETask):
             return torch.as_tensor(found)
         return found.said.mean(1) if self._unmixed else found.value
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the stage of training."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["stage"] = self.stage
+
+    def notes(self, checkpoint: dict[str, Any]) -> list[str]:
+        """What one who predicts should know of a checkpoint."""
+        if isinstance(self.network, EvidenceMoE) and checkpoint.get("stage") in ("experts", "critics"):
+            return ["the best state of this run is of before its mixture was trained: train it longer"]
+        return []
+
     @property
     def _unmixed(self) -> bool:
         training = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING

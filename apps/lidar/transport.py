@@ -57,10 +57,10 @@ class WhiteMonteCarlo:
         middle = (self.edges[1:] + self.edges[:-1]) / 2
         light = light * torch.exp(-(absorption / scattering).unsqueeze(-1) * middle)
         so_far = torch.nn.functional.pad(light.cumsum(-1), (1, 0))
-        steps = 2 * self.clock.bins * FINE
+        steps = self.clock.period * FINE
         time = torch.arange(steps + 1, dtype=torch.float64) * self.clock.width / FINE
         by_time = torch.diff(_interpolated(so_far, self.edges, scattering.unsqueeze(-1) * speed() * time))
-        found = torch.fft.rfft(by_time)[:, : self.clock.bins + 1]
+        found = torch.fft.rfft(by_time)[:, : self.clock.period // 2 + 1]
         spectrum: Tensor = found * torch.exp(-1j * self.clock.omega * self.clock.width / FINE / 2)
         return spectrum
 

@@ -155,6 +155,9 @@ def test_a_rig_with_a_measured_response_has_its_own(
     assert (found["flag"] == "").mean() > 0.8
     off = np.abs(found["depth_mm"].astype(float) - scenes.depth.numpy())
     assert off.mean() < 1.8  # to say the middle would be 2.25
+    assert main([*ask[:-2], "--out", str(tmp_path / "late.csv")]) == 0  # the response has a clock of its own
+    late = pd.read_csv(tmp_path / "late.csv")["depth_mm"] - found["depth_mm"].astype(float)
+    assert late.mean() > 0.3
     assert main([*ask, "--width", "0.2", "--out", str(tmp_path / "other.csv")]) == 0
     assert "elsewhere than in training" in capsys.readouterr().out
     assert (pd.read_csv(tmp_path / "other.csv")["flag"] != "").all()
@@ -211,3 +214,47 @@ def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path, monkeypatch:
     whole, broken = (tmp_path / name / "lidar/default/1" for name in ("whole", "broken"))
     assert checkpoint(whole)["global_step"] == 12
     assert differing_weights(whole, broken) == []
+
+
+def test_an_odd_pixel_of_the_tissue_is_flagged_alone(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, irf, _ = image(tmp_path)
+    with np.load(file) as kept:
+        arrays = dict(kept)
+    arrays["scattering"][1, 0], arrays["scattering"][1, 1], arrays["scattering"][1, 2] = 3.0, np.nan, 0.0
+    arrays["absorption"] = np.array(0.02)
+    np.savez(tmp_path / "odd.npz", **arrays)
+    ask = ["--input", str(tmp_path / "odd.npz"), "--irf", str(irf), "--out", str(tmp_path / "o.npz")]
+    assert main(["lidar", "predict", *ask]) == 0
+    with np.load(tmp_path / "o.npz") as maps:
+        assert maps["flag"][1, :3].tolist() == ["beyond training", "no tissue", "no tissue"]
+        assert np.isnan(maps["depth_mm"][1, 1])
+        assert (maps["flag"][2:] == "").mean() > 0.7
+    assert "the tissue of 1 histograms" in capsys.readouterr().out
+
+
+def test_a_record_that_ends_early_is_flagged(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "short.npz", counts=np.full((3, 200), 10), bin_width=0.025)
+    ask = ["--input", str(tmp_path / "short.npz"), "--width", "0.2", "--out", str(tmp_path / "o.csv")]
+    assert main(["lidar", "predict", *ask, "--scattering", "1", "--absorption", "0.01"]) == 0
+    assert "what is missing reads as dark" in capsys.readouterr().out
+    assert (pd.read_csv(tmp_path / "o.csv")["flag"] == "beyond training").all()
+
+
+def test_what_does_not_vary_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rig without background, and tissue of one absorption and scattering."""
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    monkeypatch.setattr("apps.lidar.limits.NUMBER", 40)
+    short = ["--data.scenes", "1024", "--data.held_out", "100", "--trainer.max_epochs", "2"]
+    fixed = {"background": "[0, 0]", "absorption": "[0.01, 0.01]", "scattering": "[1, 1]"}
+    ranges = [word for name, span in fixed.items() for word in (f"--data.ranges.{name}", span)]
+    assert main(["lidar", "fit", "--config", str(CONFIG), *short, *ranges]) == 0
+    assert main(["lidar", "evaluate"]) == 0
+    found = json.loads((tmp_path / "lidar/default/1/evaluation/validation/metrics.json").read_text())
+    assert not any("scattering" in row["slice"] and "untrained" not in row["slice"] for row in found["rows"])
+    assert all(row["ratio_to_bound_depth"] > 1 for row in found["limit"])
+    (tmp_path / "more").mkdir()
+    assert main(["lidar", "fit", "--config", str(CONFIG), *short, "--data.ranges.lifetime", "[1, 1]"]) == 2

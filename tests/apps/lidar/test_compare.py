@@ -29,7 +29,7 @@ def test_every_arm_gives_an_outcome_that_holds(name: str, monkeypatch: pytest.Mo
         values
     )
     assert np.isfinite(fitted.validation)
-    assert values["nrmse_depth"] < 0.5
+    assert values["nrmse_depth"] < 0.28  # to say the middle would be 0.289
     assert values["ratio_to_bound_depth"] == pytest.approx(values["nrmse_depth"] * 9 / 0.125**0.5)
     few = {value.metric: value.value for value in outcome.values if value.slice == "photons 200-632"}
     assert few["ratio_to_bound_depth"] == pytest.approx(few["nrmse_depth"] * 9 / 0.6)

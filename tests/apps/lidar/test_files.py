@@ -51,7 +51,6 @@ def test_other_bins_are_laid_on_the_clock() -> None:
         ({"counts": np.ones((2, 3)), "bin_width": np.ones(3)}, "bin_width"),
         ({"counts": np.ones((2, 3)), "bin_width": np.nan}, "bin_width"),
         ({"counts": np.ones((2, 3)), "scattering": np.ones(3), "absorption": np.ones(2)}, "scattering"),
-        ({"counts": np.ones((2, 3)), "scattering": np.array([1, np.nan]), "absorption": 1}, "scattering"),
     ],
 )
 def test_arrays_that_make_no_sense_are_refused(arrays: dict[str, Any], word: str, tmp_path: Path) -> None:
@@ -59,3 +58,14 @@ def test_arrays_that_make_no_sense_are_refused(arrays: dict[str, Any], word: str
     with pytest.raises(UserError, match=word) as told:
         read_cube(tmp_path / "a.npz")
     assert "a.npz" in str(told.value)
+
+
+def test_the_first_line_of_a_table_may_be_a_row(tmp_path: Path) -> None:
+    counts = np.random.default_rng(1).poisson(3, (4, 16)).astype(float)
+    named = pd.DataFrame(counts)
+    for name, header in (("names", [f"t{i}" for i in range(16)]), ("numbers", True), ("none", False)):
+        named.to_csv(tmp_path / f"{name}.csv", index=False, header=header)
+        np.testing.assert_array_equal(read_cube(tmp_path / f"{name}.csv").counts, counts)
+    named.to_csv(tmp_path / "index.csv")
+    with pytest.raises(UserError, match="as of an index"):
+        read_cube(tmp_path / "index.csv")

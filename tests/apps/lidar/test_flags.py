@@ -14,7 +14,16 @@ def test_flags_by_hand() -> None:
     assert unusable(counts, full=255).tolist() == ["", "empty", "negative", "not finite", "saturated"]
     scale = Scale.of(Ranges())
     physical = {"depth": np.array([5.0, 5.0, 5.0, 12.0]), "lifetime": np.full(4, 1.0)}
-    seen, there = np.array([100.0, 20.0, 40.0, 100.0]), np.array([150.0, 30.0, 100.0, 100.0])
-    found = doubtful(seen, there, physical, scale, known=True).tolist()
+    seen, there = np.array([300.0, 20.0, 140.0, 300.0]), np.array([350.0, 30.0, 400.0, 300.0])
+    found = doubtful(seen, there, physical, scale, strange=np.array([False])).tolist()
     assert found == ["", "few photons", "outside window", "beyond training"]
-    assert doubtful(seen, there, physical, scale, known=False)[0] == "beyond training"
+    some = np.array([True, False, False, False])
+    assert doubtful(seen, there, physical, scale, strange=some)[0] == "beyond training"
+    bright = doubtful(
+        np.array([1e6]),
+        np.array([1e6]),
+        {"depth": np.array([5.0]), "lifetime": np.array([1.0])},
+        scale,
+        some[1:2],
+    )
+    assert bright.tolist() == ["beyond training"]

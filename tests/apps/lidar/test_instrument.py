@@ -6,6 +6,9 @@ import torch
 
 from apps.common.errors import UserError
 from apps.lidar.instrument import Clock, Response, gaussian, measured
+from apps.lidar.rig import Rig
+from apps.lidar.scenes import Ranges
+from apps.lidar.simulate import signal
 
 CLOCK = Clock()
 
@@ -27,8 +30,8 @@ def test_a_delay_moves_the_light_and_nothing_comes_round_from_the_end() -> None:
     assert gone.abs().max() < 1e-6
 
 
-def sampled(width: float, step: float = 0.01, background: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    time = np.arange(0, 4, step)
+def sampled(width: float, background: float = 0.0, until: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    time = np.arange(0, until, 0.01)
     return time, 1e4 * np.exp(-4 * np.log(2) * ((time - 1.3) / width) ** 2) + background
 
 
@@ -50,9 +53,40 @@ def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
     [
         (np.array([0, 1, 3.0]), np.ones(3), "not equally spaced"),
         (np.arange(9.0), np.zeros(9), "has no light"),
-        (*sampled(1.5), "wide and the histograms' window"),
+        (*sampled(1.5, until=12.0), "wide and the histograms' window"),
     ],
 )
 def test_a_response_that_cannot_be_is_refused(time: np.ndarray, counts: np.ndarray, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         measured(response(time, counts), Clock(bins=64))
+
+
+@pytest.mark.parametrize(
+    ("peak", "floor", "bins"), [(1e4, 20, 1024), (1e4, 100, 4096), (1e3, 3, 512), (1e3, 10, 512)]
+)
+def test_dark_counts_move_nothing(peak: float, floor: float, bins: int) -> None:
+    time = (np.arange(bins) + 0.5) * 0.032
+    light = peak * np.exp(-4 * np.log(2) * ((time - 1.0) / 0.2) ** 2)
+    counts = np.random.default_rng(bins).poisson(light + floor).astype(float)
+    spectrum, centre = measured(response(time, counts), CLOCK)
+    assert centre == pytest.approx(1.0, abs=0.006)
+    wanted = CLOCK.curve(gaussian(torch.tensor([0.2], dtype=torch.float64), CLOCK.omega))[0]
+    assert float((CLOCK.curve(spectrum) - wanted).abs().sum() / 2) < 0.06
+
+
+def test_rounded_times_and_coarse_rows_are_no_fault() -> None:
+    time = np.arange(0, 4, 0.02743)
+    counts = 1e4 * np.exp(-4 * np.log(2) * ((time - 1.3) / 0.25) ** 2)
+    wanted = CLOCK.curve(gaussian(torch.tensor([0.25], dtype=torch.float64), CLOCK.omega))[0]
+    coarse = np.arange(0, 4, 0.1)
+    shape = 1e4 * np.exp(-4 * np.log(2) * ((coarse - 1.3) / 0.25) ** 2)
+    for table in ((np.round(time, 3), counts), (coarse, shape)):
+        found = CLOCK.curve(measured(response(*table), CLOCK)[0])
+        assert float((found - wanted).abs().sum() / 2) < 0.05
+
+
+def test_light_does_not_come_round_in_a_short_window() -> None:
+    short, long = Rig(Clock(bins=64)), Rig(Clock(bins=2048))
+    scenes = Ranges(lifetime=(1.4, 1.5)).draw(20, torch.Generator().manual_seed(0))
+    light = signal(scenes, long)[:, :64]
+    torch.testing.assert_close(signal(scenes, short), light / light.sum(1, keepdim=True), atol=1e-5, rtol=0)

@@ -1,0 +1,152 @@
+"""What is said of a user's histograms, and whether it is like what the run was trained on.
+
+Shapes: N histograms, F frequencies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.errors import UserError
+from apps.lidar.data import Data
+from apps.lidar.files import Cube, read_response
+from apps.lidar.flags import beyond
+from apps.lidar.instrument import TO_DEVIATION, gaussian, measured
+
+UNLIKE = 0.1
+"""Share of a response that may lie elsewhere than in one of training."""
+
+Bins = tuple[float, float]
+"""Width of a bin, and when light that takes no time arrives after the first begins; ns."""
+
+
+class Given(NamedTuple):
+    """What is given of histograms; of a single row where it is the same for all.
+
+    bins; response, its spectrum (F,); tissue (N, 2) in units of its ranges, or None; absent (N,), where
+    tissue should be and is not; strange (N,), where any of it is unlike training.
+    """
+
+    bins: Bins
+    response: Tensor
+    tissue: Tensor | None
+    absent: np.ndarray
+    strange: np.ndarray
+
+    def at(self, rows: slice) -> Given:
+        """That of some histograms."""
+        tissue = self.tissue if self.tissue is None or len(self.tissue) == 1 else self.tissue[rows]
+        absent, strange = (all_ if len(all_) == 1 else all_[rows] for all_ in (self.absent, self.strange))
+        return self._replace(tissue=tissue, absent=absent, strange=strange)
+
+
+def response_of(data: Data, irf: Path | None, width: float | None) -> tuple[Tensor, float | None]:
+    """Spectrum (F,) of the response, and when its flash comes on the histograms' clock, if it tells."""
+    own = data.rig.response
+    if (irf is not None and width is not None) or (irf is None and width is None and own is None):
+        raise UserError(
+            "say how the instrument answers a flash: --irf irf.csv, or --width 0.2 for a Gaussian in ns."
+        )
+    if width is not None:
+        if not 0 < width < data.clock.bins * data.clock.width / 2:
+            raise UserError(f"--width {width} ns is no width of a response: give one below half the window.")
+        return gaussian(torch.tensor([width], dtype=torch.float64), data.clock.omega)[0], None
+    response = own if irf is None else read_response(irf, data.clock)
+    assert response is not None
+    return measured(response, data.clock)
+
+
+def bins_of(cube: Cube, data: Data, said: float | None) -> float:
+    """Width of a bin in ns, as it is said, or stands in the file, or as in training."""
+    step = next(width for width in (said, cube.width, data.clock.width) if width is not None)
+    if not step > 0:
+        raise UserError(f"{cube.source}: bins of {step} ns are none: say how wide they are, --bin_width.")
+    if said and cube.width and abs(said - cube.width) > 1e-6:
+        raise UserError(
+            f"{cube.source} says bins of {cube.width} ns and --bin_width {said}: keep the right one."
+        )
+    bins, clock = cube.counts.shape[-1], data.clock
+    if abs(step - clock.width) < 1e-9 and bins != clock.bins:
+        raise UserError(
+            f"{cube.source} has {bins} bins and the run was trained on {clock.bins} of {clock.width} ns: say "
+            "how wide yours are, --bin_width, or train with --data.bins and as many in model.network."
+        )
+    return step
+
+
+def tissue_of(
+    cube: Cube, data: Data, scattering: float | None, absorption: float | None
+) -> tuple[Tensor | None, np.ndarray]:
+    """Known tissue (N, 2) in units of its ranges, None where not known; and where it is absent, (N,)."""
+    said = [scattering, absorption]
+    nowhere = np.zeros(1, dtype=bool)
+    if not data.known_tissue:
+        if said != [None, None]:
+            raise UserError("this run was trained for unknown tissue: leave scattering and absorption out.")
+        if cube.tissue is not None:
+            print("note: this run was trained for unknown tissue, and does not read that of the file.")
+        return None, nowhere
+    if said == [None, None] and cube.tissue is not None:
+        pair = list(np.broadcast_arrays(*cube.tissue))
+    elif None in said:
+        raise UserError(
+            "this run was trained for known tissue: say --scattering and --absorption, or train with "
+            "--data.known_tissue false."
+        )
+    else:
+        pair = [np.array([value], dtype=float) for value in said]
+    there = np.logical_and.reduce([np.isfinite(values) & (values > 0) for values in pair])
+    if not there.any():
+        raise UserError(f"{cube.source}: scattering and absorption must be positive numbers, in 1/mm.")
+    usual = [sum(getattr(data.scale, name)) / 2 for name in ("scattering", "absorption")]
+    filled = [
+        torch.from_numpy(np.where(there, values, middle)) for values, middle in zip(pair, usual, strict=True)
+    ]
+    return data.scale.tissue(filled[0], filled[1]), ~there
+
+
+def strange_at(cube: Cube, data: Data, bins: Bins, response: Tensor, tissue: Tensor | None) -> np.ndarray:
+    """Where bins, response or tissue are unlike those of training, (N,) or (1,); where they are, say so."""
+    notes = [*_of_bins(cube.counts.shape[-1], bins, data), *_of_response(response, data)]
+    strange = np.full(1, bool(notes))
+    if tissue is not None:
+        outside = beyond(tissue.numpy(), (0.0, 1.0)).any(1)
+        if outside.any():
+            notes.append(f"the tissue of {outside.sum():,} histograms lies beyond the ranges of training")
+        strange = strange | outside
+    for note in notes:
+        print(f"note: {note}; estimates may be wrong and are flagged.")
+    return strange
+
+
+def _of_bins(number: int, bins: Bins, data: Data) -> list[str]:
+    """What is to be said of a record that does not cover the window of training."""
+    (width, flash), clock = bins, data.clock
+    begin, end = -flash, number * width - flash
+    wanted = -clock.flash, clock.bins * clock.width - clock.flash
+    if begin <= wanted[0] + clock.width and end >= wanted[1] - clock.width:
+        return []
+    return [
+        f"the histograms tell of {begin:.3g} to {end:.3g} ns after the flash, and the run was trained on "
+        f"{wanted[0]:.3g} to {wanted[1]:.3g}: what is missing reads as dark"
+    ]
+
+
+def _of_response(response: Tensor, data: Data) -> list[str]:
+    """What is to be said of a response unlike those of training."""
+    curve, at = data.clock.curve(response), data.clock.centres
+    centre = (curve @ at) / curve.sum()
+    spread = ((curve @ (at - centre).square()) / curve.sum()).clamp(min=0).sqrt() / TO_DEVIATION
+    trained = data.clock.curve(data.rig.answer(spread[None]))[0]
+    unlike = float((curve - trained).abs().sum() / 2)
+    if unlike > UNLIKE:
+        return [f"{unlike:.0%} of the response lies elsewhere than in training, so train on it: --data.irf"]
+    if data.rig.response is None and beyond(spread[None].numpy(), data.scale.response).any():
+        low, high = data.scale.response
+        return [f"the response is as wide as a Gaussian of {spread:.3g} ns, in training {low} to {high}"]
+    return []
