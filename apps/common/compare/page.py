@@ -12,7 +12,8 @@ QUICK = (
 READING = (
     "A difference is the arm minus `routed`, as a mean over seeds, with its 95% interval (seeds and test "
     "units resampled together). *routed better* and *routed worse* stand where the interval excludes zero; "
-    "*no difference shown* where it does not."
+    "*no difference shown* where it does not. *By seeds* stands where a metric has no test units, and seeds "
+    "alone were resampled."
 )
 CHOSEN = (
     "Scores on validation (lower is better) of what each arm chose, with the first seed. Arms that stand "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from apps.common.compare.schema import Interval, Results
 from apps.common.compare.trials import ROUTED
-from apps.common.compare.view import View
+from apps.common.compare.view import BY_SEEDS, View
 
 COLOURS = {f"{ROUTED} better": "#1b7837", f"{ROUTED} worse": "#b2182b"}
 GREY = "#777777"
@@ -46,7 +46,9 @@ def _draw_panel(axes: Axes, view: View) -> None:
     edge = min(edge, 1.1 * max(max(abs(i["low"]), abs(i["high"]), 1e-12) for i in intervals))
     axes.axvline(0, color="black", linewidth=0.8)
     for height, interval in enumerate(intervals):
-        _draw_interval(axes, height, interval, COLOURS.get(view.verdict(interval), GREY), edge)
+        _draw_interval(
+            axes, height, interval, COLOURS.get(view.verdict(interval).removesuffix(BY_SEEDS), GREY), edge
+        )
     axes.set_xlim(-edge, edge)
     axes.set_ylim(len(intervals) - 0.5, -0.5)
     axes.set_yticks(range(len(intervals)), [i["arm"] for i in intervals])

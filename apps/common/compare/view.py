@@ -10,6 +10,8 @@ from apps.common.compare.schema import Interval, Results, Row
 from apps.common.compare.trials import ROUTED
 
 WHOLE = "all"
+BY_SEEDS = " by seeds"
+"""Behind a verdict for which seeds alone were resampled."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class View:
         if not interval["beyond"]:
             return "no difference shown"
         higher = self.higher_is_better(interval["slice"], interval["metric"])
-        return f"{ROUTED} better" if (interval["difference"] < 0) == higher else f"{ROUTED} worse"
+        better = "better" if (interval["difference"] < 0) == higher else "worse"
+        return f"{ROUTED} {better}" + ("" if interval["units"] else BY_SEEDS)
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
