@@ -139,7 +139,7 @@ def test_every_training_ends_with_a_report(toys: Path, capsys: pytest.CaptureFix
     assert f"Report: {path}" in capsys.readouterr().out
     page = Page(path.read_text())
     assert {"moons:", "Learning", "Experts", "seed", "model.network.router.k"} <= set(page.words)
-    assert {"Drift", "locality", "FLOPs"} <= set(page.words)
+    assert {"Steadiness", "FLOPs"} <= set(page.words)
     table = page.words[page.words.index("setting") :]
     told = dict(pairwise(table))
     assert told["trainer.max_epochs"] == "2"
