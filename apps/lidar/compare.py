@@ -184,16 +184,15 @@ def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
     for part, some in slices(found, data.ranges):
         errors = {name: some.value[:, i] - some.truth[:, i] for i, name in enumerate(OUTPUTS)}
         for name, error in errors.items():
-            square = (error / np.ptp(getattr(data.ranges, name))) ** 2
-            stretches = np.array_split(square, min(UNITS, len(square)))
-            units[part, f"nmse_{name}"] = np.array([stretch.mean() for stretch in stretches])
-            weights[part, f"nmse_{name}"] = np.array([float(len(stretch)) for stretch in stretches])
+            span = float(np.ptp(getattr(data.ranges, name)))
+            square = (error / span) ** 2
             values.append(Value(part, f"nmse_{name}", float(square.mean()), False))
-        for place, (name, error) in enumerate(errors.items()):
             size = float(np.sqrt(np.mean(error**2)))
-            values.append(
-                Value(part, f"nrmse_{name}", size / float(np.ptp(getattr(data.ranges, name))), False)
-            )
+            if part == "all":  # parts have neither units nor the root, or the files of results grow too large
+                stretches = np.array_split(square, min(UNITS, len(square)))
+                units[part, f"nmse_{name}"] = np.array([stretch.mean() for stretch in stretches])
+                weights[part, f"nmse_{name}"] = np.array([float(len(stretch)) for stretch in stretches])
+                values.append(Value(part, f"nrmse_{name}", size / span, False))
             if part in roots:
                 values.append(Value(part, f"ratio_to_bound_{name}", size / roots[part][name], False))
             if part == "all" and np.isfinite(some.quality).all():

@@ -33,7 +33,19 @@ def read_results(path: Path) -> Results:
 def write_results(path: Path, results: Results) -> None:
     """Validate and write a result file, whole or not at all."""
     validate(results, str(path))
-    write_text(path, json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    parts = [f"{_text(key)}: {_lines(value)}" for key, value in results.items()]
+    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def _lines(value: object) -> str:
+    """A value as JSON; of a list of entries each on a line of its own."""
+    if not (isinstance(value, list) and value and isinstance(value[0], dict)):
+        return _text(value)
+    return "[\n" + ",\n".join(map(_text, value)) + "\n]"
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _refuse(constant: str) -> float:
