@@ -183,7 +183,7 @@ def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
     weights: dict[Place, np.ndarray] = {}
     for part, some in slices(found, data.ranges):
         errors = {name: some.value[:, i] - some.truth[:, i] for i, name in enumerate(OUTPUTS)}
-        for name, error in errors.items():
+        for place, (name, error) in enumerate(errors.items()):
             span = float(np.ptp(getattr(data.ranges, name)))
             square = (error / span) ** 2
             values.append(Value(part, f"nmse_{name}", float(square.mean()), False))

@@ -8,7 +8,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+from apps.common.task import MoETask
 
 TOY = Path(__file__).parent / "toy"
 
@@ -25,6 +28,21 @@ def differing_weights(run: Path, other: Path, name: str = "last") -> list[str]:
     return [
         key for key in {*one, *two} if key not in one or key not in two or not torch.equal(one[key], two[key])
     ]
+
+
+@contextmanager
+def broken_off(task: type[MoETask], step: int) -> Iterator[None]:
+    """Interrupt, as by Ctrl-C, every training of a task before its step of that number."""
+    whole = task.training_step
+
+    def interrupted(self: MoETask, *arguments: Any) -> Any:
+        if self.global_step == step:
+            raise KeyboardInterrupt
+        return whole(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "training_step", interrupted)
+        yield
 
 
 class Quiet(SimpleHTTPRequestHandler):

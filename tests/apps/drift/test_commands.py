@@ -18,6 +18,7 @@ from apps.drift.evaluate import load_run
 from apps.drift.learner import Learner
 from apps.drift.predict import predict
 from apps.drift.task import Task
+from tests.apps.common.helpers import broken_off
 
 CONFIG = (project_root() / "configs/drift/default.yaml").read_text(encoding="utf-8")
 
@@ -86,15 +87,7 @@ def test_a_resumed_run_ends_as_the_whole_one(
     config.write_text(CONFIG.replace("val_check_interval: 60", "val_check_interval: 10"), encoding="utf-8")
     options = ["--data.path", str(file), "--data.target", "state", "--data.window", "60"]
     fit = ["drift", "fit", "--config", str(config), *options, "--last_checkpoint.every_n_steps", "1"]
-    step = Task.training_step
-
-    def interrupted(self: Task, batch: object, batch_idx: int) -> object:
-        if batch_idx == 23:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", interrupted)
+    with broken_off(Task, 23):
         assert main(fit) == 130
     assert main(["drift", "fit", "--config", str(config), "--resume"]) == 0
     one, two = (load_run(Run(path, "drift"))[0] for path in (run, tmp_path / "drift" / "small" / "1"))

@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from apps.common.discovery import project_root
 from apps.common.main import main
@@ -16,7 +14,7 @@ from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import histograms
 from apps.lidar.task import Task
-from tests.apps.common.helpers import checkpoint, differing_weights
+from tests.apps.common.helpers import broken_off, checkpoint, differing_weights
 from tests.apps.lidar.test_simulate import seeded
 
 CONFIG = project_root() / "configs/lidar/default.yaml"
@@ -200,15 +198,7 @@ def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
     assert main(fit) == 0
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "broken"))
-    step = Task.training_step
-
-    def interrupted(self: Task, batch: Any, batch_idx: int) -> torch.Tensor:
-        if self.global_step == 7:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Task, "training_step", interrupted)
+    with broken_off(Task, 7):
         assert main(fit) == 130
     assert main(["lidar", "fit", "--config", str(CONFIG), "--resume"]) == 0
     whole, broken = (tmp_path / name / "lidar/default/1" for name in ("whole", "broken"))
