@@ -5,8 +5,6 @@ least of all rounds. Peak memory is that of one training step, each in a process
 """
 
 import logging
-import math
-import random
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +12,6 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from rich.progress import track
 from torch import Tensor
 
 from apps.common.compare.places import config_file, results_folder
@@ -23,13 +20,14 @@ from apps.common.compare.results import read_results, write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from apps.common.files import write_text
-from apps.common.markdown import between, table
+from apps.common.markdown import between
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
+from benchmarks.beside import beside, origin
 from benchmarks.memory import in_own_process, peak_of
 from benchmarks.results import results, row
-from benchmarks.timing import cpu_seconds, no_collection, warm_allocator
+from benchmarks.timing import least
 
 RESULTS = results_folder() / "forecasters.json"
 PAGE = project_root() / "apps" / "timeseries" / "README.md"
@@ -37,6 +35,11 @@ PEER = "patchtst"
 BATCH = 128
 METRICS = {"train_windows_per_second": True, "forecast_windows_per_second": True, "latency_ms": False}
 """Whether higher is better."""
+TITLES = {
+    "train_windows_per_second": "training, windows/s",
+    "forecast_windows_per_second": "forecasts, windows/s",
+    "latency_ms": "one forecast, ms",
+}
 
 
 def main(rounds: int = 7) -> None:
@@ -50,7 +53,7 @@ def main(rounds: int = 7) -> None:
     logging.disable(logging.WARNING)
     budget = read_profile(config_file("timeseries"), "full").budget
     names = [name for name in budget["networks"] if name != "zero_shot"]
-    seconds = measure({name: calls(name, budget) for name in names}, rounds)
+    seconds = least({name: calls(name, budget) for name in names}, rounds)
     rows = [each for name in names for each in _rows(name, budget, seconds[name])]
     told = {"rounds": rounds, "batch": BATCH}
     write_results(RESULTS, results("forecasters", "make bench APP=timeseries", rows, told))
@@ -103,22 +106,6 @@ def forecast(network: Forecaster, data: Batch, horizon: int) -> Tensor:
     return network.eval().forecast_batch(data, horizon)
 
 
-def measure(
-    contenders: Mapping[str, Mapping[str, Callable[[], object]]], rounds: int
-) -> dict[str, dict[str, float]]:
-    """Seconds of every call, by name and metric: the least of all rounds."""
-    warm_allocator()
-    best = {name: dict.fromkeys(timed, math.inf) for name, timed in contenders.items()}
-    order = list(contenders)
-    with no_collection():
-        for turn in track(range(rounds), "Timing"):
-            random.Random(turn).shuffle(order)
-            for name in order:
-                for metric, call in contenders[name].items():
-                    best[name][metric] = min(best[name][metric], cpu_seconds(call))
-    return best
-
-
 def step_megabytes(name: str, budget: Mapping[str, Any]) -> float:
     """Peak memory of a training step after the first one, which makes the optimiser's state."""
     step = calls(name, budget)["train_windows_per_second"]
@@ -156,30 +143,12 @@ def fresh_page() -> str:
 
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of PatchTST."""
-    found = {(each["arm"], each["metric"]): each["value"] for each in measured["rows"]}
-    memory = {each["arm"]: each["peak_memory_mb"] for each in measured["rows"]}
-    body = []
-    for arm in memory:
-        cells = [_beside(found[arm, metric], found[PEER, metric]) for metric in METRICS]
-        own, peer = memory[arm], memory[PEER]
-        cells.append("-" if own is None or peer is None else _beside(own, peer))
-        body.append([arm, *cells])
-    head = [
-        "network",
-        "training, windows/s",
-        "forecasts, windows/s",
-        "one forecast, ms",
-        "peak of a step, MB",
-    ]
-    origin = (
-        f"{measured['environment']['cpu']}, one thread, torch {measured['environment']['torch']}, commit "
-        f"`{measured['commit'][:10]}`, `{measured['command']}`; in brackets the ratio to {PEER}."
-    )
-    return f"{table(head, body)}\n\n{origin}"
-
-
-def _beside(value: float, peer: float) -> str:
-    return f"{value:,.4g} ({value / peer:.2f})"
+    figures: dict[str, dict[str, float | None]] = {}
+    for each in measured["rows"]:
+        figures.setdefault(each["arm"], {})[TITLES[each["metric"]]] = each["value"]
+    for each in measured["rows"]:
+        figures[each["arm"]]["peak of a step, MB"] = each["peak_memory_mb"]
+    return f"{beside(figures, PEER, 'network')}\n\n{origin(measured, PEER)}"
 
 
 if __name__ == "__main__":

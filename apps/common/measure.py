@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from collegium import inspection
 
 from apps.common.contract import build, training_configs
 from apps.common.discovery import app_names, project_root
 from apps.common.errors import UserError
 from apps.common.files import write_text
+from apps.common.runs import Run
+from apps.common.trained import task_of
 
 HEAD = (
     "config",
@@ -28,8 +31,10 @@ HEAD = (
 
 
 class Measured(NamedTuple):
-    """What a training took: its best validation loss, wall time, peak resident memory, processors."""
+    """What a training made and took: parameters (active, all), best validation loss, wall time, peak resident
+    memory, processors."""
 
+    parameters: tuple[int, int]
     loss: float
     minutes: float
     megabytes: float
@@ -70,9 +75,7 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _cells(config: Path, measured: Measured) -> tuple[str, ...]:
-    from collegium import inspection
-
-    active, total = inspection.parameters(build(config.parent.name, config).model.network)
+    active, total = measured.parameters
     what = config.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip(".")
     cost = (f"{measured.minutes:.1f}", f"{measured.megabytes:.0f} MB", str(measured.cores))
     return (what, f"{active:,} / {total:,}", f"{measured.loss:.4f}", *cost)
@@ -89,11 +92,12 @@ def _train(config: Path) -> Measured:
         minutes = (time.perf_counter() - start) / 60
         if status:
             raise UserError(f"{config} could not be trained: see the message above.")
-        metrics = pd.read_csv(Path(folder, app, config.stem, "1", "metrics.csv"))
+        run = Run(Path(folder, app, config.stem, "1"), app)
+        loss = float(pd.read_csv(run.metrics_file)["val/loss"].min())
+        task, _ = task_of(run, type(build(app, config).model))  # some networks are built for their data
+        parameters = inspection.parameters(task.network)
     kilobyte = 1024 if sys.platform == "darwin" else 1
-    return Measured(
-        float(metrics["val/loss"].min()), minutes, usage.ru_maxrss / kilobyte / 1024, os.cpu_count() or 1
-    )
+    return Measured(parameters, loss, minutes, usage.ru_maxrss / kilobyte / 1024, os.cpu_count() or 1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apps.common.compare.schema import Results
-from benchmarks.timeseries import METRICS, PAGE, batch, calls, fresh_page, measure, tables
+from benchmarks.timeseries import METRICS, PAGE, batch, calls, fresh_page, tables
 
 BUDGET: dict[str, Any] = {
     "context": 32,
@@ -36,14 +36,6 @@ def test_windows_are_one_series_each() -> None:
     assert data["context"].shape == (3, 10)
     assert data["target"].shape == (3, 4)
     assert data["group"].tolist() == [0, 1, 2]
-
-
-def test_every_call_runs_once_a_round() -> None:
-    ran: list[str] = []
-    stubs = {name: {metric: lambda n=name + metric: ran.append(n) for metric in "xy"} for name in "abc"}
-    found = measure(stubs, 3)
-    assert sorted(ran) == sorted(name + metric for name in "abc" for metric in "xy" for _ in range(3))
-    assert all(0 <= found[name][metric] < 1 for name in "abc" for metric in "xy")
 
 
 def test_the_table_tells_ratios_to_patchtst() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timing
-from benchmarks.timing import Contestant, race
+from benchmarks.timing import Contestant, least, race
 
 
 class Costly(nn.Module):
@@ -52,3 +52,11 @@ def test_backward_reaches_input_and_weights() -> None:
     contestant.forward_backward()
     assert [tuple(tensor.shape) for tensor in contestant.wanted] == [(2, 3), (3, 3), (3,)]
     assert all(tensor.grad is None for tensor in contestant.wanted)
+
+
+def test_every_call_runs_once_a_round() -> None:
+    ran: list[str] = []
+    stubs = {name: {metric: lambda n=name + metric: ran.append(n) for metric in "xy"} for name in "abc"}
+    found = least(stubs, 3)
+    assert sorted(ran) == sorted(name + metric for name in "abc" for metric in "xy" for _ in range(3))
+    assert all(0 <= found[name][metric] < 1 for name in "abc" for metric in "xy")

@@ -1,7 +1,7 @@
 """The arms: our mixtures and their controls, learners of river, and rules."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,12 @@ from lightning import seed_everything
 
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.drift.comparison.measured import Measured, stream
+from apps.drift.data import Data
 from apps.drift.history import History
 from apps.drift.learner import model_of
 from apps.drift.metrics import Rule
+from apps.drift.model import StreamModel
+from apps.drift.schema import Row
 
 
 class Network(Arm):
@@ -37,15 +40,24 @@ class Network(Arm):
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Run over the stream once: predict a chunk of rows, then learn them."""
+        rows = stream(data, self.budget["rows"], seed, self.settings.get("cycles", {}).get(data))
+        start = time.process_time()
+        network, history = self.run(rows, trial, seed)
+        speed = len(rows.y) / (time.process_time() - start)
+        table = history.table()
+        active, total = inspection.parameters(network)
+        return Measured(table["label"], table["predicted"], rows.drifts, speed, Cost(active, total))
+
+    def run(self, rows: Data, trial: Trial, seed: int) -> tuple[StreamModel, History]:
+        """A model that has gone over a stream, and what it said."""
         seed_everything(seed, verbose=False)
-        told = {**self.settings, **trial}
-        rows = stream(data, self.budget["rows"], seed, told.pop("cycles", {}).get(data))
+        told = {key: value for key, value in {**self.settings, **trial}.items() if key != "cycles"}
         chunk, rate = told.pop("chunk"), told.pop("learning_rate")
         network = model_of(told)
         network.build(len(rows.features), rows.labels.capacity)
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0) if trained else None
-        history, start = History(), time.process_time()
+        history = History()
         for first in range(0, len(rows.y), chunk):
             part = slice(first, first + chunk)
             found = network.learn(rows.x[part], rows.y[part], rows.group[part])
@@ -54,10 +66,7 @@ class Network(Arm):
                 optimizer.zero_grad()
                 found.loss.backward()
                 optimizer.step()
-        speed = len(rows.y) / (time.process_time() - start)
-        table = history.table()
-        active, total = inspection.parameters(network)
-        return Measured(table["label"], table["predicted"], rows.drifts, speed, Cost(active, total))
+        return network, history
 
 
 class River(Arm):
@@ -78,12 +87,18 @@ class River(Arm):
         """Run over the stream once, row by row."""
         rows = stream(data, self.budget["rows"], seed)
         table, y, _ = rows.read()
-        learner, said, start = self.make(seed), np.zeros(len(y), dtype=int), time.process_time()
-        for i, (row, label) in enumerate(zip(table, y.tolist(), strict=True)):
-            said[i] = learner.predict_one(row) or 0
-            learner.learn_one(row, label)
+        start = time.process_time()
+        _, said = self.run(table, y.tolist(), seed)
         speed = len(y) / (time.process_time() - start)
         return Measured(y.numpy(), said, rows.drifts, speed)
+
+    def run(self, table: Sequence[Row], y: Sequence[int], seed: int) -> tuple[Any, np.ndarray]:
+        """A learner that has gone over rows, and what it said of each."""
+        learner, said = self.make(seed), np.zeros(len(y), dtype=int)
+        for i, (row, label) in enumerate(zip(table, y, strict=True)):
+            said[i] = learner.predict_one(row) or 0
+            learner.learn_one(row, label)
+        return learner, said
 
 
 class Floor(Arm):
