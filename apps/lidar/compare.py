@@ -20,7 +20,7 @@ from apps.lidar.bound import Prior
 from apps.lidar.data import Data, Part
 from apps.lidar.estimates import Found, estimates, slices
 from apps.lidar.fit import fitted, moments
-from apps.lidar.limits import bounds, least
+from apps.lidar.limits import bounds
 from apps.lidar.metrics import rank_correlation
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
@@ -37,11 +37,13 @@ UNITS = 50
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
-    """Every arm for one budget: scenes, epochs, network, trials (see configs/lidar/compare.yaml)."""
+    """Every arm for one budget: scenes, epochs, network, stages of training by arm, trials (see
+    configs/lidar/compare.yaml)."""
     options = dict(budget["network"])
     whole = sum(p.numel() for p in EvidenceMoE(**options).parameters())
     networks: dict[str, Callable[[], nn.Module]] = {
         "routed": partial(EvidenceMoE, **options),
+        "staged": partial(EvidenceMoE, **options),
         "dense_total": partial(Single.of_size, whole, bins=options["bins"], depth=options["depth"]),
         "random_router": partial(frozen, options),
         "softmax_mixture": partial(SoftmaxMixture, **options),
@@ -78,8 +80,8 @@ class Network(Arm):
     """A network, trained as `make train` does; the epoch of least validation error is kept.
 
     Args:
-        budget: scenes, epochs, trials.
-        name: of its trials.
+        budget: scenes, epochs, trials, and below `networks` what the task of this one is told.
+        name: of that entry.
         make: builds it.
         elsewhere: train on the light of diffusion theory, whatever is measured.
     """
@@ -88,7 +90,8 @@ class Network(Arm):
         self, budget: Mapping[str, Any], name: str, make: Callable[[], nn.Module], elsewhere: bool = False
     ) -> None:
         self.budget, self.name, self.make, self.elsewhere = budget, name, make, elsewhere
-        self.settings = {"network": name, "elsewhere": elsewhere, "options": budget["network"]}
+        self.own = budget["networks"].get(name, {})
+        self.settings = {"network": name, "elsewhere": elsewhere, "options": budget["network"], **self.own}
         self.trials = budget["trials"]
 
     def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
@@ -100,7 +103,7 @@ class Network(Arm):
         seed_everything(seed, verbose=False)
         own = data.replace("monte_carlo", "diffusion") if self.elsewhere else data
         module = data_for(own, self.budget, seed)
-        task = Task(self.make(), balance={}, learning_rate=trial["learning_rate"])
+        task = Task(self.make(), **self.own, balance={}, learning_rate=trial["learning_rate"])
         fit_best(task, module, self.budget["epochs"], seed)
         return FittedNetwork(task.network, data_for(data, self.budget), data)
 
@@ -176,25 +179,25 @@ def score(value: np.ndarray, true: np.ndarray, data: Data) -> float:
 
 
 def outcome(found: Found, data: Data, cost: Cost) -> Outcome:
-    """Errors of test histograms, of all and in parts; and their ratio to the physical limit, where known."""
-    roots = least(data.ranges, bounds(data.ranges, data.rig, data.known_tissue))
+    """Errors of test histograms, and their ratios to the physical limit; of parts the ratios alone."""
+    limits = bounds(data.ranges, data.rig, data.known_tissue)
     values: list[Value] = []
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
     for part, some in slices(found, data.ranges):
         errors = {name: some.value[:, i] - some.truth[:, i] for i, name in enumerate(OUTPUTS)}
         for place, (name, error) in enumerate(errors.items()):
-            span = float(np.ptp(getattr(data.ranges, name)))
-            square = (error / span) ** 2
-            values.append(Value(part, f"nmse_{name}", float(square.mean()), False))
             size = float(np.sqrt(np.mean(error**2)))
-            if part == "all":  # parts have neither units nor the root, or the files of results grow too large
+            ratio = size / limits[part][name] ** 0.5
+            if part == "all":  # parts have neither units nor errors, or the files of results grow too large
+                span = float(np.ptp(getattr(data.ranges, name)))
+                square = (error / span) ** 2
                 stretches = np.array_split(square, min(UNITS, len(square)))
                 units[part, f"nmse_{name}"] = np.array([stretch.mean() for stretch in stretches])
                 weights[part, f"nmse_{name}"] = np.array([float(len(stretch)) for stretch in stretches])
+                values.append(Value(part, f"nmse_{name}", float(square.mean()), False))
                 values.append(Value(part, f"nrmse_{name}", size / span, False))
-            if part in roots:
-                values.append(Value(part, f"ratio_to_bound_{name}", size / roots[part][name], False))
+            values.append(Value(part, f"ratio_to_bound_{name}", ratio, False))
             if part == "all" and np.isfinite(some.quality).all():
                 rank = rank_correlation(some.quality[:, place], error)
                 values.append(Value(part, f"rank_{name}", rank, True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -75,14 +75,21 @@ def edges(name: str, ranges: Ranges) -> np.ndarray:
 def slices(found: Found, ranges: Ranges) -> Iterator[tuple[str, Found]]:
     """All of them, and parts by photons, depth and scattering."""
     yield "all", found
-    for name in PARTS:
-        if np.ptp(getattr(ranges, name)) == 0:
-            continue
-        ends, value = edges(name, ranges), getattr(found.scenes, name).numpy()
-        for low, high in pairwise(ends):
-            inside = (value >= low) & (value <= high)
-            if inside.any():
-                yield part_name(name, low, high), found.some(inside)
+    for part, (name, low, high) in parts(ranges).items():
+        value = getattr(found.scenes, name).numpy()
+        inside = (value >= low) & (value <= high)
+        if inside.any():
+            yield part, found.some(inside)
+
+
+def parts(ranges: Ranges, names: Iterable[str] = PARTS) -> dict[str, tuple[str, float, float]]:
+    """The parts by some parameters that vary, by their names: parameter, and between what it lies."""
+    return {
+        part_name(name, low, high): (name, float(low), float(high))
+        for name in names
+        if np.ptp(getattr(ranges, name)) > 0
+        for low, high in pairwise(edges(name, ranges))
+    }
 
 
 def part_name(name: str, low: float, high: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from apps.common.trained import data_of, task_of
 from apps.lidar import report
 from apps.lidar.data import APP, Data
 from apps.lidar.estimates import Found, estimates, outside, slices
-from apps.lidar.limits import Limits, bounds, least
+from apps.lidar.limits import Limits, bounds
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS
 from apps.lidar.rig import Light
@@ -55,7 +56,7 @@ def evaluate(
     rows = [measure(name, some, data.ranges) for name, some in parts]
     tables = [
         Measured("rows", "Metrics", TEXTS["rows"], rows),
-        Measured("limit", "Physical limit", TEXTS["limit"], beside_bound(whole, limits, data.ranges)),
+        Measured("limit", "Physical limit", TEXTS["limit"], beside_bound(parts, limits)),
     ]
     if np.isfinite(whole.quality).all():
         quality = [trusted(name, some) for name, some in parts]
@@ -105,15 +106,15 @@ def measure(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:
     return row
 
 
-def beside_bound(found: Found, limits: Limits, ranges: Ranges) -> list[dict[str, Any]]:
-    """Errors of all, and by photons, beside their limits."""
-    roots, rows = least(ranges, limits), []
-    for name, some in slices(found, ranges):
-        if name not in roots:
+def beside_bound(parts: Iterable[tuple[str, Found]], limits: Limits) -> list[dict[str, Any]]:
+    """Errors of all and of parts, beside their limits where these are known."""
+    rows = []
+    for name, some in parts:
+        if name not in limits:
             continue
         row: dict[str, Any] = {"slice": name}
         for place, (output, unit) in enumerate(UNITS.items()):
-            error, limit = rmse(some.value[:, place], some.truth[:, place]), roots[name][output]
+            error, limit = rmse(some.value[:, place], some.truth[:, place]), limits[name][output] ** 0.5
             row |= {
                 f"{output}_{unit}": error,
                 f"{output}_bound": limit,

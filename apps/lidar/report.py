@@ -15,7 +15,7 @@ from scipy.stats import binned_statistic
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.lidar.data import Data
-from apps.lidar.estimates import Found, edges, estimates
+from apps.lidar.estimates import PARTS, Found, edges, estimates, parts
 from apps.lidar.experts import Window, opened
 from apps.lidar.limits import bounds
 from apps.lidar.metrics import risk_by_coverage
@@ -97,17 +97,18 @@ def _examples(task: Task, data: Data, split: Literal["validation", "test"], foun
 
 def _conditions(found: Found, data: Data) -> Section:
     limits = bounds(data.ranges, data.rig, data.known_tissue)
-    ends = edges("photons", data.ranges)
     figure, panels_of = _by_condition(("photons", "depth", "scattering", "lifetime"), found, data)
     for axes, place, name, middle, mean in panels_of:
         error = found.value[:, place] - found.truth[:, place]
         axes.plot(middle, np.sqrt(mean(error**2)), label="root mean square")
         axes.plot(middle, mean(error), label="bias", linestyle="--")
-        if name == "photons":
-            least = np.sqrt(limits[OUTPUTS[place]])
+        of_parts = parts(data.ranges, [name]) if name in PARTS else {}
+        if known := [limits[part] for part in of_parts if part in limits]:
+            least = np.sqrt([limit[OUTPUTS[place]] for limit in known])
+            ends = edges(name, data.ranges)
             axes.stairs(least, ends, baseline=None, color="black", label="physical limit")
         axes.set_title(f"error of {OUTPUTS[place]}, {UNITS[place]}", fontsize=8, loc="left")
-    text = "The limit holds for all scenes with so many photons; see the table of `make evaluate`."
+    text = "The limit holds on the mean over the scenes of each part; see the table of `make evaluate`."
     return _with_legend("Errors by condition", text, figure)
 
 

@@ -1,4 +1,4 @@
-"""Training in stages: experts, then critics, then the mixture, then all together."""
+"""Training, all together or in stages: experts, then critics, then the mixture, then all together."""
 
 from typing import Any, Literal
 
@@ -29,8 +29,9 @@ class Task(MoETask):
 
     Args:
         network: EvidenceMoE, or any network from readings to outputs (B, 2).
-        stages: shares of training after which critics, mixture, and all together begin to learn; of
-        EvidenceMoE. balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
+        stages: shares of training after which critics, mixture, and all together begin to learn, of
+            EvidenceMoE; all from the beginning by default.
+        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
 
     Raises:
         ValueError: shares that do not rise between 0 and 1.
@@ -39,7 +40,7 @@ class Task(MoETask):
     def __init__(
         self,
         network: nn.Module,
-        stages: tuple[float, float, float] = (0.4, 0.5, 0.6),
+        stages: tuple[float, float, float] = (0.0, 0.0, 0.0),
         balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,

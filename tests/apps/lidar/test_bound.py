@@ -1,13 +1,16 @@
 """The bound: below what the best estimator does, and near it."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
 from apps.lidar.bound import OUTER, PARAMETERS, SHARES, WIDTHS, Prior, _candidates, bound, information
+from apps.lidar.estimates import parts
 from apps.lidar.instrument import Clock
 from apps.lidar.limits import bounds, computed
+from apps.lidar.model import OUTPUTS
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import expected, histograms
@@ -84,11 +87,37 @@ def test_the_divergence_is_exact_also_in_narrow_windows() -> None:
 
 def test_the_limits_that_ship_are_those_of_the_usual_scenes() -> None:
     usual = Ranges(), Rig()
-    again = computed(*usual, known_tissue=True, number=400, seed=100)
-    for name, shipped in bounds(*usual, known_tissue=True).items():
-        assert 0.4 < sum(again[name]) / sum(shipped) < 1.3  # squares, from few scenes: outliers make it less
-        assert shipped == sorted(shipped, reverse=True)
-        assert all(a <= b for a, b in zip(shipped, bounds(*usual, known_tissue=False)[name], strict=True))
+    known, unknown = (bounds(*usual, known_tissue=told) for told in (True, False))
+    assert set(known) == set(unknown) == {"all", *parts(Ranges())}
+    again = computed(*usual, known_tissue=True, number=400, seed=100, names=("photons",))
+    assert set(again) == {"all", *parts(Ranges(), ["photons"])}
+    for name in OUTPUTS:
+        some = [known[part][name] for part in parts(Ranges(), ["photons"])]
+        assert (
+            0.4 < again["all"][name] / known["all"][name] < 1.3
+        )  # squares, from few scenes: outliers make it less
+        assert known["all"][name] == pytest.approx(sum(some) / len(some))
+        assert some == sorted(some, reverse=True)
+        assert all(known[part][name] <= unknown[part][name] for part in known)
+
+
+def test_who_knows_the_part_can_tell_more() -> None:
+    """Scenes of a part are less apart: the parts' limits are no more, on the mean, than that of all."""
+    for limits in (bounds(Ranges(), Rig(), known_tissue=told) for told in (True, False)):
+        for name in ("depth", "scattering"):
+            some = [limits[part]["depth"] for part in parts(Ranges(), [name])]
+            assert len(some) == 3
+            assert 0.3 < sum(some) / len(some) / limits["all"]["depth"] < 1.1
+
+
+def test_the_limit_of_one_part_is_that_of_its_scenes() -> None:
+    """Of depth: the mean over parts of the photons, each with scenes of its own."""
+    ranges = Ranges(photons=(300.0, 600.0))
+    found = computed(ranges, RIG, True, 80, ("depth",), seed=5)
+    shallow = next(part for part in found if part.startswith("depth"))
+    _, low, high = parts(ranges, ["depth"])[shallow]
+    alone = computed(replace(ranges, depth=(low, high)), RIG, True, 80 // 4, (), seed=5 + 4)
+    assert found[shallow] == alone["all"]
 
 
 def test_information_of_counts_by_hand() -> None:
