@@ -194,7 +194,8 @@ def test_a_run_is_measured_on_other_light(runs: Path) -> None:
 def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Photons are drawn anew in every epoch, and the same ones after a break; stages go on."""
     short = ["--data.scenes", "1024", "--data.held_out", "100", "--trainer.max_epochs", "3"]
-    fit = ["lidar", "fit", "--config", str(CONFIG), *short, "--last_checkpoint.every_n_steps", "1"]
+    stages = ["--model.stages", "[0.4, 0.5, 0.6]"]
+    fit = ["lidar", "fit", "--config", str(CONFIG), *short, *stages, "--last_checkpoint.every_n_steps", "1"]
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
     assert main(fit) == 0
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "broken"))
