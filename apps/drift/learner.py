@@ -24,7 +24,7 @@ from apps.drift.model import StreamModel
 from apps.drift.schema import Row, Schema
 from apps.drift.tables import as_label
 
-FORMAT = 3
+FORMAT = 4
 """Counts up when kept states change their meaning."""
 TRUSTED = ("apps.", "collegium.")
 """How names of classes begin that a state may name."""

@@ -10,16 +10,20 @@ from typing import NamedTuple, cast
 import torch
 from collegium import MoE, check_causal, check_needs, routers
 from collegium.experts import ExpertGroups, Experts, OnlineExperts
+from river.drift import ADWIN
 from torch import Tensor, nn
 
 from apps.drift.experts import Bayes, Neighbours, Perceptrons, Recent
 from apps.drift.experts.scale import RunningScale
+from apps.drift.experts.unpickle import from_bytes, to_bytes
 from apps.drift.gate import Trust
 from apps.drift.memory import Memory
 from apps.drift.router import Watching
 
 SMALLEST = 1e-6
 """The least probability in a logarithm."""
+FEWEST = 300
+"""Rows that are shown again at least, however new the errors are."""
 
 Block = Callable[[int, int], Experts]
 """(D, C) -> some experts."""
@@ -90,7 +94,8 @@ class StreamMoE(StreamModel):
 
     The probabilities of all experts are mixed with the weights of the router, which is trained by the
     log-loss of the mixture. Experts that learn by gradient are trained on rows of late, each by its own
-    log-loss: by the mixture's alone, one that nobody trusts would never learn.
+    log-loss: by the mixture's alone, one that nobody trusts would never learn. Of late is what came since the
+    mixture's errors last changed, as ADWIN (Bifet and Gavalda 2007) tells, and no more than is remembered.
 
     Args:
         experts: blocks of experts; neighbours, naive Bayes, recent labels and a perceptron by default.
@@ -120,6 +125,7 @@ class StreamMoE(StreamModel):
         self.watching = Watching(features, group.num_experts, self.router)
         self.mixture = MoE(self.watching, group)
         self.memory = Memory(features, self.memory_size, self.seed)
+        self.errors = ADWIN()
 
     def forward(self, x: Tensor) -> Tensor:
         """The mixture's word."""
@@ -140,15 +146,25 @@ class StreamMoE(StreamModel):
                 module.update(x)
         probs = said_now.mixed.detach()
         probs = probs / probs.sum(1, keepdim=True).clamp(min=SMALLEST)
+        for wrong in (probs.argmax(1) != y).tolist():
+            self.errors.update(wrong)
         return Found(probs, said_now.said.detach(), said_now.routing.dense_weight().detach(), loss)
 
     def _own_loss(self, block: Experts, x: Tensor, y: Tensor) -> Tensor:
         """The sum of the log-losses of a block's experts on new rows and on some of late."""
-        old_x, old_y = self.memory.draw(self.replay)
+        old_x, old_y = self.memory.draw(self.replay, max(int(self.errors.width), FEWEST))
         x, y = torch.cat([x, old_x]), torch.cat([y, old_y])
         experts = block.num_experts
         said = block(x.repeat(experts, 1), len(x))
         return log_loss(said, y.repeat(experts)) * experts
+
+    def get_extra_state(self) -> Tensor:
+        """What the detector knows, as bytes."""
+        return to_bytes(self.errors)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take it up. Raises `UserError` where it is no such state."""
+        self.errors = from_bytes(state)
 
 
 def trusting(dim: int, num_experts: int) -> routers.Router:

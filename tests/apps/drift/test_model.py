@@ -171,6 +171,42 @@ def test_trust_begins_with_the_record() -> None:
     assert gate(token, None, None).tolist() == [[3.0 * 0.75, 0.0]]
 
 
+def test_no_experts_record_speaks_against_another() -> None:
+    """Whatever a gate has learned, a better record lifts the scores of others by nothing."""
+    torch.manual_seed(0)
+    gate = Trust(D + 12, 3, memories=2)
+    for p in gate.parameters():
+        torch.nn.init.normal_(p)
+    token = torch.randn(5, D + 12)
+    better = token.clone()
+    better[:, D + 4 : D + 8] += 1.0
+    change = gate(better, None, None) - gate(token, None, None)
+    torch.testing.assert_close(change[:, [0, 2]], torch.zeros(5, 2))
+    torch.testing.assert_close(change[:, 1], gate.record_weight.sum().expand(5))
+    elsewhere = token.clone()
+    elsewhere[:, :D] += 1.0
+    assert (gate(elsewhere, None, None) != gate(token, None, None)).all()
+
+
+def test_after_a_drift_rows_of_before_it_are_shown_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the detector has told of it; while nothing changes, all that is remembered is shown."""
+    shown: list[int] = []
+    draw = Memory.draw
+
+    def watched(memory: Memory, count: int, last: int | None = None) -> tuple[Tensor, Tensor]:
+        assert last is not None
+        shown.append(min(last, int(memory.seen)))
+        return draw(memory, count, last)
+
+    monkeypatch.setattr(Memory, "draw", watched)
+    x, y = two_regimes(4000)
+    run(built(StreamMoE(SMALL), 2), x, y)
+    before, after = 2000 // 16, 2600 // 16
+    assert shown[before - 1] == 1984  # all rows whose errors are known
+    assert shown[after] < 1000
+    assert min(shown[60:]) >= 300
+
+
 def test_a_memory_holds_the_last_rows() -> None:
     memory = Memory(1, 5)
     for first in range(0, 12, 3):
