@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -18,10 +19,17 @@ SomeData = TypeVar("SomeData", bound=LightningDataModule)
 def task_of(run: Run, kind: type[SomeTask]) -> tuple[SomeTask, dict[str, Any]]:
     """The task of a run's best checkpoint, on the CPU and in evaluation mode; and that checkpoint.
 
-    Raises UserError as `load_checkpoint` does.
+    Raises UserError as `load_checkpoint` does, and where the network has changed since.
     """
     checkpoint = load_checkpoint(run.best, run.app)
-    return kind.load_from_checkpoint(run.best, map_location="cpu").eval(), checkpoint
+    try:
+        return kind.load_from_checkpoint(run.best, map_location="cpu").eval(), checkpoint
+    except (ArgumentError, AttributeError, KeyError, RuntimeError, TypeError) as error:
+        why = shorten(str(error), 200)
+        raise UserError(
+            f"{run.best} does not fit the network as it is now ({why}): train again, or go back to the "
+            "version that made it."
+        ) from error
 
 
 def data_of(run: Run, kind: type[SomeData], options: dict[str, Any] | None = None) -> SomeData:

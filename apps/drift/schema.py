@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from apps.common.errors import UserError
+
 Kind = Literal["number", "category", "time", "cycle"]
 Row = Mapping[str, Any]
 """The cells of a row by the names of their columns."""
@@ -194,8 +196,13 @@ class Schema:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Schema:
-        """Rebuild from `state`."""
-        return cls([Column(**column) for column in state["columns"]], state["lacking"])
+        """Rebuild from `state`. Raises `UserError` where another version has written it."""
+        try:
+            return cls([Column(**column) for column in state["columns"]], state["lacking"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                "the columns of this run or state were kept by another version: train again, or begin anew."
+            ) from error
 
 
 def _waves(place: float) -> list[float]:

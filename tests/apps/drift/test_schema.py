@@ -148,3 +148,11 @@ def test_numbers_that_come_round_are_places_in_their_cycle() -> None:
     assert schema.encode([{"hour": None}])[0, :2].tolist() == [0, 0]
     again = Schema.from_state(schema.state())
     assert torch.equal(again.encode(rows), schema.encode(rows))
+
+
+def test_columns_of_another_version_are_one_sentence() -> None:
+    state = schema().state()
+    former = [{"title": column["name"]} for column in state["columns"]]
+    for old in ({**state, "columns": former}, {"columns": state["columns"]}):
+        with pytest.raises(UserError, match="kept by another version"):
+            Schema.from_state(old)
