@@ -1,6 +1,6 @@
 """Depth maps as clouds of points."""
 
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,13 @@ def check_cloud(path: Path) -> None:
     """Raise UserError where no cloud can be written to a path."""
     if path.suffix != ".ply":
         raise UserError(f"{path}: a cloud is written as PLY, so give a name that ends in .ply.")
-    if find_spec("open3d") is None:
-        raise UserError(f"{path}: a cloud needs open3d: pip install open3d, or leave --cloud out.")
+    try:
+        import_module("open3d")
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"{path}: a cloud needs open3d, which cannot be imported ({error}): pip install open3d, and "
+            "libusb-1.0-0 from the system's packages, or leave --cloud out."
+        ) from error
 
 
 def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray, pitch: float = 1.0) -> None:
@@ -35,5 +40,6 @@ def write_cloud(path: Path, depth: np.ndarray, error: np.ndarray, pitch: float =
     points.colors = open3d.utility.Vector3dVector(colormaps["viridis"](share)[:, :3])
     with replacing(path) as temporary:
         named = temporary.with_suffix(".ply")  # by which open3d knows the format
-        open3d.io.write_point_cloud(str(named), points)
+        if not open3d.io.write_point_cloud(str(named), points):
+            raise UserError(f"{path} could not be written: is there room, and may you write there?")
         named.replace(temporary)

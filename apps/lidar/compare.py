@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from apps.lidar.limits import bounds
 from apps.lidar.metrics import rank_correlation
 from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.networks import Convolutional, Recurrent, Single, SoftmaxMixture
-from apps.lidar.posterior import posterior
+from apps.lidar.posterior import ENOUGH, posterior
 from apps.lidar.rig import Light
 from apps.lidar.task import Task
 
@@ -147,12 +148,14 @@ class FittedRule(Fitted):
 
     def __init__(self, name: str, data: Data) -> None:
         self.name, self.data = name, data
+        self.also: list[Value] = []
         found = self._ask("validation", FEW)
         self.validation = score(found.value, found.truth, data)
 
     def test(self) -> Outcome:
-        """Open the test histograms."""
-        return outcome(self._ask("test"), self.data, Cost())
+        """Open the test histograms. Of the posterior, tell also of how many the sample was large enough."""
+        found = outcome(self._ask("test"), self.data, Cost())
+        return replace(found, values=[*found.values, *self.also])
 
     def _ask(self, part: Part, number: int | None = None) -> Found:
         """Its estimates; of the posterior, the quality is minus the deviation."""
@@ -163,7 +166,9 @@ class FittedRule(Fitted):
         truth = torch.stack([getattr(scenes, name) for name in OUTPUTS], dim=1)
         unsaid = torch.full_like(truth, torch.nan)
         if self.name == "posterior_mean":
-            value, unsaid, _ = posterior(counts, prior, data.rig, torch.Generator().manual_seed(0))
+            value, unsaid, worth = posterior(counts, prior, data.rig, torch.Generator().manual_seed(0))
+            enough = float((worth >= ENOUGH).double().mean())
+            self.also = [Value("all", "share_sampled_well", enough, True)]
         elif self.name == "moments":
             value = moments(counts, prior, data.ranges, data.rig)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,16 +44,21 @@ class Cube:
         """That of an image, or (N,)."""
         return tuple(self.counts.shape[:-1])
 
-    def rows(self, most: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Go through the pixels in order, about `most` at a time: which of them, and their counts (n, T)."""
-        first, rest = self.shape[0], int(np.prod(self.shape[1:], dtype=int))
-        some = max(1, most // rest)
-        for begin in range(0, first, some):
+    def parts(self, most: int) -> list[tuple[int | slice, ...]]:
+        """Where to cut the pixels, in order, so that no part has more than `most` of them."""
+        return list(_cuts(self.shape, most))
+
+    def rows(self, parts: list[tuple[int | slice, ...]]) -> Iterator[tuple[slice, np.ndarray]]:
+        """Go through the parts: which pixels they are, and their counts (n, T)."""
+        begin = 0
+        for part in parts:
             try:
-                part = np.asarray(self.counts[begin : begin + some])
+                counts = np.asarray(self.counts[part])
             except OSError as error:
                 raise UserError(f"{self.source}: the file is damaged: copy it again.") from error
-            yield slice(begin * rest, (begin + len(part)) * rest), part.reshape(-1, part.shape[-1])
+            counts = counts.reshape(-1, counts.shape[-1])
+            yield slice(begin, begin + len(counts)), counts
+            begin += len(counts)
 
 
 def read_cube(path: Path) -> Cube:
@@ -104,6 +110,17 @@ def rebinned(counts: Tensor, width: float, flash: float, clock: Clock) -> Tensor
     return at.diff(dim=1).float()
 
 
+def _cuts(shape: tuple[int, ...], most: int) -> Iterator[tuple[int | slice, ...]]:
+    first, others = shape[0], shape[1:]
+    rest = math.prod(others)
+    if rest > most:
+        for place in range(first):
+            yield from ((place, *cut) for cut in _cuts(others, most))
+    else:
+        some = max(1, most // max(rest, 1))
+        yield from ((slice(begin, begin + some),) for begin in range(0, first, some))
+
+
 def _read_table(path: Path) -> Cube:
     frame = _with_header(path)
     if frame.columns[0].startswith("Unnamed") and len(frame.columns) > 1:
@@ -116,13 +133,26 @@ def _read_table(path: Path) -> Cube:
 
 
 def _with_header(path: Path) -> pd.DataFrame:
-    """The rows of a table, whose first line may be names or, where all its cells are numbers, a row."""
+    """The rows of a table, whose first line may be names, or numbers: of bins, or times of them, if they rise
+    evenly, else of a histogram."""
     if path.suffix.lower() == ".parquet":
         return read_frame(path)
     frame = read_frame(path, header=False)
     first = pd.to_numeric(frame.iloc[0], errors="coerce").to_numpy(float)
-    numbered = any(np.array_equal(first, np.arange(begin, begin + len(first))) for begin in (0, 1))
-    return read_frame(path) if numbered or np.isnan(first).any() else frame
+    return read_frame(path) if np.isnan(first).any() or _rises_evenly(first) else frame
+
+
+def _rises_evenly(first: np.ndarray) -> bool:
+    step = np.diff(first)
+    return bool(
+        len(step) > 1 and (step > 0).all() and np.ptp(step) < 0.01 * step.mean() + 2 * _rounding(first)
+    )
+
+
+def _rounding(first: np.ndarray) -> float:
+    """By how much times may be rounded: half of the last digit that any of them has."""
+    digits = max(len(np.format_float_positional(value, trim="-").partition(".")[2]) for value in first)
+    return float(0.5 * 10.0**-digits)
 
 
 def _read_arrays(path: Path) -> Cube:

@@ -29,8 +29,8 @@ def likeliest(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     """The most likely parameters (B, P), as shares of their priors, of counts (B, T) that are Poisson.
 
     All parameters are fitted at once, by Fisher scoring with a damping that falls where a step helps and
-    rises where not, inside the ends of the prior; the prior's scenes give nothing but the response. It begins
-    at the likeliest of a grid.
+    rises where not, inside the ends of the prior; the prior's scenes give nothing but the response and the
+    second lifetime. It begins at the likeliest of a grid.
     """
     counts = counts.double()
 

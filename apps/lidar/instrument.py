@@ -76,11 +76,21 @@ class Detector:
         afterpulses: photons that a photon sets free later, on average; they come after an exponential time.
         afterpulse_time: mean of that time, ns.
         pileup: photons a flash, on average. The detector sees the first one alone; 0 for no such loss.
+
+    Raises:
+        ValueError: a number below zero, or an afterpulse_time of zero.
     """
 
     afterpulses: float = 0.0
     afterpulse_time: float = 2.0
     pileup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no detector does."""
+        if not (self.afterpulses >= 0 and self.pileup >= 0 and self.afterpulse_time > 0):
+            raise ValueError(
+                f"{self}: afterpulses and pileup must not be negative, and afterpulse_time must be positive"
+            )
 
 
 def gaussian(width: Tensor, omega: Tensor) -> Tensor:

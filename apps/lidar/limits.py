@@ -77,11 +77,13 @@ def make_limits(number: int = 5000, file: Path = FILE) -> None:
 def _limit(inside: Ranges, rig: Rig, known_tissue: bool, number: int, seed: int) -> Limit:
     """Of scenes from ranges. What is least for known tissue is no more for unknown tissue, so of this the
     greater one is told."""
-    some = []
-    for known in {True, known_tissue}:
-        generator = torch.Generator().manual_seed(seed)
-        some.append(bound(Prior.draw(inside, number, known, generator), rig))
+    some = [_bound(inside, rig, known, number, seed) for known in {True, known_tissue}]
     return {name: max(one[name] for one in some) for name in OUTPUTS}
+
+
+@cache
+def _bound(inside: Ranges, rig: Rig, known: bool, number: int, seed: int) -> Limit:
+    return bound(Prior.draw(inside, number, known, torch.Generator().manual_seed(seed)), rig)
 
 
 def _mean(limits: dict[str, Limit]) -> Limit:

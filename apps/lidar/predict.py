@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -70,19 +71,24 @@ def predict(
             raise UserError(f"{input} holds no image (height, width, bins), so there is no cloud to write.")
     response, at = response_of(data, irf, width)
     moment = next(when for when in (flash, at, data.clock.flash) if when is not None)
+    if not math.isfinite(moment):
+        raise UserError(f"--flash {moment} is no time: say it in ns, or leave it out.")
     bins = bins_of(cube, data, bin_width), moment
     tissue, absent = tissue_of(cube, data, scattering, absorption)
     given = Given(bins, response, tissue, absent, strange_at(cube, data, bins, response, tissue))
     for note in task.notes(checkpoint):
         print(f"note: {note}.")
     full = saturation if saturation is not None else _fullest(cube)
-    parts = []
-    total = -(-int(np.prod(cube.shape)) // CHUNK)
-    for rows, counts in track(cube.rows(CHUNK), "Histograms", total=total, transient=True):
-        parts.append(_estimate(task, data, counts, given.at(rows), full))
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    parts = cube.parts(CHUNK)
+    tables = [
+        _estimate(task, data, counts, given.at(rows), full)
+        for rows, counts in track(cube.rows(parts), "Histograms", total=len(parts), transient=True)
+    ]
+    table = {name: np.concatenate([each[name] for each in tables]) for name in tables[0]}
     _write(table, cube.shape, out)
-    if cloud is not None and np.isfinite(table["depth_mm"]).any():
+    if cloud is not None and not np.isfinite(table["depth_mm"]).any():
+        print(f"note: no pixel has a depth, so {cloud} is not written.")
+    elif cloud is not None:
         error = table.get("depth_error_mm", np.zeros(len(table["depth_mm"])))  # of a network without critics
         write_cloud(cloud, table["depth_mm"].reshape(cube.shape), error.reshape(cube.shape), pitch)
     bad = table["flag"] != ""

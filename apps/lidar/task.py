@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import torch
 from collegium.evidence import evidential_loss
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanSquaredError
 
@@ -94,11 +93,9 @@ class Task(MoETask):
         self._log_errors("test")
 
     def outputs(self, batch: Batch) -> Tensor:
-        """What the network says, (B, 2): before the mixture has learned, the mean of what experts say."""
+        """What the network says, (B, 2)."""
         found = self.network(batch.reading)
-        if not isinstance(found, Estimate):
-            return torch.as_tensor(found)
-        return found.said.mean(1) if self._unmixed else found.value
+        return found.value if isinstance(found, Estimate) else torch.as_tensor(found)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the stage of training."""
@@ -110,11 +107,6 @@ class Task(MoETask):
         if isinstance(self.network, EvidenceMoE) and checkpoint.get("stage") in ("experts", "critics"):
             return ["the best state of this run is of before its mixture was trained: train it longer"]
         return []
-
-    @property
-    def _unmixed(self) -> bool:
-        training = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        return training and self.stage in ("experts", "critics")
 
     def _log_errors(self, part: str) -> None:
         square = self.errors.compute()

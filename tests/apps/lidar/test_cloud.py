@@ -15,9 +15,10 @@ def test_points_stand_where_their_pixels_do(tmp_path: Path, monkeypatch: pytest.
     """With a stand-in for open3d, which few machines have: what it is asked to write."""
     written: dict[str, Any] = {}
 
-    def write(path: str, points: SimpleNamespace) -> None:
+    def write(path: str, points: SimpleNamespace) -> bool:
         written.update(vars(points))
         Path(path).write_text("ply")
+        return True
 
     geometry, utility = SimpleNamespace(PointCloud=SimpleNamespace), SimpleNamespace(Vector3dVector=np.array)
     stand_in = SimpleNamespace(

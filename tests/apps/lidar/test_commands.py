@@ -1,7 +1,9 @@
 """Training, measuring and predicting from the command line, and the comparison's arms."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -95,6 +97,7 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         ({}, ["--width", "0.2"], "say how the instrument answers"),
         ({}, ["--out", "x.txt"], "ends in .csv or .npz"),
         ({}, ["--cloud", "c.txt"], "ends in .ply"),
+        ({}, ["--flash", ".nan"], "is no time"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(
@@ -119,15 +122,35 @@ def test_a_cloud_is_of_an_image_and_wants_open3d(
 ) -> None:
     file, irf, _ = image(tmp_path)
     told = ["--irf", str(irf), "--out", str(tmp_path / "o.csv"), "--cloud", str(tmp_path / "c.ply")]
-    for found, rows, sentence in (
-        (None, file, "needs open3d"),
-        (True, tmp_path / "flat.npz", "holds no image"),
+    np.savez(tmp_path / "flat.npz", counts=np.ones((4, 256)))
+    for module, rows, sentence in (
+        (None, file, "needs open3d"),  # as where it is not installed
+        (SimpleNamespace(), tmp_path / "flat.npz", "holds no image"),
     ):
-        np.savez(tmp_path / "flat.npz", counts=np.ones((4, 256)))
-        monkeypatch.setattr("apps.lidar.cloud.find_spec", lambda name, found=found: found)
+        monkeypatch.setitem(sys.modules, "open3d", module)
         assert main(["lidar", "predict", "--input", str(rows), *told]) == 2
         assert sentence in capsys.readouterr().err
         assert not (tmp_path / "o.csv").exists()
+    dark = tmp_path / "dark.npz"
+    np.savez(dark, counts=np.zeros((2, 2, 256)), scattering=1.0, absorption=0.01)
+    assert main(["lidar", "predict", "--input", str(dark), *told]) == 0
+    assert "no pixel has a depth" in capsys.readouterr().out
+    assert not (tmp_path / "c.ply").exists()
+
+
+def test_a_full_detector_is_told_by_its_integers(runs: Path, tmp_path: Path) -> None:
+    """Of 16 bits the greatest number, of other files what `--saturation` says."""
+    counts = np.full((2, 256), 40)
+    counts[1, 60] = np.iinfo(np.uint16).max
+    for kind, options, flags in (
+        (np.uint16, [], ["", "saturated"]),
+        (np.float32, ["--saturation", "65535"], ["", "saturated"]),
+    ):
+        np.savez(tmp_path / "full.npz", counts=counts.astype(kind), scattering=1.0, absorption=0.01)
+        told = ["--input", str(tmp_path / "full.npz"), "--width", "0.2", "--out", str(tmp_path / "o.csv")]
+        assert main(["lidar", "predict", *told, *options]) == 0
+        found = pd.read_csv(tmp_path / "o.csv")["flag"].fillna("")
+        assert [flag == "saturated" for flag in found] == [flag == "saturated" for flag in flags]
 
 
 def test_a_rig_with_a_measured_response_has_its_own(

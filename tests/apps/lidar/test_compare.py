@@ -32,6 +32,7 @@ def test_every_arm_gives_an_outcome_that_holds(name: str, monkeypatch: pytest.Mo
         values
     )
     assert np.isfinite(fitted.validation)
+    assert (0.9 < values.get("share_sampled_well", 0) <= 1) == (name == "posterior_mean")
     assert values["nrmse_depth"] < 0.35  # to say the middle would be 0.289, and few steps do little more
     assert values["ratio_to_bound_depth"] == pytest.approx(values["nrmse_depth"] * 9 / 0.6)
     ratio = {value.slice: value.value for value in outcome.values if value.metric == "ratio_to_bound_depth"}
@@ -47,3 +48,40 @@ def test_sets_differ_by_light_and_seeds_by_order_alone() -> None:
     first, other = (compare.data_for("diffusion", BUDGET, seed) for seed in (0, 1))
     assert torch.equal(first.part("train").light, other.part("train").light)
     assert first.order != other.order
+
+
+def test_what_is_trained_at_random_stays_as_it_was_drawn() -> None:
+    torch.manual_seed(0)
+    network = compare.frozen({"bins": 256, "hidden": 16, "depth": 1})
+    still = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert still == {
+        name for name, _ in network.named_parameters() if name.startswith(("experts.router.", "mixture."))
+    }
+    assert any(name.startswith("mixture.") for name in still)
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    module = compare.data_for("diffusion", {**BUDGET, "scenes": 600})
+    compare.fit_best(compare.Task(network, learning_rate=1e-2), module, 1, 0)
+    moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert not moved & still
+    assert any(name.startswith("experts.") for name in moved)
+
+
+def test_arms_are_told_how_they_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stages one alone, and one on diffusion theory whatever it is measured on."""
+    told: dict[str, tuple[tuple[float, ...], str]] = {}
+
+    def note(task: compare.Task, module: compare.Data, *_: object) -> None:
+        told[name] = task.stages, module.light
+
+    monkeypatch.setattr(compare, "fit_best", note)
+    arms = compare.arms({**BUDGET, "scenes": 64})
+    for name in ("routed", "staged", "random_router", "routed_on_diffusion"):
+        arms[name].fit("monte_carlo", {"learning_rate": 1e-3}, 0)
+    together, light = (0, 0, 0), "monte_carlo"
+    assert told["routed"] == told["random_router"] == (together, light)
+    assert told["staged"] == ((0.4, 0.5, 0.6), light)
+    assert told["routed_on_diffusion"] == (together, "diffusion")
+    trial = {"learning_rate": 1e-3}
+    assert arms["routed_on_diffusion"].same_as("diffusion_unknown", trial) == ("routed", trial)
+    assert arms["routed_on_diffusion"].same_as("monte_carlo", trial) is None
+    assert arms["routed"].same_as("diffusion", trial) is None

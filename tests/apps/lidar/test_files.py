@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from apps.common.errors import UserError
-from apps.lidar.files import read_cube, rebinned
+from apps.lidar.files import Cube, read_cube, rebinned
 from apps.lidar.instrument import Clock
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
@@ -27,9 +27,43 @@ def test_files_of_every_format_hold_the_same(tmp_path: Path) -> None:
         file["counts"] = counts
     for name in ("a.npz", "a.csv", "a.h5"):
         cube = read_cube(tmp_path / name)
-        parts = list(cube.rows(3))
+        parts = list(cube.rows(cube.parts(3)))
         np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), counts)
         assert [rows.start for rows, _ in parts] == [0, 3]
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (1, 23), (23, 1), (2, 3, 4), (300, 300), (2, 9000)])
+@pytest.mark.parametrize("most", [1, 4, 8192])
+def test_parts_hold_every_pixel_once_and_no_more_than_they_may(shape: tuple[int, ...], most: int) -> None:
+    if np.prod(shape) > 1000 and most < 8192:
+        most = 1000
+    counts = np.arange(np.prod(shape) * 2).reshape(*shape, 2)
+    cube = Cube(counts, "here")
+    parts = cube.parts(most)
+    told = list(cube.rows(parts))
+    assert len(told) == len(parts)
+    assert max(len(some) for _, some in told) <= most
+    np.testing.assert_array_equal(np.concatenate([some for _, some in told]), counts.reshape(-1, 2))
+    flat = counts.reshape(-1, 2)
+    assert all(np.array_equal(flat[rows], some) for rows, some in told)
+
+
+@pytest.mark.parametrize(
+    ("first", "rows"),
+    [
+        ("a,b,c,d", 2),
+        ("0,1,2,3", 2),
+        ("1,2,3,4", 2),
+        ("0.016,0.048,0.080,0.112", 2),
+        ("0.033,0.067,0.1,0.133", 2),  # rounded
+        ("5,9,2,0", 3),
+        ("0,0,0,0", 3),
+        ("1,2,4,8", 3),
+    ],
+)
+def test_a_first_line_of_names_or_times_is_no_histogram(first: str, rows: int, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{first}\n4,3,2,1\n1,0,0,0\n")
+    assert read_cube(tmp_path / "a.csv").shape == (rows,)
 
 
 def test_other_bins_are_laid_on_the_clock() -> None:

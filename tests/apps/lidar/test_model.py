@@ -115,6 +115,15 @@ def test_stages_teach_their_own_parts_alone() -> None:
     assert [staged(step)[0].stage for step in (39, 40, 50, 99)] == ["experts", "critics", "mixture", "joint"]
 
 
+def test_all_parts_learn_from_the_beginning_by_default() -> None:
+    task = Task(small(), balance={})
+    task._trainer = SimpleNamespace(estimated_stepping_batches=100, global_step=0, training=True)
+    assert task.stage == "joint"
+    task._loss(batch()).backward()
+    taught = {name.split(".")[0] for name, p in task.network.named_parameters() if p.grad.abs().sum() > 0}
+    assert taught == {"encoder", "experts", "critics", "grader", "mixture"}
+
+
 def test_a_state_of_before_the_mixture_has_learned_is_told() -> None:
     task = Task(small())
     for stage, told in (("experts", 1), ("critics", 1), ("mixture", 0), ("joint", 0)):

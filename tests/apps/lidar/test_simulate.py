@@ -154,3 +154,9 @@ def test_what_is_known_of_tissue_is_known_within_a_tenth() -> None:
     share = as_given(truth, seeded()) / truth - 1
     assert share.abs().max() <= TOLERANCE
     assert share.std().item() == pytest.approx(TOLERANCE / 3**0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("wrong", [{"afterpulses": -0.1}, {"afterpulse_time": 0.0}, {"pileup": float("nan")}])
+def test_a_detector_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        Detector(**wrong)
