@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, derive_seed
 from apps.lidar.files import read_response
-from apps.lidar.instrument import Clock, Detector
+from apps.lidar.instrument import Clock, Detector, measured
 from apps.lidar.model import Reading
 from apps.lidar.optics import Surface
 from apps.lidar.readings import Scale, reading
@@ -24,6 +24,8 @@ from apps.lidar.scenes import Ranges, Scenes, as_given
 from apps.lidar.simulate import CHUNK, expected
 
 APP = "lidar"
+FLASH = 1.0
+"""When light that takes no time comes, ns after the window begins, where nobody says it."""
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -47,7 +49,8 @@ class Data(LightningDataModule):
         scenes: number of training scenes.
         held_out: number of validation scenes, and of test scenes.
         batch_size: histograms a batch.
-        bins, bin_width, flash: see `instrument.Clock`; ns.
+        bins, bin_width, flash: see `instrument.Clock`; ns. The flash comes 1 ns after the window begins, or
+            where a measured response says.
         ranges: of the scenes.
         detector: what the detector adds, see `instrument.Detector`.
         irf: table of the rig's measured response, time in ns and counts, instead of Gaussian ones.
@@ -65,7 +68,7 @@ class Data(LightningDataModule):
         batch_size: int = 256,
         bins: int = 256,
         bin_width: float = 0.032,
-        flash: float = 1.0,
+        flash: float | None = None,
         ranges: Ranges | None = None,
         detector: Detector | None = None,
         irf: Path | None = None,
@@ -78,15 +81,18 @@ class Data(LightningDataModule):
             raise UserError(
                 "data: scenes, held_out, batch_size, bins and bin_width must be positive: raise them."
             )
-        if not 0 <= flash < bins * bin_width:
-            raise UserError(
-                f"data.flash is {flash} ns and the window {bins * bin_width:.4g} ns long: put it inside."
-            )
         self.light, self.known_tissue = light, known_tissue
         self.scenes, self.held_out, self.batch_size, self.seed = scenes, held_out, batch_size, seed
         self.order = seed if order is None else order
-        clock, self.ranges = Clock(bins, bin_width, flash), ranges or Ranges()
+        clock, self.ranges = Clock(bins, bin_width, FLASH if flash is None else flash), ranges or Ranges()
         response = None if irf is None else read_response(irf, clock)
+        if response is not None and flash is None:
+            clock = replace(clock, flash=measured(response, clock)[1])
+        if not 0 <= clock.flash < bins * bin_width:
+            raise UserError(
+                f"data.flash: the flash comes {clock.flash:.4g} ns after the beginning of a window of "
+                f"{bins * bin_width:.4g} ns: put it inside."
+            )
         self.rig = Rig(clock, detector or Detector(), surface, response)
         deepest, reach = self.ranges.depth[1] * self.ranges.scattering[1], self.rig.reach(light)
         if deepest > reach:
@@ -100,13 +106,7 @@ class Data(LightningDataModule):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild from a checkpoint what prediction needs."""
-        clock = state["clock"]
-        data = cls(
-            known_tissue=state["known_tissue"],
-            bins=clock["bins"],
-            bin_width=clock["width"],
-            flash=clock["flash"],
-        )
+        data = cls(known_tissue=state["known_tissue"])
         data.load_state_dict(dict(state))
         return data
 
@@ -149,8 +149,9 @@ class Data(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take scale and response over."""
-        self.rig = replace(self.rig, response=state_dict["response"])
+        """Take clock, response and scale over."""
+        clock = Clock(**state_dict["clock"])
+        self.rig = replace(self.rig, clock=clock, response=state_dict["response"])
         self.scale = Scale(**{name: tuple(ends) for name, ends in state_dict["scale"].items()})
 
     def _in_order(self, part: Part) -> DataLoader[Any]:

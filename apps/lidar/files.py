@@ -126,33 +126,34 @@ def _read_table(path: Path) -> Cube:
     if frame.columns[0].startswith("Unnamed") and len(frame.columns) > 1:
         raise UserError(f"{path}: the first column has no name, as of an index: write the bins alone.")
     numbers = pd.DataFrame({name: pd.to_numeric(column, errors="coerce") for name, column in frame.items()})
-    wrong = numbers.columns[numbers.isna().any()].tolist()
-    if wrong:
-        raise UserError(f"{path}: the column {wrong[0]!r} holds what is no number: give one row a histogram.")
+    wrong = numbers.isna() & ~_blank(frame)
+    if wrong.any(axis=None):
+        column = wrong.columns[wrong.any()][0]
+        row = int(wrong[column].argmax()) + 1
+        raise UserError(
+            f"{path}: row {row} of the column {column!r} holds what is no number: give one row a histogram."
+        )
     return Cube(numbers.to_numpy(float), str(path))
 
 
 def _with_header(path: Path) -> pd.DataFrame:
-    """The rows of a table, whose first line may be names, or numbers: of bins, or times of them, if they rise
-    evenly, else of a histogram."""
+    """The rows of a table, whose first line may be names; numbers or times of bins, if they rise to the end,
+    as no histogram does; or a histogram."""
     if path.suffix.lower() == ".parquet":
         return read_frame(path)
     frame = read_frame(path, header=False)
-    first = pd.to_numeric(frame.iloc[0], errors="coerce").to_numpy(float)
-    return read_frame(path) if np.isnan(first).any() or _rises_evenly(first) else frame
+    first = frame.iloc[:1]
+    numbers = pd.to_numeric(first.iloc[0], errors="coerce").to_numpy(float)
+    named = (np.isnan(numbers) & ~_blank(first).to_numpy()[0]).any()
+    rises = (np.diff(numbers[~np.isnan(numbers)]) > 0).all()
+    return read_frame(path) if named or rises else frame
 
 
-def _rises_evenly(first: np.ndarray) -> bool:
-    step = np.diff(first)
-    return bool(
-        len(step) > 1 and (step > 0).all() and np.ptp(step) < 0.01 * step.mean() + 2 * _rounding(first)
-    )
-
-
-def _rounding(first: np.ndarray) -> float:
-    """By how much times may be rounded: half of the last digit that any of them has."""
-    digits = max(len(np.format_float_positional(value, trim="-").partition(".")[2]) for value in first)
-    return float(0.5 * 10.0**-digits)
+def _blank(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells that hold nothing, or say that it is no number."""
+    words = frame.astype(str).apply(lambda column: column.str.strip().str.lower())
+    blank: pd.DataFrame = frame.isna() | words.isin(["", "nan"])
+    return blank
 
 
 def _read_arrays(path: Path) -> Cube:

@@ -6,14 +6,19 @@ Shapes: B histograms, T bins.
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import poisson
 
 from apps.lidar.model import OUTPUTS
 from apps.lidar.readings import Scale
 
 FEW = 30
 """Photons below which a histogram tells next to nothing."""
-LOST, BEYOND = 0.5, 0.1
-"""Share of photons outside the run's window, and shares of a range beyond it, that are worth a word."""
+LOST, BEYOND, OUTSIDE = 0.5, 0.1, 0.02
+"""Share of photons outside the run's window, and shares of a range that what is given, and what is estimated,
+lies beyond it, that are worth a word. Estimates of what lies inside hardly ever lie outside."""
+DARK, SURELY = 1e-3, 1e-4
+"""Share of the response that may have come in bins that count as before the flash; and how probable so many
+photons there are at most, with as much background as in training, where they are worth a word."""
 
 
 def unusable(counts: np.ndarray, full: float = np.inf) -> np.ndarray:
@@ -32,8 +37,29 @@ def unusable(counts: np.ndarray, full: float = np.inf) -> np.ndarray:
     return np.select(list(reasons.values()), list(reasons), "")
 
 
+def early(counts: np.ndarray, response: np.ndarray, scale: Scale) -> np.ndarray:
+    """Where more photons come before the flash than the background of training explains, (B,) bool.
+
+    It is so where there is no target, or the flash is elsewhere.
+
+    Args:
+        counts: (B, T) in the run's window.
+        response: (T,) light of the response there, without any way to go.
+        scale: ranges of the run.
+    """
+    before = int((response.cumsum() < DARK * response.sum()).sum())
+    usual = scale.background[1] * counts.sum(1) * before / counts.shape[1]
+    unlikely: np.ndarray = poisson.sf(counts[:, :before].sum(1) - 1, usual) < SURELY
+    return unlikely
+
+
 def doubtful(
-    seen: np.ndarray, there: np.ndarray, physical: dict[str, np.ndarray], scale: Scale, strange: np.ndarray
+    seen: np.ndarray,
+    there: np.ndarray,
+    physical: dict[str, np.ndarray],
+    scale: Scale,
+    strange: np.ndarray,
+    lit: np.ndarray,
 ) -> np.ndarray:
     """Why an estimate is to be doubted, (B,) of str, "" where nothing speaks against it.
 
@@ -43,20 +69,22 @@ def doubtful(
         physical: the estimates, in mm and ns.
         scale: ranges of the run.
         strange: (B,) or (1,), where response, bins or tissue are unlike those of training.
+        lit: (B,), where there is light before the flash, see `early`.
     """
     outside = strange | beyond(np.log(seen.clip(min=1)), tuple(np.log(scale.photons)))
     for name in OUTPUTS:
-        outside = outside | beyond(physical[name], getattr(scale, name))
+        outside = outside | beyond(physical[name], getattr(scale, name), OUTSIDE)
     reasons = {
         "outside window": seen < (1 - LOST) * there,
         "few photons": seen < FEW,
+        "light before flash": lit,
         "beyond training": outside,
     }
     return np.select(list(reasons.values()), list(reasons), "")
 
 
-def beyond(value: np.ndarray, span: tuple[float, float]) -> np.ndarray:
-    """Where values lie outside a range of training, by more than a little of it."""
-    slack = BEYOND * (span[1] - span[0])
+def beyond(value: np.ndarray, span: tuple[float, float], share: float = BEYOND) -> np.ndarray:
+    """Where values lie outside a range of training, by more than a share of it."""
+    slack = share * (span[1] - span[0])
     outside: np.ndarray = (value < span[0] - slack) | (value > span[1] + slack)
     return outside

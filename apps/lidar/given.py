@@ -48,7 +48,9 @@ class Given(NamedTuple):
 def response_of(data: Data, irf: Path | None, width: float | None) -> tuple[Tensor, float | None]:
     """Spectrum (F,) of the response, and when its flash comes on the histograms' clock, if it tells."""
     own = data.rig.response
-    if (irf is not None and width is not None) or (irf is None and width is None and own is None):
+    if irf is not None and width is not None:
+        raise UserError("--irf and --width tell the response twice: leave one of them out.")
+    if irf is None and width is None and own is None:
         raise UserError(
             "say how the instrument answers a flash: --irf irf.csv, or --width 0.2 for a Gaussian in ns."
         )
@@ -71,10 +73,10 @@ def bins_of(cube: Cube, data: Data, said: float | None) -> float:
             f"{cube.source} says bins of {cube.width} ns and --bin_width {said}: keep the right one."
         )
     bins, clock = cube.counts.shape[-1], data.clock
-    if abs(step - clock.width) < 1e-9 and bins != clock.bins:
+    if said is None and cube.width is None and bins != clock.bins:
         raise UserError(
-            f"{cube.source} has {bins} bins and the run was trained on {clock.bins} of {clock.width} ns: say "
-            "how wide yours are, --bin_width, or train with --data.bins and as many in model.network."
+            f"{cube.source} has {bins} bins along its last axis and the run was trained on {clock.bins} of "
+            f"{clock.width} ns: say how wide yours are, --bin_width, if these are the bins."
         )
     return step
 
@@ -87,7 +89,10 @@ def tissue_of(
     nowhere = np.zeros(1, dtype=bool)
     if not data.known_tissue:
         if said != [None, None]:
-            raise UserError("this run was trained for unknown tissue: leave scattering and absorption out.")
+            raise UserError(
+                "this run was trained for unknown tissue: leave scattering and absorption out, or name "
+                "another run, --run."
+            )
         if cube.tissue is not None:
             print("note: this run was trained for unknown tissue, and does not read that of the file.")
         return None, nowhere
@@ -117,7 +122,8 @@ def strange_at(cube: Cube, data: Data, bins: Bins, response: Tensor, tissue: Ten
     if tissue is not None:
         outside = beyond(tissue.numpy(), (0.0, 1.0)).any(1)
         if outside.any():
-            notes.append(f"the tissue of {outside.sum():,} histograms lies beyond the ranges of training")
+            some = "all" if outside.all() else f"{outside.sum():,}"
+            notes.append(f"the tissue of {some} histograms lies beyond the ranges of training")
         strange = strange | outside
     for note in notes:
         print(f"note: {note}; estimates may be wrong and are flagged.")

@@ -24,6 +24,8 @@ SMOOTHED = 5
 SOME, SURE = (3.0, 1e-3), (8.0, 2e-3)
 """Deviations of the background, and share of the peak, above which a stretch of bins may be light, and which
 one of its bins exceeds if it is."""
+LIT = 0.05
+"""Share of the peak by which a background may exceed what the ends of a table show."""
 TO_DEVIATION = 1 / (8 * log(2)) ** 0.5
 """Standard deviation of a Gaussian of full width at half maximum 1."""
 
@@ -147,7 +149,15 @@ def _cleaned(time: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _background(counts: np.ndarray) -> tuple[float, float]:
-    """Level and deviation of a normal background, by what lies below the median: light is above."""
+    """Level and deviation of a normal background, by what lies below the median: light is above.
+
+    Where that is more than the dimmer end of the table shows, most of the table is light: then there is as
+    much background as at that end, and nothing is known of its noise.
+    """
     low, high = np.quantile(counts, (0.1, 0.4))
     noise = (high - low) / (1.2816 - 0.2533)
-    return float(high + 0.2533 * noise), float(noise)
+    level = high + 0.2533 * noise
+    end = min(counts[:SMOOTHED].mean(), counts[-SMOOTHED:].mean())
+    if level > end + LIT * (counts.max() - end):
+        return float(end), 0.0
+    return float(level), float(noise)

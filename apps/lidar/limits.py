@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from rich.progress import track
 
 from apps.common.files import write_text
 from apps.lidar.bound import Prior, bound
@@ -54,9 +55,10 @@ def computed(
     light = light or {"all": ranges.photons}
 
     def limit(inside: Ranges, number: int, seed: int) -> dict[str, Limit]:
+        some = track(light.items(), "Physical limit", transient=True)
         return {
             name: _limit(replace(inside, photons=span), rig, known_tissue, number, seed + place)
-            for place, (name, span) in enumerate(light.items())
+            for place, (name, span) in enumerate(some)
         }
 
     by_photons = limit(ranges, number, seed)

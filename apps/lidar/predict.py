@@ -17,7 +17,7 @@ from apps.common.trained import task_of
 from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
 from apps.lidar.files import Cube, read_cube, rebinned
-from apps.lidar.flags import doubtful, unusable
+from apps.lidar.flags import doubtful, early, unusable
 from apps.lidar.given import Given, bins_of, response_of, strange_at, tissue_of
 from apps.lidar.model import Estimate, Reading
 from apps.lidar.readings import reading
@@ -108,7 +108,8 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
     bad = flag != ""
     usable = torch.from_numpy(np.where(bad[:, None], 0, counts).astype(np.float32))
     binned = rebinned(usable, *given.bins, data.clock)
-    curve = data.clock.curve(given.response).float().expand(len(binned), -1)
+    answer = data.clock.curve(given.response).float()
+    curve = answer.expand(len(binned), -1)
     tissue = None if given.tissue is None else given.tissue.expand(len(binned), -1)
     made: Reading = reading(binned, curve, tissue)
     said = task.network(made)
@@ -122,7 +123,8 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
             found[f"{name}_quality"] = said.quality[:, place].numpy()
             found[f"{name}_error_{UNITS[name]}"] = said.error[:, place].numpy() * (high - low)
     seen, there = binned.sum(1).numpy(), usable.sum(1).numpy()
-    flag = np.where(bad, flag, doubtful(seen, there, physical, data.scale, given.strange))
+    lit = early(binned.numpy(), answer.clamp(min=0).numpy(), data.scale)
+    flag = np.where(bad, flag, doubtful(seen, there, physical, data.scale, given.strange, lit))
     found = {name: np.where(bad, np.nan, values) for name, values in found.items()}
     return found | {"photons": np.where(bad, np.nan, there), "flag": flag}
 

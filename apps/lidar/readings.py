@@ -29,6 +29,7 @@ class Scale:
     absorption: Range
     response: Range
     photons: Range
+    background: Range
 
     @classmethod
     def of(cls, ranges: Ranges) -> Scale:
@@ -40,6 +41,7 @@ class Scale:
             ranges.absorption,
             ranges.response,
             ranges.photons,
+            ranges.background,
         )
 
     def target(self, depth: Tensor, lifetime: Tensor) -> Tensor:

@@ -108,7 +108,10 @@ def _conditions(found: Found, data: Data) -> Section:
             ends = edges(name, data.ranges)
             axes.stairs(least, ends, baseline=None, color="black", label="physical limit")
         axes.set_title(f"error of {OUTPUTS[place]}, {UNITS[place]}", fontsize=8, loc="left")
-    text = "The limit holds on the mean over the scenes of each part; see the table of `make evaluate`."
+    text = (
+        "The limit is that of the mean over all scenes of a part, so that the finer line of errors may cross "
+        "it within one; see the table of `make evaluate`. By lifetime none is computed."
+    )
     return _with_legend("Errors by condition", text, figure)
 
 

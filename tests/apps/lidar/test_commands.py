@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 
 from apps.common.discovery import project_root
 from apps.common.main import main
-from apps.lidar.instrument import TO_DEVIATION, Clock
+from apps.lidar.instrument import TO_DEVIATION, Clock, measured
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import histograms
@@ -62,7 +63,8 @@ def image(folder: Path, **changes: object) -> tuple[Path, Path, np.ndarray]:
     counts = histograms(scenes, Rig(), seeded(5)).numpy().reshape(6, 5, -1)
     counts[0, 0], counts[0, 1, 3], counts[0, 2, 4] = 0, -1, np.nan
     tissue = {name: getattr(scenes, name).numpy().reshape(6, 5) for name in ("scattering", "absorption")}
-    np.savez(folder / "image.npz", **{"counts": counts, "bin_width": CLOCK.width, **tissue, **changes})
+    arrays = {"counts": counts, "bin_width": CLOCK.width, **tissue, **changes}
+    np.savez(folder / "image.npz", **{name: array for name, array in arrays.items() if array is not None})
     time = CLOCK.centres.numpy() + CLOCK.flash
     light = 1e4 * np.exp(-(((time - CLOCK.flash) / (0.2 * TO_DEVIATION)) ** 2) / 2)
     pd.DataFrame({"time": time, "counts": light}).to_csv(folder / "irf.csv", index=False)
@@ -76,9 +78,10 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         assert main(["lidar", "predict", *told]) == 0
     with np.load(tmp_path / "maps.npz") as maps:
         assert maps["flag"][0, :3].tolist() == ["empty", "negative", "not finite"]
-        bad = maps["flag"] != ""
+        bad = np.isnan(maps["depth_mm"])
         assert bad.sum() == 3
-        assert np.isnan(maps["depth_mm"][bad]).all()
+        assert bad[0, :3].all()
+        assert (maps["flag"] == "").mean() > 0.8  # so little training leaves some estimate beyond its range
         assert np.abs(maps["depth_mm"] - depth)[~bad].mean() < 1.5
         assert (maps["depth_error_mm"][~bad] > 0).all()
         assert ((maps["lifetime_quality"][~bad] > 0) & (maps["lifetime_quality"][~bad] < 1)).all()
@@ -90,11 +93,15 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "options", "sentence"),
     [
-        ({"counts": np.ones((6, 5, 100))}, [], "has 100 bins and the run was trained on 256"),
+        (
+            {"counts": np.ones((6, 5, 100)), "bin_width": None},
+            [],
+            "has 100 bins along its last axis and the run was trained on 256",
+        ),
+        ({}, ["--width", "0.2"], "tell the response twice"),
         ({"counts": np.ones(256)}, [], "has the shape (256,)"),
         ({"bin_width": 0.05}, ["--bin_width", "0.032"], "says bins of 0.05 ns"),
         ({}, ["--scattering", "1"], "say --scattering and --absorption"),
-        ({}, ["--width", "0.2"], "say how the instrument answers"),
         ({}, ["--out", "x.txt"], "ends in .csv or .npz"),
         ({}, ["--cloud", "c.txt"], "ends in .ply"),
         ({}, ["--flash", ".nan"], "is no time"),
@@ -156,7 +163,8 @@ def test_a_full_detector_is_told_by_its_integers(runs: Path, tmp_path: Path) -> 
 def test_a_rig_with_a_measured_response_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A response with a long tail: a run that was trained on it reads it, and says when it is another."""
+    """A response with a long tail: a run that was trained on it reads it and its clock, and says when it is
+    another."""
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
     time = np.arange(0, 6, 0.032)
     tailed = np.where(time > 0.5, np.exp(-(time - 0.5) / 0.4), 0)
@@ -166,17 +174,19 @@ def test_a_rig_with_a_measured_response_has_its_own(
     assert main(["lidar", "fit", "--config", str(CONFIG), *short, *told]) == 0
     response = tuple(time.tolist()), tuple((1e4 * tailed).tolist())
     scenes = Ranges(photons=(5000.0, 20_000.0)).draw(40, seeded(8))
-    counts = histograms(scenes, Rig(response=response), seeded(9)).numpy()
+    centre = measured(response, CLOCK)[1]
+    rig = Rig(replace(CLOCK, flash=centre), response=response)
+    counts = histograms(scenes, rig, seeded(9)).numpy()
     tissue = {name: getattr(scenes, name).numpy() for name in ("scattering", "absorption")}
     np.savez(tmp_path / "rows.npz", counts=counts, **tissue)
-    ask = ["lidar", "predict", "--input", str(tmp_path / "rows.npz"), "--flash", "1.0"]
+    ask = ["lidar", "predict", "--input", str(tmp_path / "rows.npz")]
     assert main([*ask, "--out", str(tmp_path / "own.csv")]) == 0
     assert "note" not in capsys.readouterr().out
     found = pd.read_csv(tmp_path / "own.csv", keep_default_na=False)
     assert (found["flag"] == "").mean() > 0.8
     off = np.abs(found["depth_mm"].astype(float) - scenes.depth.numpy())
     assert off.mean() < 1.8  # to say the middle would be 2.25
-    assert main([*ask[:-2], "--out", str(tmp_path / "late.csv")]) == 0  # the response has a clock of its own
+    assert main([*ask, "--flash", str(centre - 0.2), "--out", str(tmp_path / "late.csv")]) == 0
     late = pd.read_csv(tmp_path / "late.csv")["depth_mm"] - found["depth_mm"].astype(float)
     assert late.mean() > 0.3
     assert main([*ask, "--width", "0.2", "--out", str(tmp_path / "other.csv")]) == 0
@@ -251,7 +261,9 @@ def test_an_odd_pixel_of_the_tissue_is_flagged_alone(
 def test_a_record_that_ends_early_is_flagged(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(tmp_path / "short.npz", counts=np.full((3, 200), 10), bin_width=0.025)
+    counts = np.full((3, 200), 10)
+    counts[:, :40] = 0  # before the flash
+    np.savez(tmp_path / "short.npz", counts=counts, bin_width=0.025)
     ask = ["--input", str(tmp_path / "short.npz"), "--width", "0.2", "--out", str(tmp_path / "o.csv")]
     assert main(["lidar", "predict", *ask, "--scattering", "1", "--absorption", "0.01"]) == 0
     assert "what is missing reads as dark" in capsys.readouterr().out

@@ -58,7 +58,9 @@ def test_parts_hold_every_pixel_once_and_no_more_than_they_may(shape: tuple[int,
         ("0.033,0.067,0.1,0.133", 2),  # rounded
         ("5,9,2,0", 3),
         ("0,0,0,0", 3),
-        ("1,2,4,8", 3),
+        ("0,32,63,95", 2),
+        ("1,nan,4,0", 3),
+        (",2,4,1", 3),
     ],
 )
 def test_a_first_line_of_names_or_times_is_no_histogram(first: str, rows: int, tmp_path: Path) -> None:

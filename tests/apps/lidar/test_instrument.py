@@ -54,6 +54,7 @@ def test_a_measured_gaussian_is_a_gaussian_wherever_it_stands() -> None:
         (np.array([0, 1, 3.0]), np.ones(3), "not equally spaced"),
         (np.arange(9.0), np.zeros(9), "has no light"),
         (*sampled(1.5, until=12.0), "wide and the histograms' window"),
+        (*sampled(1.5, until=2.6), "wide and the histograms' window"),
     ],
 )
 def test_a_response_that_cannot_be_is_refused(time: np.ndarray, counts: np.ndarray, sentence: str) -> None:
@@ -72,6 +73,17 @@ def test_dark_counts_move_nothing(peak: float, floor: float, bins: int) -> None:
     assert centre == pytest.approx(1.0, abs=0.006)
     wanted = CLOCK.curve(gaussian(torch.tensor([0.2], dtype=torch.float64), CLOCK.omega))[0]
     assert float((CLOCK.curve(spectrum) - wanted).abs().sum() / 2) < 0.06
+
+
+@pytest.mark.parametrize(("width", "begin", "end"), [(0.2, 0.7, 1.3), (0.2, 0.6, 2.0), (2.0, -3.0, 5.0)])
+def test_a_table_of_little_but_light_is_taken_as_it_is(width: float, begin: float, end: float) -> None:
+    """Cut close to the peak, or nearly as wide as its table: no dark bins tell of a background."""
+    time = np.arange(begin, end, 0.032)
+    counts = 1e4 * np.exp(-4 * np.log(2) * ((time - 1.0) / width) ** 2)
+    spectrum, centre = measured(response(time, counts), CLOCK)
+    assert centre == pytest.approx(1.0, abs=0.01 * width + 0.005)
+    wanted = CLOCK.curve(gaussian(torch.tensor([width], dtype=torch.float64), CLOCK.omega))[0]
+    assert float((CLOCK.curve(spectrum) - wanted).abs().sum() / 2) < 0.05
 
 
 def test_rounded_times_and_coarse_rows_are_no_fault() -> None:
