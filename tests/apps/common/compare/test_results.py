@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from apps.common.compare.refresh import stale_pages
@@ -28,7 +29,7 @@ def _replaced(results: dict, path: tuple, value: object) -> dict:
 
 @pytest.fixture
 def results(uninterrupted):
-    return json.loads(uninterrupted.results.read_text())
+    return read_results(uninterrupted.results)
 
 
 def test_a_written_comparison_keeps_the_schema(results):
@@ -88,12 +89,37 @@ def test_a_file_that_would_break_the_schema_is_not_written(results, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_rows_stand_as_pandas_splits_a_frame(results, tmp_path):
+    path = tmp_path / "x.json"
+    write_results(path, results)
+    for name in ("rows", "intervals"):
+        frame = pd.DataFrame(**json.loads(path.read_text())[name])
+        assert frame.to_dict("records") == pd.DataFrame(results[name]).to_dict("records")
+    write_results(path, {**results, "rows": [], "intervals": []})
+    assert read_results(path)["rows"] == []
+
+
+@pytest.mark.parametrize(
+    "table", [[{"data": "coins"}], {"columns": ["a"]}, {"columns": ["a"], "data": [[1, 2]]}]
+)
+def test_rows_that_are_no_table_are_named(results, tmp_path, table):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**results, "rows": table, "intervals": {"columns": [], "data": []}}))
+    with pytest.raises(UserError, match=r"x\.json: rows or intervals is no table"):
+        read_results(path)
+
+
 @pytest.mark.parametrize("text", ["", '{"app": ', '{"app": NaN}'])
 def test_a_file_that_is_no_json_is_named(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"x\.json is not valid JSON"):
         read_results(path)
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED[0].parent.iterdir()), ids=lambda path: path.name)
+def test_committed_results_are_small(path):
+    assert path.stat().st_size < 2**20
 
 
 def test_every_committed_file_keeps_the_schema():
