@@ -15,16 +15,15 @@ from jsonargparse import auto_cli
 
 from apps.common.compare.places import config_file, results_folder
 from apps.common.compare.profile import read_profile
-from apps.common.compare.results import read_results, write_results
+from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
 from apps.common.files import write_text
-from apps.common.markdown import between
 from apps.drift.compare import arms
 from apps.drift.comparison.learners import Network, River
 from apps.drift.comparison.measured import stream
 from benchmarks.beside import beside, origin
-from benchmarks.results import results, row
+from benchmarks.results import fresh, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "streams.json"
@@ -87,8 +86,7 @@ def refresh() -> None:
 
 def fresh_page() -> str:
     """The page with the table of the result file."""
-    text = tables(read_results(RESULTS)) if RESULTS.exists() else "Not measured yet."
-    return between("bench:drift", text, PAGE.read_text(encoding="utf-8"))
+    return fresh(PAGE, "bench:drift", RESULTS, tables)
 
 
 def tables(measured: Results) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from statistics import geometric_mean
 
 from apps.common import markdown
-from apps.common.compare.results import read_results
 from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
 from apps.common.files import write_text
@@ -12,6 +11,7 @@ from benchmarks.contestants import CONTESTANTS, PEERS
 from benchmarks.goals import Ratios, goals
 from benchmarks.grid import Point
 from benchmarks.parts import PARTS
+from benchmarks.results import fresh
 from benchmarks.routers import ROUTERS
 from benchmarks.timing import MODES
 
@@ -40,13 +40,8 @@ def refresh() -> None:
 
 
 def fresh_page() -> str:
-    """The page with the tables that the result file calls for, or a line that says how to make one."""
-    text = (
-        tables(read_results(RESULTS))
-        if RESULTS.exists()
-        else "Not measured yet: `make bench` writes the tables."
-    )
-    return markdown.between("bench", text, PAGE.read_text(encoding="utf-8"))
+    """The page with the tables of the result file."""
+    return fresh(PAGE, "bench", RESULTS, tables)
 
 
 def tables(results: Results) -> str:

@@ -1,12 +1,15 @@
 """What a benchmark measured, in the form of every result file."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from apps.common.compare.environment import environment
+from apps.common.compare.results import read_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
+from apps.common.markdown import between
 from apps.common.revision import commit
 
 
@@ -27,6 +30,12 @@ def row(data: str, arm: str, metric: str, value: float, slice_: str = "all", **k
         peak_memory_mb=None,
     )
     return Row(**{**blank, **known})  # type: ignore[typeddict-item]
+
+
+def fresh(page: Path, marker: str, file: Path, tables: Callable[[Results], str]) -> str:
+    """A page with the tables of a result file between the lines of a marker."""
+    text = tables(read_results(file)) if file.exists() else "Not measured yet."
+    return between(marker, text, page.read_text(encoding="utf-8"))
 
 
 def results(app: str, command: str, rows: Sequence[Row], budget: dict[str, Any]) -> Results:

@@ -16,17 +16,16 @@ from torch import Tensor
 
 from apps.common.compare.places import config_file, results_folder
 from apps.common.compare.profile import read_profile
-from apps.common.compare.results import read_results, write_results
+from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from apps.common.files import write_text
-from apps.common.markdown import between
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
 from benchmarks.beside import beside, origin
 from benchmarks.memory import in_own_process, peak_of
-from benchmarks.results import results, row
+from benchmarks.results import fresh, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "forecasters.json"
@@ -137,8 +136,7 @@ def refresh() -> None:
 
 def fresh_page() -> str:
     """The page with the table of the result file."""
-    text = tables(read_results(RESULTS)) if RESULTS.exists() else "Not measured yet."
-    return between("bench:timeseries", text, PAGE.read_text(encoding="utf-8"))
+    return fresh(PAGE, "bench:timeseries", RESULTS, tables)
 
 
 def tables(measured: Results) -> str:
