@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from lightning import LightningDataModule
@@ -102,13 +102,6 @@ class Data(LightningDataModule):
             )
         self.scale = Scale.of(self.ranges)
         self._parts: dict[Part, Histograms] = {}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Rebuild from a checkpoint what prediction needs."""
-        data = cls(known_tissue=state["known_tissue"])
-        data.load_state_dict(dict(state))
-        return data
 
     def setup(self, stage: str | None = None) -> None:
         """Draw scenes, and see what light they send."""

@@ -10,17 +10,16 @@ import numpy as np
 
 from apps.common.console import print_rows
 from apps.common.evaluation import Measured, write_evaluation
-from apps.common.runs import Run, find_run
-from apps.common.trained import data_of, task_of
+from apps.common.runs import find_run
 from apps.lidar import report
-from apps.lidar.data import APP, Data
+from apps.lidar.data import APP
 from apps.lidar.estimates import Found, estimates, outside, slices
 from apps.lidar.limits import Limits, bounds
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
 from apps.lidar.model import OUTPUTS
 from apps.lidar.rig import Light
 from apps.lidar.scenes import Ranges
-from apps.lidar.task import Task
+from apps.lidar.task import load_run
 
 UNITS = {"depth": "mm", "lifetime": "ns"}
 TEXTS = {
@@ -80,15 +79,6 @@ def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked."""
-    task, checkpoint = task_of(run, Task)
-    changes: dict[str, Any] = {"irf": None} | ({} if light is None else {"light": light})
-    data = data_of(run, Data, run.options("data") | changes)
-    data.load_state_dict(checkpoint["Data"])  # a measured response, whose file may be gone
-    return task, data
 
 
 def measure(name: str, found: Found, ranges: Ranges) -> dict[str, Any]:

@@ -62,6 +62,15 @@ def likeliest(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     return unit
 
 
+def as_bright(counts: Tensor, prior: Prior) -> Tensor:
+    """The middle of the prior, (B, P), with as many photons as counts (B, T) have, inside its ends or not."""
+    unit = torch.full_like(prior.unit, 0.5)
+    place = PARAMETERS.index("photons")
+    low, high = prior.low[:, place], prior.high[:, place]
+    unit[:, place] = (counts.sum(1).clamp(min=1) / low).log() / (high / low).log()
+    return unit
+
+
 def moments(counts: Tensor, prior: Prior, ranges: Ranges, rig: Rig) -> Tensor:
     """Depth in mm from the centre of mass, and lifetime in ns from two gates, (B, 2), of counts (B, T).
 
@@ -97,10 +106,7 @@ def _start(
     counts: Tensor, prior: Prior, light: Callable[[Tensor], Tensor], surprise: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The likeliest place of a grid of depths and lifetimes, (B, P), with as many photons as there are."""
-    unit = torch.full_like(prior.unit, 0.5)
-    place = PARAMETERS.index("photons")
-    low, high = prior.low[:, place], prior.high[:, place]
-    unit[:, place] = ((counts.sum(1).clamp(min=1) / low).log() / (high / low).log()).clamp(0, 1)
+    unit = as_bright(counts, prior).clamp(0, 1)
     best, least = unit, torch.full((len(counts),), torch.inf, dtype=torch.float64)
     for depth in STARTS:
         for lifetime in STARTS:

@@ -17,8 +17,8 @@ LOST, BEYOND, OUTSIDE = 0.5, 0.1, 0.02
 """Share of photons outside the run's window, and shares of a range that what is given, and what is estimated,
 lies beyond it, that are worth a word. Estimates of what lies inside hardly ever lie outside."""
 DARK, SURELY = 1e-3, 1e-4
-"""Share of the response that may have come in bins that count as before the flash; and how probable so many
-photons there are at most, with as much background as in training, where they are worth a word."""
+"""Share of the response that may have come in bins that count as before the flash; and how probable a
+histogram is at most, among those of training, where that is worth a word."""
 
 
 def unusable(counts: np.ndarray, full: float = np.inf) -> np.ndarray:
@@ -60,6 +60,7 @@ def doubtful(
     scale: Scale,
     strange: np.ndarray,
     lit: np.ndarray,
+    unfit: np.ndarray,
 ) -> np.ndarray:
     """Why an estimate is to be doubted, (B,) of str, "" where nothing speaks against it.
 
@@ -70,6 +71,7 @@ def doubtful(
         scale: ranges of the run.
         strange: (B,) or (1,), where response, bins or tissue are unlike those of training.
         lit: (B,), where there is light before the flash, see `early`.
+        unfit: (B,), where no simulated light is like the histogram, see `misfit.chance`.
     """
     outside = strange | beyond(np.log(seen.clip(min=1)), tuple(np.log(scale.photons)))
     for name in OUTPUTS:
@@ -79,6 +81,7 @@ def doubtful(
         "few photons": seen < FEW,
         "light before flash": lit,
         "beyond training": outside,
+        "poor fit": unfit,
     }
     return np.select(list(reasons.values()), list(reasons), "")
 

@@ -5,6 +5,8 @@ Shapes: N histograms, F frequencies.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +15,13 @@ import torch
 from torch import Tensor
 
 from apps.common.errors import UserError
+from apps.lidar.bound import Prior
 from apps.lidar.data import Data
 from apps.lidar.files import Cube, read_response
 from apps.lidar.flags import beyond
-from apps.lidar.instrument import TO_DEVIATION, gaussian, measured
+from apps.lidar.instrument import TO_DEVIATION, measured
+from apps.lidar.rig import Rig
+from apps.lidar.scenes import Ranges
 
 UNLIKE = 0.1
 """Share of a response that may lie elsewhere than in one of training."""
@@ -28,15 +33,29 @@ Bins = tuple[float, float]
 class Given(NamedTuple):
     """What is given of histograms; of a single row where it is the same for all.
 
-    bins; response, its spectrum (F,); tissue (N, 2) in units of its ranges, or None; absent (N,), where
-    tissue should be and is not; strange (N,), where any of it is unlike training.
+    bins; rig, with the response if it was measured; width of the response if it was not, ns; tissue (N, 2),
+    1/mm, or None; absent (N,), where tissue should be and is not; strange (N,), where any of it is unlike
+    training.
     """
 
     bins: Bins
-    response: Tensor
+    rig: Rig
+    width: float
     tissue: Tensor | None
     absent: np.ndarray
     strange: np.ndarray
+
+    @property
+    def response(self) -> Tensor:
+        """Its spectrum (F,)."""
+        return self.rig.answer(torch.tensor([self.width], dtype=torch.float64))[0]
+
+    def prior(self, number: int, ranges: Ranges) -> Prior:
+        """What is known beforehand of that many histograms, whose tissue this is."""
+        width = torch.full((number,), self.width, dtype=torch.float64)
+        some = ranges.draw(number, torch.Generator())  # of which nothing but the response is read
+        some = some.having(response=width, second_share=torch.zeros_like(width))
+        return Prior.of(some, None if self.tissue is None else self.tissue.expand(number, -1), ranges)
 
     def at(self, rows: slice) -> Given:
         """That of some histograms."""
@@ -45,8 +64,26 @@ class Given(NamedTuple):
         return self._replace(tissue=tissue, absent=absent, strange=strange)
 
 
-def response_of(data: Data, irf: Path | None, width: float | None) -> tuple[Tensor, float | None]:
-    """Spectrum (F,) of the response, and when its flash comes on the histograms' clock, if it tells."""
+def given_of(
+    cube: Cube,
+    data: Data,
+    irf: Path | None,
+    width: float | None,
+    bin_width: float | None,
+    flash: float | None,
+    scattering: float | None,
+    absorption: float | None,
+) -> Given:
+    """What a file and the options of `predict` say, checked; says what of it is unlike training."""
+    rig, spread = rig_of(data, irf, width)
+    bins = bins_of(cube, data, bin_width), flash_of(rig, flash)
+    tissue, absent = tissue_of(cube, data, scattering, absorption)
+    given = Given(bins, rig, spread, tissue, absent, np.zeros(1, dtype=bool))
+    return given._replace(strange=strange_at(cube.counts.shape[-1], data, given))
+
+
+def rig_of(data: Data, irf: Path | None, width: float | None) -> tuple[Rig, float]:
+    """The run's rig with the response of the histograms, and the width of that if it is Gaussian, ns."""
     own = data.rig.response
     if irf is not None and width is not None:
         raise UserError("--irf and --width tell the response twice: leave one of them out.")
@@ -57,10 +94,17 @@ def response_of(data: Data, irf: Path | None, width: float | None) -> tuple[Tens
     if width is not None:
         if not 0 < width < data.clock.bins * data.clock.width / 2:
             raise UserError(f"--width {width} ns is no width of a response: give one below half the window.")
-        return gaussian(torch.tensor([width], dtype=torch.float64), data.clock.omega)[0], None
-    response = own if irf is None else read_response(irf, data.clock)
-    assert response is not None
-    return measured(response, data.clock)
+        return replace(data.rig, response=None), width
+    return replace(data.rig, response=own if irf is None else read_response(irf, data.clock)), math.nan
+
+
+def flash_of(rig: Rig, said: float | None) -> float:
+    """When the flash comes on the histograms' clock, ns: as said, by the response, or as in training."""
+    told = None if rig.response is None else measured(rig.response, rig.clock)[1]
+    moment = next(when for when in (said, told, rig.clock.flash) if when is not None)
+    if not math.isfinite(moment):
+        raise UserError(f"--flash {moment} is no time: say it in ns, or leave it out.")
+    return moment
 
 
 def bins_of(cube: Cube, data: Data, said: float | None) -> float:
@@ -84,7 +128,7 @@ def bins_of(cube: Cube, data: Data, said: float | None) -> float:
 def tissue_of(
     cube: Cube, data: Data, scattering: float | None, absorption: float | None
 ) -> tuple[Tensor | None, np.ndarray]:
-    """Known tissue (N, 2) in units of its ranges, None where not known; and where it is absent, (N,)."""
+    """Known tissue (N, 2) in 1/mm, None where not known; and where it is absent, (N,)."""
     said = [scattering, absorption]
     nowhere = np.zeros(1, dtype=bool)
     if not data.known_tissue:
@@ -112,15 +156,15 @@ def tissue_of(
     filled = [
         torch.from_numpy(np.where(there, values, middle)) for values, middle in zip(pair, usual, strict=True)
     ]
-    return data.scale.tissue(filled[0], filled[1]), ~there
+    return torch.stack(filled, dim=1), ~there
 
 
-def strange_at(cube: Cube, data: Data, bins: Bins, response: Tensor, tissue: Tensor | None) -> np.ndarray:
+def strange_at(bins: int, data: Data, given: Given) -> np.ndarray:
     """Where bins, response or tissue are unlike those of training, (N,) or (1,); where they are, say so."""
-    notes = [*_of_bins(cube.counts.shape[-1], bins, data), *_of_response(response, data)]
-    strange = np.full(1, bool(notes))
+    notes = [*_of_bins(bins, given.bins, data), *_of_response(given.response, data)]
+    strange, tissue = np.full(1, bool(notes)), given.tissue
     if tissue is not None:
-        outside = beyond(tissue.numpy(), (0.0, 1.0)).any(1)
+        outside = beyond(data.scale.tissue(*tissue.T).numpy(), (0.0, 1.0)).any(1)
         if outside.any():
             some = "all" if outside.all() else f"{outside.sum():,}"
             notes.append(f"the tissue of {some} histograms lies beyond the ranges of training")

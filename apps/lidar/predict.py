@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,15 @@ from rich.progress import track
 from apps.common.errors import UserError
 from apps.common.files import check_out, replacing
 from apps.common.runs import find_run
-from apps.common.trained import task_of
 from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
 from apps.lidar.files import Cube, read_cube, rebinned
-from apps.lidar.flags import doubtful, early, unusable
-from apps.lidar.given import Given, bins_of, response_of, strange_at, tissue_of
-from apps.lidar.model import Estimate, Reading
+from apps.lidar.flags import SURELY, doubtful, early, unusable
+from apps.lidar.given import Given, given_of
+from apps.lidar.misfit import chance
+from apps.lidar.model import OUTPUTS, Estimate, Reading
 from apps.lidar.readings import reading
-from apps.lidar.task import Task
+from apps.lidar.task import Task, load_run
 
 CHUNK = 8192
 UNITS = {"depth": "mm", "lifetime": "ns"}
@@ -62,22 +61,13 @@ def predict(
     """
     check_out(out, input, (".csv", ".npz"))
     found = find_run(APP, run)
-    task, checkpoint = task_of(found, Task)
-    data = Data.from_state(checkpoint["Data"])
+    task, data = load_run(found)
     cube = read_cube(input)
     if cloud is not None:
         check_cloud(cloud)
         if len(cube.shape) != 2:
             raise UserError(f"{input} holds no image (height, width, bins), so there is no cloud to write.")
-    response, at = response_of(data, irf, width)
-    moment = next(when for when in (flash, at, data.clock.flash) if when is not None)
-    if not math.isfinite(moment):
-        raise UserError(f"--flash {moment} is no time: say it in ns, or leave it out.")
-    bins = bins_of(cube, data, bin_width), moment
-    tissue, absent = tissue_of(cube, data, scattering, absorption)
-    given = Given(bins, response, tissue, absent, strange_at(cube, data, bins, response, tissue))
-    for note in task.notes(checkpoint):
-        print(f"note: {note}.")
+    given = given_of(cube, data, irf, width, bin_width, flash, scattering, absorption)
     full = saturation if saturation is not None else _fullest(cube)
     parts = cube.parts(CHUNK)
     tables = [
@@ -109,9 +99,10 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
     usable = torch.from_numpy(np.where(bad[:, None], 0, counts).astype(np.float32))
     binned = rebinned(usable, *given.bins, data.clock)
     answer = data.clock.curve(given.response).float()
-    curve = answer.expand(len(binned), -1)
-    tissue = None if given.tissue is None else given.tissue.expand(len(binned), -1)
-    made: Reading = reading(binned, curve, tissue)
+    tissue = None
+    if given.tissue is not None:
+        tissue = data.scale.tissue(*given.tissue.T).expand(len(binned), -1)
+    made: Reading = reading(binned, answer.expand(len(binned), -1), tissue)
     said = task.network(made)
     value = said.value if isinstance(said, Estimate) else said
     physical = {name: values.numpy() for name, values in data.scale.physical(value).items()}
@@ -124,7 +115,14 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
             found[f"{name}_error_{UNITS[name]}"] = said.error[:, place].numpy() * (high - low)
     seen, there = binned.sum(1).numpy(), usable.sum(1).numpy()
     lit = early(binned.numpy(), answer.clamp(min=0).numpy(), data.scale)
-    flag = np.where(bad, flag, doubtful(seen, there, physical, data.scale, given.strange, lit))
+    unfit = np.zeros(len(bad), dtype=bool)
+    if not bad.all() and data.ranges.second_share[1] == 0:  # a second lifetime would have to be known
+        rows = torch.from_numpy(~bad).nonzero().squeeze(1)
+        about = torch.stack([torch.from_numpy(physical[name])[rows] for name in OUTPUTS], dim=1)
+        prior = given.prior(len(bad), data.ranges)[rows]
+        unfit[rows] = chance(binned[rows], about, prior, given.rig, data.known_tissue).numpy() < SURELY
+    doubt = doubtful(seen, there, physical, data.scale, given.strange, lit, unfit)
+    flag = np.where(bad, flag, doubt)
     found = {name: np.where(bad, np.nan, values) for name, values in found.items()}
     return found | {"photons": np.where(bad, np.nan, there), "flag": flag}
 

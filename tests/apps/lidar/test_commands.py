@@ -1,6 +1,7 @@
 """Training, measuring and predicting from the command line, and the comparison's arms."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from apps.common.discovery import project_root
 from apps.common.main import main
@@ -284,3 +286,34 @@ def test_what_does_not_vary_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(row["ratio_to_bound_depth"] > 1 for row in found["limit"])
     (tmp_path / "more").mkdir()
     assert main(["lidar", "fit", "--config", str(CONFIG), *short, "--data.ranges.lifetime", "[1, 1]"]) == 2
+
+
+def test_a_histogram_that_no_target_makes_is_a_poor_fit(runs: Path, tmp_path: Path) -> None:
+    """A decay in the reverse of its order, whose light all comes after the flash."""
+    file, irf, _ = image(tmp_path)
+    with np.load(file) as kept:
+        arrays = dict(kept)
+    begin = int(CLOCK.flash / CLOCK.width) + 10
+    arrays["counts"][3, :, :begin] = 0
+    arrays["counts"][3, :, begin:] = arrays["counts"][3, :, begin:][:, ::-1]
+    np.savez(tmp_path / "odd.npz", **arrays)
+    ask = ["--input", str(tmp_path / "odd.npz"), "--irf", str(irf), "--out", str(tmp_path / "o.npz")]
+    assert main(["lidar", "predict", *ask]) == 0
+    with np.load(tmp_path / "o.npz") as maps:
+        assert set(maps["flag"][3]) <= {"poor fit", "beyond training"}
+        assert "poor fit" in maps["flag"][3]
+        assert "poor fit" not in maps["flag"][[1, 2, 4, 5]]
+
+
+def test_a_state_of_before_the_mixture_has_learned_is_told(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, irf, _ = image(tmp_path)
+    copy = tmp_path / "lidar/default/1"
+    shutil.copytree(runs / "lidar/default/1", copy)
+    (best,) = (copy / "checkpoints").glob("best*.ckpt")
+    ask = ["--input", str(file), "--irf", str(irf), "--out", str(tmp_path / "o.csv"), "--run", str(copy)]
+    for stage, told in (("experts", True), ("critics", True), ("mixture", False), ("joint", False)):
+        torch.save(torch.load(best, weights_only=True) | {"stage": stage}, best)
+        assert main(["lidar", "predict", *ask]) == 0
+        assert ("before its mixture was trained" in capsys.readouterr().out) is told

@@ -21,16 +21,18 @@ def test_flags_by_hand() -> None:
     physical = {"depth": np.array([5.0, 5.0, 5.0, 12.0]), "lifetime": np.full(4, 1.0)}
     seen, there = np.array([300.0, 20.0, 140.0, 300.0]), np.array([350.0, 30.0, 400.0, 300.0])
     nowhere = np.zeros(4, dtype=bool)
-    found = doubtful(seen, there, physical, scale, nowhere[:1], nowhere).tolist()
+    found = doubtful(seen, there, physical, scale, nowhere[:1], nowhere, nowhere).tolist()
     assert found == ["", "few photons", "outside window", "beyond training"]
     some = np.array([True, False, False, False])
-    assert doubtful(seen, there, physical, scale, some, nowhere)[0] == "beyond training"
-    assert doubtful(seen, there, physical, scale, nowhere, some)[0] == "light before flash"
+    assert doubtful(seen, there, physical, scale, some, nowhere, nowhere)[0] == "beyond training"
+    assert doubtful(seen, there, physical, scale, nowhere, some, nowhere)[0] == "light before flash"
+    assert doubtful(seen, there, physical, scale, nowhere, nowhere, some)[0] == "poor fit"
     bright = doubtful(
         np.array([1e6]),
         np.array([1e6]),
         {"depth": np.array([5.0]), "lifetime": np.array([1.0])},
         scale,
+        nowhere[:1],
         nowhere[:1],
         nowhere[:1],
     )
@@ -41,7 +43,7 @@ def test_an_estimate_just_beyond_its_range_is_flagged_and_one_inside_is_not() ->
     scale, nowhere = Scale.of(Ranges()), np.zeros(4, dtype=bool)
     physical = {"depth": np.array([1.0, 10.0, 0.7, 10.3]), "lifetime": np.array([0.2, 1.5, 1.0, 1.0])}
     seen = np.full(4, 1000.0)
-    found = doubtful(seen, seen, physical, scale, nowhere, nowhere).tolist()
+    found = doubtful(seen, seen, physical, scale, nowhere, nowhere, nowhere).tolist()
     assert found == ["", "", "beyond training", "beyond training"]
 
 

@@ -124,13 +124,6 @@ def test_all_parts_learn_from_the_beginning_by_default() -> None:
     assert taught == {"encoder", "experts", "critics", "grader", "mixture"}
 
 
-def test_a_state_of_before_the_mixture_has_learned_is_told() -> None:
-    task = Task(small())
-    for stage, told in (("experts", 1), ("critics", 1), ("mixture", 0), ("joint", 0)):
-        assert len(task.notes({"stage": stage})) == told
-    assert Task(Single(BINS, 16)).notes({"stage": "experts"}) == []
-
-
 def test_critics_do_not_steer_the_experts() -> None:
     """In the joint stage the critics' own loss stops at what experts said."""
     task, target = Task(small(), balance={}), batch().target
