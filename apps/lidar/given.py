@@ -117,6 +117,11 @@ def bins_of(cube: Cube, data: Data, said: float | None) -> float:
             f"{cube.source} says bins of {cube.width} ns and --bin_width {said}: keep the right one."
         )
     bins, clock = cube.counts.shape[-1], data.clock
+    if step > clock.bins * clock.width:
+        raise UserError(
+            f"{cube.source}: bins of {step:g} ns are wider than the run's whole window of "
+            f"{clock.bins * clock.width:g} ns: say their width in ns, not ps, --bin_width."
+        )
     if said is None and cube.width is None and bins != clock.bins:
         raise UserError(
             f"{cube.source} has {bins} bins along its last axis and the run was trained on {clock.bins} of "

@@ -103,6 +103,7 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         ({}, ["--width", "0.2"], "tell the response twice"),
         ({"counts": np.ones(256)}, [], "has the shape (256,)"),
         ({"bin_width": 0.05}, ["--bin_width", "0.032"], "says bins of 0.05 ns"),
+        ({"bin_width": 32.0}, [], "in ns, not ps"),
         ({}, ["--scattering", "1"], "say --scattering and --absorption"),
         ({}, ["--out", "x.txt"], "ends in .csv or .npz"),
         ({}, ["--cloud", "c.txt"], "ends in .ply"),
