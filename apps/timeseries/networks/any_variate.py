@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from apps.timeseries.networks.rotary import frequencies, turned
+
 
 class Memory(NamedTuple):
     """What attention keeps of earlier tokens: keys and values (B, h, M, d) of each layer, and real (B, M)."""
@@ -90,15 +92,14 @@ class AnyVariateAttention(nn.Module):
 
     frequency: Tensor
 
-    def __init__(self, dim: int, heads: int, theta: float = 1e4) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
         self.query_norm, self.key_norm = nn.RMSNorm(dim // heads), nn.RMSNorm(dim // heads)
         self.same_other = nn.Parameter(torch.zeros(2, heads))
-        quarter = dim // heads // 4
-        self.register_buffer("frequency", theta ** (-torch.arange(quarter) / quarter), persistent=False)
+        self.register_buffer("frequency", frequencies(dim // heads // 4), persistent=False)
 
     def forward(
         self, x: Tensor, sight: Sight, past: tuple[Tensor, Tensor] | None = None
@@ -106,7 +107,8 @@ class AnyVariateAttention(nn.Module):
         """(B, N, D) to (B, N, D), and keys and values (B, h, K, d) of all tokens so far."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         begin = 0 if past is None else past[0].shape[2]
-        q, k = self._rotate(self.query_norm(q), begin), self._rotate(self.key_norm(k), begin)
+        q, k = self.query_norm(q), self.key_norm(k)
+        q, k = (turned(part, self.frequency, begin) for part in (q, k))
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         rows = sight.neighbours
@@ -116,11 +118,3 @@ class AnyVariateAttention(nn.Module):
         y = rows.apart(torch.unflatten(y, 2, (rows.width, -1)).transpose(1, 2))
         mixed: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return mixed, (k, v)
-
-    def _rotate(self, x: Tensor, begin: int) -> Tensor:
-        """Turn pairs in the first half of the columns of (B, h, N, d) by angles that grow with position."""
-        position = torch.arange(begin, begin + x.shape[2], device=x.device)
-        angle = position[:, None] * self.frequency
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        a, b, rest = x.tensor_split((cos.shape[1], 2 * cos.shape[1]), -1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.common.controls import MixtureFFN, feed_forward
+from apps.timeseries.networks.rotary import frequencies, turned
 from apps.timeseries.networks.tokens import LossOn, TokenForecaster
 
 
@@ -123,13 +124,12 @@ class Attention(nn.Module):
 
     frequency: Tensor
 
-    def __init__(self, dim: int, heads: int, theta: float = 1e4) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim, bias=False)
-        half = dim // heads // 2
-        self.register_buffer("frequency", theta ** (-torch.arange(half) / half), persistent=False)
+        self.register_buffer("frequency", frequencies(dim // heads // 2), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None, weights: bool = False) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) to (B, N, D), and if wanted the weights averaged over heads (B, N, N).
@@ -137,7 +137,7 @@ class Attention(nn.Module):
         Masked tokens are not attended to.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = self._rotate(q), self._rotate(k)
+        q, k = (turned(part, self.frequency) for part in (q, k))
         N = x.shape[1]
         seen = torch.ones(N, N, dtype=torch.bool, device=x.device).tril()
         if mask is not None:
@@ -149,13 +149,6 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         mixed: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return mixed, _mean_weights(q, k, seen) if weights else None
-
-    def _rotate(self, x: Tensor) -> Tensor:
-        """Turn pairs of columns of (B, heads, N, d) by angles that grow with position (Su et al. 2021)."""
-        angle = torch.arange(x.shape[2], device=x.device)[:, None] * self.frequency
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
 def _mean_weights(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
