@@ -101,6 +101,8 @@ def outside(network: nn.Module, data: Data, number: int = 1000) -> Iterator[tupl
     """Estimates where one parameter lies beyond the ranges of training, and light is known."""
     for name in OUTSIDE:
         low, high = getattr(data.ranges, name)
+        if low == high:
+            continue
         span = high, high + FURTHER * (high - low)
         generator = torch.Generator().manual_seed(data.seed)
         scenes = replace(data.ranges, **{name: span}).draw(number, generator)

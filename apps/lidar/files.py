@@ -20,7 +20,7 @@ from apps.common.frames import SUFFIXES, read_frame
 from apps.lidar.instrument import Clock, Response, measured
 
 ENDINGS = (".npz", ".h5", ".hdf5", *SUFFIXES)
-COUNTS = "counts"
+COUNTS, TISSUE = "counts", ("scattering", "absorption")
 
 
 @dataclass
@@ -69,14 +69,18 @@ def read_cube(path: Path) -> Cube:
         raise UserError(f"{path}: cannot tell the format: use one of {', '.join(ENDINGS)}.")
     arrays = path.suffix.lower() in (".npz", ".h5", ".hdf5")
     cube = _read_arrays(path) if arrays else _read_table(path)
-    if cube.counts.ndim < 2 or 0 in cube.counts.shape:
+    if cube.counts.ndim not in (2, 3) or 0 in cube.counts.shape:
         raise UserError(
             f"{path}: {COUNTS} has the shape {tuple(cube.counts.shape)}: give histograms (N, bins) or an "
             "image of them (height, width, bins)."
         )
-    pixels = int(np.prod(cube.shape, dtype=int))
-    if cube.tissue is not None and {len(values) for values in cube.tissue} - {1, pixels}:
-        raise UserError(f"{path}: scattering and absorption are not one number, or one for each histogram.")
+    whole = cube.shape, (math.prod(cube.shape),)
+    for name, values in zip(TISSUE, cube.tissue or (), strict=False):
+        if values.size > 1 and values.shape not in whole:
+            raise UserError(
+                f"{path}: {name} has the shape {values.shape} and the histograms {cube.shape}: give one "
+                "number, or one for each histogram in the same shape."
+            )
     return cube
 
 
@@ -174,12 +178,8 @@ def _read_arrays(path: Path) -> Cube:
     kind = getattr(arrays[COUNTS], "dtype", np.dtype(object))
     if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
         raise UserError(f"{path}: {COUNTS} holds {kind} and no real numbers: write counts as numbers.")
-    known = [
-        _numbers(path, name, arrays[name], gaps=True)
-        for name in ("scattering", "absorption")
-        if name in arrays
-    ]
-    widths = _numbers(path, "bin_width", arrays["bin_width"]) if "bin_width" in arrays else np.array([])
+    known = [_numbers(path, name, arrays[name], gaps=True) for name in TISSUE if name in arrays]
+    widths = _numbers(path, "bin_width", arrays.get("bin_width", [])).ravel()
     if len(widths) > 1:
         raise UserError(f"{path}: bin_width holds {len(widths)} numbers: give the one width of all bins, ns.")
     width = float(widths[0]) if len(widths) else None
@@ -187,9 +187,9 @@ def _read_arrays(path: Path) -> Cube:
 
 
 def _numbers(path: Path, name: str, values: Any, gaps: bool = False) -> np.ndarray:
-    """An array of a file as numbers (n,), finite ones unless it may have gaps."""
+    """An array of a file as numbers, finite ones unless it may have gaps."""
     try:
-        found: np.ndarray = np.asarray(values).astype(float).ravel()
+        found: np.ndarray = np.asarray(values).astype(float)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {name} holds what is no number: write numbers.") from error
     if not gaps and not np.isfinite(found).all():

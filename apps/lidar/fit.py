@@ -40,7 +40,7 @@ def likeliest(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     def surprise(level: Tensor) -> Tensor:
         return (level - counts * level.log()).sum(1)
 
-    unit = _start(counts, prior, light, surprise)
+    unit = _start(counts, prior, rig, light, surprise)
     level = light(unit)
     lost, damping = surprise(level), torch.full((len(counts), 1, 1), 1e-2, dtype=torch.float64)
     eye = torch.eye(len(PARAMETERS), dtype=torch.float64)
@@ -62,12 +62,13 @@ def likeliest(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
     return unit
 
 
-def as_bright(counts: Tensor, prior: Prior) -> Tensor:
-    """The middle of the prior, (B, P), with as many photons as counts (B, T) have, inside its ends or not."""
+def as_bright(counts: Tensor, prior: Prior, rig: Rig) -> Tensor:
+    """The middle of the prior, (B, P), with as many photons as counts (B, T) tell, inside its ends or not."""
     unit = torch.full_like(prior.unit, 0.5)
     place = PARAMETERS.index("photons")
     low, high = prior.low[:, place], prior.high[:, place]
-    unit[:, place] = (counts.sum(1).clamp(min=1) / low).log() / (high / low).log()
+    photons = counts.sum(1).clamp(min=1) / rig.detector.gain
+    unit[:, place] = (photons / low).log() / (high / low).log()
     return unit
 
 
@@ -103,10 +104,14 @@ def moments(counts: Tensor, prior: Prior, ranges: Ranges, rig: Rig) -> Tensor:
 
 
 def _start(
-    counts: Tensor, prior: Prior, light: Callable[[Tensor], Tensor], surprise: Callable[[Tensor], Tensor]
+    counts: Tensor,
+    prior: Prior,
+    rig: Rig,
+    light: Callable[[Tensor], Tensor],
+    surprise: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The likeliest place of a grid of depths and lifetimes, (B, P), with as many photons as there are."""
-    unit = as_bright(counts, prior).clamp(0, 1)
+    unit = as_bright(counts, prior, rig).clamp(0, 1)
     best, least = unit, torch.full((len(counts),), torch.inf, dtype=torch.float64)
     for depth in STARTS:
         for lifetime in STARTS:

@@ -65,8 +65,8 @@ def doubtful(
     """Why an estimate is to be doubted, (B,) of str, "" where nothing speaks against it.
 
     Args:
-        seen: photons in the run's window, (B,).
-        there: photons of the histogram, (B,).
+        seen: photons that came in the run's window, (B,).
+        there: photons of the whole histogram, (B,).
         physical: the estimates, in mm and ns.
         scale: ranges of the run.
         strange: (B,) or (1,), where response, bins or tissue are unlike those of training.

@@ -19,9 +19,9 @@ from apps.lidar.bound import Prior
 from apps.lidar.data import Data
 from apps.lidar.files import Cube, read_response
 from apps.lidar.flags import beyond
-from apps.lidar.instrument import TO_DEVIATION, measured
+from apps.lidar.instrument import TO_DEVIATION, Clock, measured
 from apps.lidar.rig import Rig
-from apps.lidar.scenes import Ranges
+from apps.lidar.scenes import TOLERANCE, Ranges
 
 UNLIKE = 0.1
 """Share of a response that may lie elsewhere than in one of training."""
@@ -44,6 +44,15 @@ class Given(NamedTuple):
     tissue: Tensor | None
     absent: np.ndarray
     strange: np.ndarray
+
+    @property
+    def coarse(self) -> bool:
+        """Whether bins are wider than the rig's, so that counts on its clock are smeared."""
+        return self.bins[0] > 1.001 * self.rig.clock.width
+
+    def own_rig(self, bins: int) -> Rig:
+        """The rig with that many bins of the histograms themselves."""
+        return replace(self.rig, clock=Clock(bins, *self.bins))
 
     @property
     def response(self) -> Tensor:
@@ -145,8 +154,13 @@ def tissue_of(
         if cube.tissue is not None:
             print("note: this run was trained for unknown tissue, and does not read that of the file.")
         return None, nowhere
-    if said == [None, None] and cube.tissue is not None:
-        pair = list(np.broadcast_arrays(*cube.tissue))
+    if said != [None, None] and cube.tissue is not None:
+        raise UserError(
+            f"{cube.source} has scattering and absorption, and --scattering or --absorption says them too: "
+            "leave the options out."
+        )
+    if cube.tissue is not None:
+        pair = list(np.broadcast_arrays(*(values.ravel() for values in cube.tissue)))
     elif None in said:
         raise UserError(
             "this run was trained for known tissue: say --scattering and --absorption, or train with "
@@ -169,7 +183,13 @@ def strange_at(bins: int, data: Data, given: Given) -> np.ndarray:
     notes = [*_of_bins(bins, given.bins, data), *_of_response(given.response, data)]
     strange, tissue = np.full(1, bool(notes)), given.tissue
     if tissue is not None:
-        outside = beyond(data.scale.tissue(*tissue.T).numpy(), (0.0, 1.0)).any(1)
+        ranges = [getattr(data.scale, name) for name in ("scattering", "absorption")]
+        outside = np.logical_or.reduce(
+            [
+                beyond(values, (low * (1 - TOLERANCE), high * (1 + TOLERANCE)), 0.0)
+                for values, (low, high) in zip(tissue.T.numpy(), ranges, strict=True)
+            ]
+        )
         if outside.any():
             some = "all" if outside.all() else f"{outside.sum():,}"
             notes.append(f"the tissue of {some} histograms lies beyond the ranges of training")

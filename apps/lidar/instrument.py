@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, log
+from math import ceil, expm1, log
 
 import numpy as np
 import torch
@@ -86,6 +86,12 @@ class Detector:
     afterpulses: float = 0.0
     afterpulse_time: float = 2.0
     pileup: float = 0.0
+
+    @property
+    def gain(self) -> float:
+        """Photons that it tells for each that comes, where none of the later ones is lost."""
+        seen = -expm1(-self.pileup) / self.pileup if self.pileup else 1.0
+        return seen * (1 + self.afterpulses)
 
     def __post_init__(self) -> None:
         """Refuse what no detector does."""

@@ -1,4 +1,4 @@
-"""Whether a histogram can be one of those that are simulated, whatever is said of it.
+"""Whether light by the forward model, near an estimate, can make a histogram at all.
 
 Shapes: B histograms, T bins, G groups of bins, P parameters.
 """
@@ -26,7 +26,7 @@ def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -
     """How probable it is that histograms of the forward model fit it no better, (B,), by a chi-squared test.
 
     Near an estimate, expected light follows all parameters about linearly. What remains of the counts after
-    the best such step is compared with what chance leaves.
+    the best such step is compared with what chance leaves. So it also tells estimates that are far off.
 
     Args:
         counts: (B, T).
@@ -36,7 +36,7 @@ def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -
         known: whether the tissue is.
     """
     counts = counts.double()
-    unit = as_bright(counts, prior)
+    unit = as_bright(counts, prior, rig)
     ends = prior.low[:, :2], prior.high[:, :2]
     unit[:, :2] = ((value.double() - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
     if not known:

@@ -120,8 +120,10 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
         rows = torch.from_numpy(~bad).nonzero().squeeze(1)
         about = torch.stack([torch.from_numpy(physical[name])[rows] for name in OUTPUTS], dim=1)
         prior = given.prior(len(bad), data.ranges)[rows]
-        unfit[rows] = chance(binned[rows], about, prior, given.rig, data.known_tissue).numpy() < SURELY
-    doubt = doubtful(seen, there, physical, data.scale, given.strange, lit, unfit)
+        light, rig = (usable, given.own_rig(usable.shape[1])) if given.coarse else (binned, given.rig)
+        unfit[rows] = chance(light[rows], about, prior, rig, data.known_tissue).numpy() < SURELY
+    gain = data.rig.detector.gain
+    doubt = doubtful(seen / gain, there / gain, physical, data.scale, given.strange, lit, unfit)
     flag = np.where(bad, flag, doubt)
     found = {name: np.where(bad, np.nan, values) for name, values in found.items()}
     return found | {"photons": np.where(bad, np.nan, there), "flag": flag}

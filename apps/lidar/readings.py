@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from apps.lidar.model import OUTPUTS, Reading
-from apps.lidar.scenes import Range, Ranges
+from apps.lidar.scenes import TOLERANCE, Range, Ranges
 
-TINY = 1e-9
-"""The least width of a range, as tissue may be the same in all scenes."""
 MIDDLE, SPREAD = 7.6, 1.3
 """Mean and deviation of the logarithm of photons, about, of the usual range."""
 
@@ -47,9 +45,7 @@ class Scale:
     def target(self, depth: Tensor, lifetime: Tensor) -> Tensor:
         """Outputs (B, 2) in units of their ranges."""
         pairs = zip((depth, lifetime), (self.depth, self.lifetime), strict=True)
-        return torch.stack(
-            [(value - low) / max(high - low, TINY) for value, (low, high) in pairs], dim=1
-        ).float()
+        return torch.stack([(value - low) / (high - low) for value, (low, high) in pairs], dim=1).float()
 
     def physical(self, output: Tensor) -> dict[str, Tensor]:
         """Depth (B,) in mm and lifetime (B,) in ns of outputs (B, 2)."""
@@ -57,10 +53,10 @@ class Scale:
         return {name: low + (high - low) * output[:, i] for i, (name, (low, high)) in enumerate(ends.items())}
 
     def tissue(self, scattering: Tensor, absorption: Tensor) -> Tensor:
-        """Known tissue (B, 2) in units of its ranges."""
+        """Known tissue (B, 2) in units of its ranges, or of how exactly it is said where that is coarser."""
         pairs = zip((scattering, absorption), (self.scattering, self.absorption), strict=True)
         return torch.stack(
-            [(value - low) / max(high - low, TINY) for value, (low, high) in pairs], dim=1
+            [(value - low) / max(high - low, TOLERANCE * high) for value, (low, high) in pairs], dim=1
         ).float()
 
 

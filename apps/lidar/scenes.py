@@ -69,7 +69,7 @@ class Ranges:
         """Refuse a range that ends before it begins, and photons that a logarithm cannot take."""
         for f in fields(self):
             low, high = getattr(self, f.name)
-            least = 0.0 if f.name in ("background", "second_share", "absorption") else 1e-6
+            least = 0.0 if f.name in ("background", "second_share") else 1e-6
             if not least <= low <= high:
                 raise ValueError(f"ranges.{f.name}={[low, high]} must rise from {least:g} or more")
         for name in ("depth", "lifetime", "photons"):

@@ -153,9 +153,10 @@ def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
     Prints what one should know of that checkpoint.
     """
     task, checkpoint = task_of(run, Task)
-    changes: dict[str, Any] = {"irf": None} | ({} if light is None else {"light": light})
-    data = data_of(run, Data, run.options("data") | changes)
-    data.load_state_dict(checkpoint["Data"])  # a measured response, whose file may be gone
+    state = checkpoint["Data"]  # with a measured response, whose file may be gone, and its clock
+    changes: dict[str, Any] = {"irf": None, "flash": state["clock"]["flash"]}
+    data = data_of(run, Data, run.options("data") | changes | ({} if light is None else {"light": light}))
+    data.load_state_dict(state)
     if isinstance(task.network, EvidenceMoE) and checkpoint.get("stage") in ("experts", "critics"):
         print("note: the best state of this run is of before its mixture was trained: train it longer.")
     return task, data
