@@ -149,15 +149,15 @@ class FittedRule(Fitted):
     def __init__(self, name: str, data: Data) -> None:
         self.name, self.data = name, data
         self.also: list[Value] = []
-        found = self._ask("validation", FEW)
+        found = self.ask("validation", FEW)
         self.validation = score(found.value, found.truth, data)
 
     def test(self) -> Outcome:
         """Open the test histograms. Of the posterior, tell also of how many the sample was large enough."""
-        found = outcome(self._ask("test"), self.data, Cost())
+        found = outcome(self.ask("test"), self.data, Cost())
         return replace(found, values=[*found.values, *self.also])
 
-    def _ask(self, part: Part, number: int | None = None) -> Found:
+    def ask(self, part: Part, number: int | None = None) -> Found:
         """Its estimates; of the posterior, the quality is minus the deviation."""
         histograms, data = self.data.part(part), self.data
         assert histograms.counts is not None
