@@ -21,6 +21,24 @@ def beside(figures: Mapping[str, Mapping[str, float | None]], peer: str, first: 
     return markdown.table([first, *figures[peer]], body)
 
 
+def of_metrics(measured: Results, titles: Mapping[str, str], memory: str, peer: str, first: str) -> str:
+    """The table of what was measured on one set, and where it comes from.
+
+    Args:
+        measured: a result file with the same metrics of every arm.
+        titles: of the metrics.
+        memory: title of the peak memory.
+        peer: an arm.
+        first: title of the first column.
+    """
+    figures: dict[str, dict[str, float | None]] = {}
+    for each in measured["rows"]:
+        figures.setdefault(each["arm"], {})[titles[each["metric"]]] = each["value"]
+    for each in measured["rows"]:
+        figures[each["arm"]][memory] = each["peak_memory_mb"]
+    return f"{beside(figures, peer, first)}\n\n{origin(measured, peer)}"
+
+
 def origin(measured: Results, peer: str) -> str:
     """Where the figures come from."""
     return (

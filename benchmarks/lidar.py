@@ -25,7 +25,7 @@ from apps.lidar.compare import FittedRule, Network, arms, data_for
 from apps.lidar.data import Data
 from apps.lidar.estimates import estimates
 from apps.lidar.misfit import chance
-from benchmarks.beside import beside, origin
+from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
 from benchmarks.results import fresh, results, row
 from benchmarks.timing import least
@@ -127,12 +127,7 @@ def fresh_page() -> str:
 
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of the convolutional network."""
-    figures: dict[str, dict[str, float | None]] = {}
-    for each in measured["rows"]:
-        figures.setdefault(each["arm"], {})[TITLES[each["metric"]]] = each["value"]
-    for each in measured["rows"]:
-        figures[each["arm"]]["peak, MB"] = each["peak_memory_mb"]
-    return f"{beside(figures, PEER, 'estimator')}\n\n{origin(measured, PEER)}"
+    return of_metrics(measured, TITLES, "peak, MB", PEER, "estimator")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from apps.common.files import write_text
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
-from benchmarks.beside import beside, origin
+from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
 from benchmarks.results import fresh, results, row
 from benchmarks.timing import least
@@ -141,12 +141,7 @@ def fresh_page() -> str:
 
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of PatchTST."""
-    figures: dict[str, dict[str, float | None]] = {}
-    for each in measured["rows"]:
-        figures.setdefault(each["arm"], {})[TITLES[each["metric"]]] = each["value"]
-    for each in measured["rows"]:
-        figures[each["arm"]]["peak of a step, MB"] = each["peak_memory_mb"]
-    return f"{beside(figures, PEER, 'network')}\n\n{origin(measured, PEER)}"
+    return of_metrics(measured, TITLES, "peak of a step, MB", PEER, "network")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from apps.common.errors import UserError
 from apps.common.frames import SUFFIXES, read_frame
-from apps.lidar.instrument import Clock, Response, measured
+from apps.lidar.instrument import UNEVEN, Clock, Response, measured
 
 ENDINGS = (".npz", ".h5", ".hdf5", *SUFFIXES)
 COUNTS, TISSUE = "counts", ("scattering", "absorption")
@@ -137,7 +137,18 @@ def _read_table(path: Path) -> Cube:
         raise UserError(
             f"{path}: row {row} of the column {column!r} holds what is no number: give one row a histogram."
         )
-    return Cube(numbers.to_numpy(float), str(path))
+    return Cube(numbers.to_numpy(float), str(path), _step(frame.columns))
+
+
+def _step(names: pd.Index) -> float | None:
+    """Between the times that head the bins, as a width in ns; None of words, and of numbers of bins."""
+    times = pd.to_numeric(names.to_series(), errors="coerce").to_numpy(float)
+    steps = np.diff(times)
+    if len(steps) < 2 or not np.isfinite(steps).all():
+        return None
+    step = float(steps.mean())
+    even = step > 0 and np.abs(steps - step).max() <= UNEVEN * step
+    return step if even and not np.allclose(steps, 1) else None
 
 
 def _with_header(path: Path) -> pd.DataFrame:

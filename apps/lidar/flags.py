@@ -80,8 +80,8 @@ def doubtful(
         "outside window": seen < (1 - LOST) * there,
         "few photons": seen < FEW,
         "light before flash": lit,
-        "beyond training": outside,
         "poor fit": unfit,
+        "beyond training": outside,
     }
     return np.select(list(reasons.values()), list(reasons), "")
 

@@ -17,14 +17,15 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.lidar.bound import Prior
 from apps.lidar.data import Data
-from apps.lidar.files import Cube, read_response
+from apps.lidar.files import Cube, read_response, rebinned
 from apps.lidar.flags import beyond
 from apps.lidar.instrument import TO_DEVIATION, Clock, measured
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import TOLERANCE, Ranges
 
-UNLIKE = 0.1
-"""Share of a response that may lie elsewhere than in one of training."""
+UNLIKE, MISSED = 0.1, 0.15
+"""Share of a response that may lie elsewhere than in one of training, and of the window of training that a
+record may miss: with a seventh of it dark, errors of a usual run grow by an eighth at most."""
 
 Bins = tuple[float, float]
 """Width of a bin, and when light that takes no time arrives after the first begins; ns."""
@@ -44,6 +45,11 @@ class Given(NamedTuple):
     tissue: Tensor | None
     absent: np.ndarray
     strange: np.ndarray
+
+    def covered(self, bins: int) -> Tensor:
+        """Which bins of the rig a record of so many covers whole, (T,) bool."""
+        ratio = self.rig.clock.width / self.bins[0]
+        return rebinned(torch.ones(1, bins), *self.bins, self.rig.clock)[0] > 0.999 * ratio
 
     @property
     def coarse(self) -> bool:
@@ -111,6 +117,11 @@ def flash_of(rig: Rig, said: float | None) -> float:
     """When the flash comes on the histograms' clock, ns: as said, by the response, or as in training."""
     told = None if rig.response is None else measured(rig.response, rig.clock)[1]
     moment = next(when for when in (said, told, rig.clock.flash) if when is not None)
+    if said is None and told is None:
+        print(
+            f"note: the flash is taken to come {moment:g} ns after the histograms begin, as in training; if "
+            "not, say when, --flash, as every depth hangs on it."
+        )
     if not math.isfinite(moment):
         raise UserError(f"--flash {moment} is no time: say it in ns, or leave it out.")
     return moment
@@ -123,7 +134,8 @@ def bins_of(cube: Cube, data: Data, said: float | None) -> float:
         raise UserError(f"{cube.source}: bins of {step} ns are none: say how wide they are, --bin_width.")
     if said and cube.width and abs(said - cube.width) > 1e-6:
         raise UserError(
-            f"{cube.source} says bins of {cube.width} ns and --bin_width {said}: keep the right one."
+            f"{cube.source} says bins of {cube.width:g} ns and --bin_width {said}: correct the file, or "
+            "leave --bin_width out."
         )
     bins, clock = cube.counts.shape[-1], data.clock
     if step > clock.bins * clock.width:
@@ -134,7 +146,8 @@ def bins_of(cube: Cube, data: Data, said: float | None) -> float:
     if said is None and cube.width is None and bins != clock.bins:
         raise UserError(
             f"{cube.source} has {bins} bins along its last axis and the run was trained on {clock.bins} of "
-            f"{clock.width} ns: say how wide yours are, --bin_width, if these are the bins."
+            f"{clock.width} ns: say how wide yours are, --bin_width, if all of these are bins, and none a "
+            "number of the pixel."
         )
     return step
 
@@ -180,7 +193,11 @@ def tissue_of(
 
 def strange_at(bins: int, data: Data, given: Given) -> np.ndarray:
     """Where bins, response or tissue are unlike those of training, (N,) or (1,); where they are, say so."""
-    notes = [*_of_bins(bins, given.bins, data), *_of_response(given.response, data)]
+    missed, of_bins = _of_bins(bins, given.bins, data)
+    if of_bins and missed <= MISSED:
+        print(f"note: {of_bins}.")
+    notes = [of_bins] if missed > MISSED else []
+    notes += _of_response(given.response, data)
     strange, tissue = np.full(1, bool(notes)), given.tissue
     if tissue is not None:
         ranges = [getattr(data.scale, name) for name in ("scattering", "absorption")]
@@ -199,17 +216,20 @@ def strange_at(bins: int, data: Data, given: Given) -> np.ndarray:
     return strange
 
 
-def _of_bins(number: int, bins: Bins, data: Data) -> list[str]:
-    """What is to be said of a record that does not cover the window of training."""
+def _of_bins(number: int, bins: Bins, data: Data) -> tuple[float, str]:
+    """The share of the window of training that a record misses, and what is to be said of it."""
     (width, flash), clock = bins, data.clock
     begin, end = -flash, number * width - flash
     wanted = -clock.flash, clock.bins * clock.width - clock.flash
-    if begin <= wanted[0] + clock.width and end >= wanted[1] - clock.width:
-        return []
-    return [
+    dark = max(0.0, begin - wanted[0]) + max(0.0, wanted[1] - end)
+    missed = min(1.0, dark / (clock.bins * clock.width))
+    if missed <= 1 / clock.bins:
+        return missed, ""
+    return missed, (
         f"the histograms tell of {begin:.3g} to {end:.3g} ns after the flash, and the run was trained on "
-        f"{wanted[0]:.3g} to {wanted[1]:.3g}: what is missing reads as dark"
-    ]
+        f"{wanted[0]:.3g} to {wanted[1]:.3g}: what is missing reads as dark (--data.bins, --data.bin_width "
+        "and --data.flash train on yours)"
+    )
 
 
 def _of_response(response: Tensor, data: Data) -> list[str]:

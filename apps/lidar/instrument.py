@@ -130,7 +130,7 @@ def measured(response: Response, clock: Clock) -> tuple[Tensor, float]:
     if spread / TO_DEVIATION > clock.bins * clock.width / 2:
         raise UserError(
             f"the instrument response is {spread / TO_DEVIATION:.3g} ns wide and the histograms' window "
-            f"{clock.bins * clock.width:.3g} ns: measure in a longer window, or say the right bin width."
+            f"{clock.bins * clock.width:.3g} ns: give its times in ns, not ps, or measure in a longer window."
         )
     phase = -1j * clock.omega.unsqueeze(-1) * torch.from_numpy(time - centre)
     return torch.exp(phase) @ torch.from_numpy(light).to(torch.complex128), centre
@@ -142,6 +142,8 @@ def _cleaned(time: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
         raise UserError("the instrument response holds what is no finite number: fill it in.")
     even = np.linspace(time[0], time[-1], len(time)) if len(time) else time
     step = (even[-1] - even[0]) / (len(even) - 1) if len(even) > 2 else 0.0
+    if len(time) > 1 and not (np.diff(time) > 0).all():
+        raise UserError("the times of the instrument response do not rise: sort its rows by time.")
     if not step > 0 or np.abs(time - even).max() > UNEVEN * step:
         raise UserError("the times of the instrument response are not equally spaced: give one row a bin.")
     floor, noise = _background(counts)

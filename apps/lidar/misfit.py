@@ -5,6 +5,7 @@ Shapes: B histograms, T bins, G groups of bins, P parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -22,7 +23,9 @@ TISSUES = (0.2, 0.5, 0.8)
 """Where in its range unknown tissue may lie; the likeliest of these is gone from."""
 
 
-def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -> Tensor:
+def chance(
+    counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool, covered: Tensor | None = None
+) -> Tensor:
     """How probable it is that histograms of the forward model fit it no better, (B,), by a chi-squared test.
 
     Near an estimate, expected light follows all parameters about linearly. What remains of the counts after
@@ -34,14 +37,20 @@ def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -
         prior: what is known of the scenes.
         rig: what the histograms were measured with; light is that of diffusion theory.
         known: whether the tissue is.
+        covered: (T,) bool, which bins were looked at; all by default.
     """
-    counts = counts.double()
+    seen = torch.ones(rig.clock.bins, dtype=torch.float64) if covered is None else covered.double()
+    counts = counts.double() * seen
+
+    def light(unit: Tensor) -> Tensor:
+        return expected(prior.at(unit), rig) * seen
+
     unit = as_bright(counts, prior, rig)
     ends = prior.low[:, :2], prior.high[:, :2]
     unit[:, :2] = ((value.double() - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
     if not known:
-        unit = _likeliest_tissue(counts, unit, prior, rig)
-    level = expected(prior.at(unit), rig)
+        unit = _likeliest_tissue(counts, unit, light)
+    level = light(unit)
     share = level.cumsum(1) / level.sum(1, keepdim=True)
     group = (share * GROUPS).ceil().long().clamp(1, GROUPS) - 1
 
@@ -51,7 +60,7 @@ def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -
     want = pooled(level)
     root = want.sqrt().clamp(min=1e-6)
     steps = INNER * torch.eye(len(PARAMETERS), dtype=torch.float64)
-    slope = torch.stack([pooled((expected(prior.at(unit + s), rig) - level) / INNER) for s in steps], 2)
+    slope = torch.stack([pooled((light(unit + step) - level) / INNER) for step in steps], dim=2)
     slope, rest = slope / root.unsqueeze(2), ((pooled(counts) - want) / root).unsqueeze(2)
     pull = slope.mT @ rest
     told = slope.mT @ slope + torch.eye(len(PARAMETERS), dtype=torch.float64)
@@ -60,13 +69,13 @@ def chance(counts: Tensor, value: Tensor, prior: Prior, rig: Rig, known: bool) -
     return torch.from_numpy(chi2.sf(left.squeeze(1).numpy(), freedom.numpy()))
 
 
-def _likeliest_tissue(counts: Tensor, unit: Tensor, prior: Prior, rig: Rig) -> Tensor:
+def _likeliest_tissue(counts: Tensor, unit: Tensor, light: Callable[[Tensor], Tensor]) -> Tensor:
     """Parameters (B, P) with the likeliest of TISSUES."""
     best, least = unit, torch.full((len(counts),), torch.inf, dtype=torch.float64)
     for tissue in product(TISSUES, repeat=2):
         here = unit.clone()
         here[:, 2:4] = torch.tensor(tissue, dtype=torch.float64)
-        level = expected(prior.at(here), rig).clamp(min=1e-9)
+        level = light(here).clamp(min=1e-9)
         lost = (level - counts * level.log()).sum(1)
         best = torch.where((lost < least).unsqueeze(1), here, best)
         least = torch.minimum(lost, least)

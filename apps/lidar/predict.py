@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def predict(
         error = table.get("depth_error_mm", np.zeros(len(table["depth_mm"])))  # of a network without critics
         write_cloud(cloud, table["depth_mm"].reshape(cube.shape), error.reshape(cube.shape), pitch)
     bad = table["flag"] != ""
-    print(f"{len(bad)} histograms, {int(bad.sum())} flagged, by {found.path}: {out}")
+    why = ", ".join(f"{n} {flag}" for flag, n in Counter(table["flag"][bad].tolist()).most_common())
+    print(f"{len(bad)} histograms, {int(bad.sum())} flagged{why and f' ({why})'}, by {found.path}: {out}")
 
 
 def _fullest(cube: Cube) -> float:
@@ -120,8 +122,10 @@ def _estimate(task: Task, data: Data, counts: np.ndarray, given: Given, full: fl
         rows = torch.from_numpy(~bad).nonzero().squeeze(1)
         about = torch.stack([torch.from_numpy(physical[name])[rows] for name in OUTPUTS], dim=1)
         prior = given.prior(len(bad), data.ranges)[rows]
-        light, rig = (usable, given.own_rig(usable.shape[1])) if given.coarse else (binned, given.rig)
-        unfit[rows] = chance(light[rows], about, prior, rig, data.known_tissue).numpy() < SURELY
+        bins = usable.shape[1]
+        light, rig = (usable, given.own_rig(bins)) if given.coarse else (binned, given.rig)
+        covered = None if given.coarse else given.covered(bins)
+        unfit[rows] = chance(light[rows], about, prior, rig, data.known_tissue, covered).numpy() < SURELY
     gain = data.rig.detector.gain
     doubt = doubtful(seen / gain, there / gain, physical, data.scale, given.strange, lit, unfit)
     flag = np.where(bad, flag, doubt)

@@ -105,6 +105,7 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         ({"counts": np.ones(256)}, [], "has the shape (256,)"),
         ({"bin_width": 0.05}, ["--bin_width", "0.032"], "says bins of 0.05 ns"),
         ({"bin_width": 32.0}, [], "in ns, not ps"),
+        ({"bin_width": 32.0}, ["--bin_width", "0.032"], "correct the file"),
         ({"scattering": None}, ["--scattering", "1"], "say --scattering and --absorption"),
         ({}, ["--scattering", "1", "--absorption", "0.01"], "leave the options out"),
         ({"scattering": np.ones((5, 6))}, [], "has the shape (5, 6) and the histograms (6, 5)"),
@@ -268,8 +269,10 @@ def test_an_odd_pixel_of_the_tissue_is_flagged_alone(
 def test_a_record_that_ends_early_is_flagged(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counts = np.full((3, 200), 10)
-    counts[:, :40] = 0  # before the flash
+    scenes = Ranges(
+        response=(0.2, 0.2), photons=(500.0, 5000.0), scattering=(0.9, 1.1), absorption=(0.009, 0.011)
+    )
+    counts = histograms(scenes.draw(10, seeded(6)), Rig(Clock(200, 0.025)), seeded(7)).numpy()
     np.savez(tmp_path / "short.npz", counts=counts, bin_width=0.025)
     ask = ["--input", str(tmp_path / "short.npz"), "--width", "0.2", "--out", str(tmp_path / "o.csv")]
     assert main(["lidar", "predict", *ask, "--scattering", "1", "--absorption", "0.01"]) == 0
@@ -324,6 +327,61 @@ def test_wide_bins_are_no_poor_fit_and_are_told_on_their_own_clock(runs: Path, t
     with np.load(tmp_path / "o.npz") as maps:
         assert "poor fit" not in maps["flag"]
         assert np.nanmean(np.abs(maps["depth_mm"] - depth)) < 1.5
+
+
+def test_a_rightly_told_clock_is_not_held_against_its_histograms(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flash at another time, and bins of another width, leave a little of the window of training dark."""
+    scenes = Ranges(response=(0.2, 0.2), photons=(5000.0, 20_000.0)).draw(60, seeded(4))
+    tissue = {name: getattr(scenes, name).numpy() for name in ("scattering", "absorption")}
+    found = {}
+    for name, clock in (("own", CLOCK), ("late", Clock(flash=1.3)), ("fine", Clock(width=0.029))):
+        counts = histograms(scenes, Rig(clock), seeded(5)).numpy()
+        np.savez(tmp_path / f"{name}.npz", counts=counts, bin_width=clock.width, **tissue)
+        told = ["--input", str(tmp_path / f"{name}.npz"), "--out", str(tmp_path / f"{name}.csv")]
+        assert main(["lidar", "predict", *told, "--width", "0.2", "--flash", str(clock.flash)]) == 0
+        assert ("reads as dark" in capsys.readouterr().out) is (name != "own")
+        table = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False)
+        assert (table["flag"] == "poor fit").mean() < 0.05  # so little training leaves some estimate far off
+        assert (table["flag"] == "").mean() > 0.8
+        found[name] = np.sqrt(np.mean((table["depth_mm"].astype(float) - scenes.depth.numpy()) ** 2))
+    assert max(found.values()) < 1.15 * found["own"] + 0.05
+
+
+def test_a_flash_that_nobody_tells_is_told_to_them(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, irf, _ = image(tmp_path)
+    ask = ["lidar", "predict", "--input", str(file), "--out", str(tmp_path / "o.csv")]
+    for options, told in (
+        (["--width", "0.2"], True),
+        (["--width", "0.2", "--flash", "1"], False),
+        (["--irf", str(irf)], False),
+    ):
+        assert main([*ask, *options]) == 0
+        said = capsys.readouterr().out
+        assert ("the flash is taken to come 1 ns after" in said) is told
+        assert "1 empty" in said
+
+
+def test_times_that_head_a_table_tell_the_width_of_its_bins(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = np.full((2, 512), 10)
+    told = ["--width", "0.2", "--scattering", "1", "--absorption", "0.01", "--out", str(tmp_path / "o.csv")]
+    for names, width, sentence in (
+        (0.016 * np.arange(512), None, None),
+        (0.016 * np.arange(512), "0.032", "says bins of 0.016 ns"),
+        (16 * np.arange(512), None, "in ns, not ps"),
+        (np.arange(512), None, "has 512 bins along its last axis"),
+    ):
+        pd.DataFrame(counts, columns=names).to_csv(tmp_path / "t.csv", index=False)
+        options = [] if width is None else ["--bin_width", width]
+        code = main(["lidar", "predict", "--input", str(tmp_path / "t.csv"), *told, *options])
+        said = capsys.readouterr().err
+        assert code == (0 if sentence is None else 2)
+        assert sentence is None or sentence in said
 
 
 def test_a_short_window_with_a_measured_response_is_read_again(

@@ -26,7 +26,7 @@ def test_flags_by_hand() -> None:
     some = np.array([True, False, False, False])
     assert doubtful(seen, there, physical, scale, some, nowhere, nowhere)[0] == "beyond training"
     assert doubtful(seen, there, physical, scale, nowhere, some, nowhere)[0] == "light before flash"
-    assert doubtful(seen, there, physical, scale, nowhere, nowhere, some)[0] == "poor fit"
+    assert doubtful(seen, there, physical, scale, some, nowhere, some)[0] == "poor fit"
     bright = doubtful(
         np.array([1e6]),
         np.array([1e6]),
