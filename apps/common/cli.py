@@ -159,7 +159,10 @@ class AppCLI(LightningCLI):
 
     def _tell_how_to_go_on(self) -> None:
         """After Ctrl-C, where training stood."""
-        if not self.trainer.interrupted or not self.run or not self.run.path.exists():
+        if not self.trainer.interrupted or not self.run:
+            return
+        if not self.run.path.exists():
+            print("Interrupted before the first step: nothing was kept.", flush=True)
             return
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         command = f"make train APP={self.app} RESUME=1 RUN={self.run.path}"

@@ -64,6 +64,7 @@ def evaluate(
     for table in tables:
         for output in OUTPUTS:
             print_rows(of_output(table.rows, output), f"{table.title}, {output}: {found.path}, {told}")
+        print(f"{table.text}\n")
     pictures = report.sections(task, data, split)
     write_evaluation(found, split, tables, pictures, told, other=light or "", light=data.light)
 

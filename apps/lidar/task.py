@@ -26,8 +26,8 @@ a noisy histogram is a matter of chance: at 1, as where labels are certain, no g
 class Task(MoETask):
     """Squared errors of depth and lifetime, in units of their ranges, and the evidential loss of the critics.
 
-    Validation logs `val/loss`, the mean of both squared errors, and `val/nrmse_depth` and
-    `val/nrmse_lifetime`.
+    Training logs their sum as `train/objective`. Validation logs `val/loss`, the mean of both squared errors,
+    and `val/nrmse_depth` and `val/nrmse_lifetime`.
 
     Args:
         network: EvidenceMoE, or any network from readings to outputs (B, 2).
@@ -75,7 +75,7 @@ class Task(MoETask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         loss, penalty = self.with_balance(self._loss, batch)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/objective", loss.detach(), prog_bar=True)
         total: Tensor = loss + penalty
         return total
 

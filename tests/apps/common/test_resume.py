@@ -128,6 +128,15 @@ def test_ctrl_c_keeps_the_run_and_tells_how_to_go_on(toys: Path, tmp_path: Path)
     assert checkpoint(run)["global_step"] == 3
 
 
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_step_leaves_nothing_and_says_so(toys: Path, tmp_path: Path) -> None:
+    process = kill_at("train 0", tmp_path / "diary", by=signal.SIGINT)
+    assert process.returncode == 130
+    assert process.stdout
+    assert "before the first step: nothing was kept" in process.stdout.read()
+    assert not (toys / "moons" / "default" / "1").exists()
+
+
 def kill_at(
     moment: str, diary: Path, *options: str, by: signal.Signals = signal.SIGKILL
 ) -> subprocess.Popen[str]:
