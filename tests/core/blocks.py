@@ -59,6 +59,12 @@ def masked_gates(dim: int, num_experts: int) -> Router:
     return routers.MultiGate(dim, num_experts, gates=2, visible=visible)
 
 
+def own_gates(dim: int, num_experts: int) -> Router:
+    """Two gates with a self-gate each: the first for all experts, the second for one."""
+    own = [[True] * num_experts, [True] + [False] * (num_experts - 1)]
+    return routers.MultiGate(dim, num_experts, gates=2, own=own)
+
+
 def annealed(dim: int, num_experts: int, progress: float = 1.0) -> Router:
     """A dense-to-sparse router some way on."""
     router = routers.DenseToSparse(dim, num_experts)
@@ -107,6 +113,8 @@ ROUTERS: dict[str, RouterFactory] = {
     "Recurrent TopP": partial(routers.Recurrent, state_dim=3, router=routers.TopP),
     "ProductKey": product_key,
     "MultiGate masked": masked_gates,
+    "MultiGate of choices": partial(routers.MultiGate, router=routers.TopK),
+    "MultiGate with own": own_gates,
     "WholeSegment TopP": partial(routers.WholeSegment, router=routers.TopP),
 }
 
@@ -135,6 +143,7 @@ def build(cls: type[Experts], dim: int, num_experts: int) -> Experts:
         "modules": lambda: [small_network(dim) for _ in range(num_experts)],
         "blocks": lambda: groups(dim, num_experts),
         "block": lambda: experts.MLP(dim, num_experts, hidden=6),
+        "width": lambda: dim,
         "read": lambda: [expert % 3 for expert in range(num_experts)],
     }
     wanted = [p.name for p in signature(cls).parameters.values() if p.default is Parameter.empty]
@@ -160,6 +169,15 @@ EXPERTS: dict[str, ExpertsFactory] = {
     "MLP silu": partial(experts.MLP, hidden=5, activation="silu"),
     "MLP relu, narrow": narrow_experts,
     "ExpertList of sequences": sequence_experts,
+    "NormAct relu, no norm": lambda dim, E: experts.NormAct(
+        narrow_experts(dim, E), 2, norm=False, act="relu"
+    ),
+    "NormAct of sequences": lambda dim, E: experts.NormAct(
+        experts.RowExperts(narrow_experts(dim, E), [0] * E), 2
+    ),
+    "FeatureGate of NormAct": lambda dim, E: experts.FeatureGate(
+        experts.NormAct(narrow_experts(dim, E), 2), dim, rank=3
+    ),
 }
 
 

@@ -10,6 +10,7 @@ ACTIVATIONS = {
     "gelu": lambda z: 0.5 * z * (1 + torch.erf(z / 2**0.5)),
     "relu": lambda z: torch.where(z > 0, z, 0),
     "silu": lambda z: z / (1 + torch.exp(-z)),
+    "identity": lambda z: z,
     "swiglu": lambda z: F.silu(z[..., : z.shape[-1] // 2]) * z[..., z.shape[-1] // 2 :],
 }
 
@@ -27,6 +28,14 @@ def one_expert(block: Experts, e: int, x: Tensor) -> Tensor:
                     return one_expert(part, e, x)
                 e -= part.num_experts
             raise IndexError(e)
+        case experts.FeatureGate():
+            gate = 2 / (1 + torch.exp(-(x @ block.narrow[e] @ block.widen[e])))
+            return one_expert(block.block, e, x * gate)
+        case experts.NormAct():
+            y = one_expert(block.block, e, x)
+            if block.norm:
+                y = (y - block.mean[e]) / (block.variance[e] + 1e-5).sqrt() * block.scale[e] + block.shift[e]
+            return ACTIVATIONS[block.act](y)
         case experts.RowExperts():
             return one_expert(block.block, e, x[block.rows[e]])
         case experts.Zero():

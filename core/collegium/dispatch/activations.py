@@ -56,5 +56,6 @@ ACTIVATIONS = {
         partial(F.silu, inplace=True),
         lambda grad, z: _aten.silu_backward.grad_input(grad, z, grad_input=grad),
     ),
+    "identity": Activation(lambda z: z, lambda z: z, lambda grad, z: grad),
     "swiglu": Activation(swiglu, _swiglu_overwrite, _swiglu_backward, widen=2),
 }

@@ -1,8 +1,10 @@
 """What is computed: a block of experts maps rows sorted by expert to rows."""
 
 from collegium.experts.base import Experts
+from collegium.experts.feature_gate import FeatureGate
 from collegium.experts.lists import ExpertGroups, ExpertList
 from collegium.experts.mlp import MLP
+from collegium.experts.norm_act import NormAct
 from collegium.experts.online import OnlineExperts, teach
 from collegium.experts.rows import RowExperts
 from collegium.experts.shared import Shared
@@ -15,6 +17,8 @@ __all__ = [
     "ExpertGroups",
     "ExpertList",
     "Experts",
+    "FeatureGate",
+    "NormAct",
     "OnlineExperts",
     "RowExperts",
     "Shared",

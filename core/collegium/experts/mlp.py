@@ -20,7 +20,8 @@ class MLP(Experts):
         dim: D.
         num_experts: E.
         hidden: H, the width inside one expert.
-        activation: "gelu", "relu", "silu", or "swiglu" (a gate and a value of width H each).
+        activation: "gelu", "relu", "silu", "identity" (linear maps of rank H), or "swiglu" (a gate and a
+            value of width H each).
         out_dim: O; D by default.
 
     Raises:

@@ -38,7 +38,10 @@ def test_no_two_experts_start_alike() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"activation": "tanh"}, "unknown activation 'tanh': choose one of gelu, relu, silu, swiglu"),
+        (
+            {"activation": "tanh"},
+            "unknown activation 'tanh': choose one of gelu, relu, silu, identity, swiglu",
+        ),
         ({"hidden": 0}, "at least 1"),
         ({"dim": 0}, "at least 1"),
         ({"out_dim": 0}, "at least 1"),

@@ -7,7 +7,7 @@ import torch
 from collegium import Context, MoE
 from collegium.experts import MLP, RowExperts
 from collegium.gates import Conditioned, Residual, Similar
-from collegium.routers import MultiGate
+from collegium.routers import AllExperts, ExpertChoice, Hash, MultiGate, SoftSlots, TopK, TopP
 from torch import Tensor
 
 from tests.core.blocks import doubles, gradients_hold
@@ -15,6 +15,7 @@ from tests.core.reference import one_expert
 
 D, E, T = 3, 4, 5
 SEEN = [[True, True, False, False], [False, True, True, True]]
+RESIDUAL = partial(AllExperts, gate=Residual)
 
 
 def mixed_by_hand(
@@ -30,7 +31,12 @@ def mixed_by_hand(
 
 
 def weights_of(router: MultiGate) -> list[Tensor]:
-    return [gate.weight for gate in router.gates]
+    """(E, D) weights of each gate, zeros for what it does not see."""
+    found = []
+    for gate, seen in zip(router.gates, router.visible, strict=True):
+        table = torch.zeros(len(seen), gate.dim, dtype=gate.gate.weight.dtype)
+        found.append(table.index_copy(0, seen.nonzero()[:, 0], gate.gate.weight))
+    return found
 
 
 def block(num_experts: int = E, out: int = 2) -> MLP:
@@ -67,8 +73,8 @@ def test_an_expert_out_of_sight_gets_exactly_no_gradient(dispatch: str, gate: in
     for e in range(E):
         touched = [bool(p.grad[e].any()) for p in layer.experts.parameters()]
         assert touched == [SEEN[gate][e]] * 2
-        assert bool(layer.router.gates[gate].weight.grad[e].any()) is SEEN[gate][e]
-    assert not layer.router.gates[1 - gate].weight.grad.any()
+    assert layer.router.gates[gate].gate.weight.grad.any(1).all()
+    assert not layer.router.gates[1 - gate].gate.weight.grad.any()
 
 
 def test_masked_tokens_get_zeros_for_each_gate() -> None:
@@ -120,9 +126,11 @@ def test_scores_out_of_sight_are_minus_infinity_and_shares_sum_to_one() -> None:
 
 
 def test_it_wants_and_promises_what_its_gates_do() -> None:
-    assert MultiGate(D, E, gate=partial(Conditioned, by="label")).needs == ("label",)
+    by_label = partial(AllExperts, gate=partial(Conditioned, by="label"))
+    assert MultiGate(D, E, router=by_label).needs == ("label",)
     assert MultiGate(D, E).causal
-    assert not MultiGate(D, E, gate=partial(Similar, look_ahead=True)).causal
+    ahead = partial(AllExperts, gate=partial(Similar, look_ahead=True))
+    assert not MultiGate(D, E, router=ahead).causal
 
 
 def test_no_gates_are_refused() -> None:
@@ -161,17 +169,109 @@ def test_rows_that_do_not_divide_the_item_are_refused(rows: list[int] | None, he
 
 def test_each_gate_hears_itself_in_the_layer_before() -> None:
     visible = [[True] * (E - 1) + [False], [True] * E]
-    one, other = (MultiGate(D, E, 2, visible, gate=Residual).double() for _ in range(2))
+    one, other = (MultiGate(D, E, 2, visible, router=RESIDUAL).double() for _ in range(2))
     x = torch.randn(6, D).double()
     first = one(x)
     found = other(x, None, first).logits
     for g, gate in enumerate(other.gates):
-        last = first.logits[:, g].nan_to_num(neginf=0.0)
-        wanted = (x @ gate.gate.weight.T + last @ gate.carry.T).masked_fill(~other.visible[g], -torch.inf)
-        torch.testing.assert_close(found[:, g], wanted)
+        seen = other.visible[g]
+        wanted = x @ gate.gate.gate.weight.T + first.logits[:, g, seen] @ gate.gate.carry.T
+        torch.testing.assert_close(found[:, g, seen], wanted)
+        assert (found[:, g, ~seen] == -torch.inf).all()
 
 
 def test_a_layer_before_with_other_gates_is_refused() -> None:
-    x, residual = torch.randn(6, D), partial(MultiGate, D, E, gate=Residual)
+    x, residual = torch.randn(6, D), partial(MultiGate, D, E, router=RESIDUAL)
     with pytest.raises(ValueError, match="use as many experts and gates in both"):
         residual(gates=2)(x, None, residual(gates=3)(x))
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+def test_a_gate_may_choose_among_the_experts_that_it_sees(dispatch: str) -> None:
+    router = MultiGate(D, E, 2, SEEN, router=partial(TopK, k=1)).double()
+    mlp, x = block(), torch.randn(T, D).double()
+    y, routing = MoE(router, mlp, dispatch=dispatch)(x, return_routing=True)  # type: ignore[arg-type]
+    for t in range(T):
+        ran = set(routing.expert[routing.token == t].tolist())
+        chosen = []
+        for g, W in enumerate(weights_of(router)):
+            probs = (W @ x[t]).masked_fill(~torch.tensor(SEEN[g]), -torch.inf).softmax(0)
+            chosen.append(int(probs.argmax()))
+            torch.testing.assert_close(y[t, g], probs.max() * one_expert(mlp, chosen[g], x[t]))
+        assert ran == set(chosen)
+
+
+def test_experts_a_token_are_known_where_all_run() -> None:
+    assert MultiGate(D, E).experts_a_token == E
+    assert MultiGate(D, E, router=TopK).experts_a_token is None
+
+
+OWN = [[True, False, False, False], [False, False, True, True]]
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "dense"])
+@pytest.mark.parametrize("router", [AllExperts, partial(TopK, k=1)])
+def test_a_second_gate_weighs_own_experts_too(dispatch: str, router: type) -> None:
+    """HoME's self-gate: a sigmoid of the only one, a softmax over two."""
+    torch.manual_seed(1)
+    with_own = MultiGate(D, E, 2, SEEN, router=router, own=OWN).double()
+    mlp, x = block(), torch.randn(T, D).double()
+    y = MoE(with_own, mlp, dispatch=dispatch)(x)  # type: ignore[arg-type]
+    first, second = (gate.weight for gate in with_own.self_gates)
+    with_own.self_gates = None
+    plain = MoE(with_own, mlp)(x)
+    for t in range(T):
+        rows = [one_expert(mlp, e, x[t]) for e in range(E)]
+        torch.testing.assert_close(y[t, 0], plain[t, 0] + (first @ x[t]).sigmoid() * rows[0])
+        share = (second @ x[t]).softmax(0)
+        torch.testing.assert_close(y[t, 1], plain[t, 1] + share[0] * rows[2] + share[1] * rows[3])
+
+
+def test_own_experts_learn_where_the_first_gate_left_them() -> None:
+    for own, learns in ((None, False), (OWN, True)):
+        router = MultiGate(D, E, 2, SEEN, own=own)
+        with torch.no_grad():
+            router.gates[0].gate.weight.copy_(torch.tensor([[-1e4], [1e4]]).expand(2, D))
+        layer = MoE(router, MLP(D, E, hidden=4))
+        layer(torch.rand(T, D))[:, 0].square().sum().backward()
+        assert bool(layer.experts.up.grad[0].any()) is learns
+
+
+@pytest.mark.parametrize("own", [[[True] * E] * 2, [[True] + [False] * 3, [False] * 4]])
+def test_own_experts_out_of_sight_or_none_are_refused(own: list[list[bool]]) -> None:
+    with pytest.raises(ValueError, match="in `own` every gate must have experts, and all of them visible"):
+        MultiGate(D, E, 2, SEEN, own=own)
+
+
+@pytest.mark.parametrize(
+    ("router", "fault"),
+    [
+        (partial(SoftSlots, slots=2), "SoftSlots mixes tokens into slots"),
+        (partial(TopP, nulls=1), "TopP has null experts"),
+        (MultiGate, "MultiGate has several outputs"),
+    ],
+)
+def test_routers_that_cannot_be_a_gate_are_refused(router: type, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        MultiGate(D, E, 2, SEEN, router=router)(torch.randn(T, D))
+
+
+def test_a_gate_that_does_not_score_leaves_no_scores() -> None:
+    routing = MultiGate(D, E, 2, SEEN, router=partial(Hash, key="position"))(
+        torch.randn(T, D), Context(position=torch.arange(T))
+    )
+    assert routing.logits is None
+    torch.testing.assert_close(routing.dense_weight().sum(1), torch.ones(T, 2))
+
+
+def test_a_schedule_reaches_every_gate() -> None:
+    from collegium.routers import DenseToSparse
+
+    router = MultiGate(D, E, 2, SEEN, router=DenseToSparse)
+    start = router(torch.randn(T, D)).experts_per_token()
+    router.anneal(1.0)
+    assert router(torch.randn(T, D)).experts_per_token().sum() < start.sum()
+
+
+def test_it_looks_at_other_tokens_where_its_gates_do() -> None:
+    assert not MultiGate(D, E, router=ExpertChoice).causal
