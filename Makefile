@@ -92,7 +92,8 @@ docs: $(ready) ## Build the documentation site into site/
 	@echo "open site/index.html"
 
 compile = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra drift --extra lidar --extra dev
+	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra drift --extra lidar \
+	--extra recsys --extra dev
 lock: $(ready) ## Recompile the locks from pyproject.toml: [ARGS=--upgrade]
 	$(compile) --extra docs -o requirements.lock $(ARGS)
 	$(compile) --extra peers -c requirements.lock -o requirements-peers.lock $(ARGS)

@@ -116,6 +116,11 @@ class ResumableLoader:
         self.sampler.start = (state["epoch"], state["batch"])
 
 
+def as_it_is(batch: Any) -> Any:
+    """Collate for data sets whose `__getitems__` returns whole batches."""
+    return batch
+
+
 class _SeededRows(Dataset[Any]):
     """Reads the rows of a draw, after seeding the generators with its seed."""
 

@@ -91,6 +91,17 @@ class MoETask(LightningModule):
             penalty = penalty + self._weighed("consistency", self.consistency, value)
         return output, penalty
 
+    def keep_biases(self) -> None:
+        """Let routers keep a bias, if `balance` asks for it: of a network that is built when data is known.
+
+        Raises UserError for a router that knows none.
+        """
+        if self.bias_balancing is not None:
+            try:
+                keep_biases(self.network)
+            except ValueError as error:
+                raise UserError(f"{error}.") from error
+
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log as Lightning does; what is measured outside training is that of all processes together."""
         kwargs.setdefault("sync_dist", not self._is_training)
@@ -180,12 +191,17 @@ def bias_balancing(network: nn.Module, value: float | dict[str, Any] | None) -> 
             f"model.balance gives BiasBalance {value!r}: give it a rate of 0 or more, "
             "or {rate: ..., rest: ...}"
         )
+    keep_biases(network)
+    return BiasBalancing(**options)
+
+
+def keep_biases(network: nn.Module) -> None:
+    """Let the routers of a network keep a bias. Raises ValueError for one that knows none."""
     for layer in moe_layers(network).values():
         try:
             layer.router.keep_bias()
         except ValueError as error:
             raise ValueError(f"model.balance: BiasBalance: {error}") from error
-    return BiasBalancing(**options)
 
 
 def _is_plain(value: Any) -> bool:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from apps.common.catalogue import catalogue, fetch
 from apps.common.errors import UserError
 from apps.common.frames import read_frame
-from apps.common.loaders import ResumableLoader
+from apps.common.loaders import ResumableLoader, as_it_is
 from apps.drift.fair.groups import groups_of
 from apps.drift.labels import UNKNOWN, Labels, wanted_last
 from apps.drift.schema import Row, Schema
@@ -269,8 +269,3 @@ class Coming(Dataset[Batch]):
 
     def __getitem__(self, item: int) -> Batch:
         return self.data.last() if self.at_end else self.data.coming()
-
-
-def as_it_is(batch: Any) -> Any:
-    """Collate for loaders: `__getitems__` returns whole batches."""
-    return batch

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from collegium.layer import moe_layers
 from torch import Tensor
 
 from apps.common.errors import UserError
@@ -55,7 +54,7 @@ class Task(MoETask):
             self.network.build(len(data.features), data.labels.capacity)
         except ValueError as error:
             raise UserError(f"model.network: {error}.") from error
-        self._keep_biases()
+        self.keep_biases()
         if stage == "fit" and isinstance(often := self.trainer.val_check_interval, int):
             self.trainer.val_check_interval = min(often, len(data.train_dataloader()))  # a short stream
         built = self.network.features, self.network.classes
@@ -64,14 +63,6 @@ class Task(MoETask):
                 f"{data.source} has {found[0]} features and {found[1]} classes, the network was made for "
                 f"{built[0]} and {built[1]}: train another on this stream."
             )
-
-    def _keep_biases(self) -> None:
-        """Let the routers keep a bias, if `balance` asks for it: when it was read there was none yet."""
-        for layer in moe_layers(self.network).values() if self.bias_balancing else []:
-            try:
-                layer.router.keep_bias()
-            except ValueError as error:
-                raise UserError(f"model.balance: BiasBalance: {error}.") from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Predict the rows of one chunk, then learn them."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from apps.common.errors import UserError
-from apps.common.loaders import ResumableLoader, derive_seed
+from apps.common.loaders import ResumableLoader, as_it_is, derive_seed
 from apps.lidar.files import read_response
 from apps.lidar.instrument import Clock, Detector, measured
 from apps.lidar.model import Reading
@@ -186,8 +186,3 @@ class Histograms(Dataset[Batch]):
         response = rig.clock.curve(rig.answer(scenes.response)).float()
         tissue = scale.tissue(*self.tissue[index].T) if self.data.known_tissue else None
         return Batch(reading(counts, response, tissue), scale.target(scenes.depth, scenes.lifetime))
-
-
-def as_it_is(batch: Any) -> Any:
-    """Collate for loaders: `__getitems__` returns whole batches."""
-    return batch

@@ -1,0 +1,28 @@
+"""The arms of the comparison: the routed ranker, its controls, and what the field would pick instead."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from apps.common.compare import Arm
+from apps.recsys.comparison.networks import Network, networks
+from apps.recsys.comparison.peers import BoostedTrees, Rechub
+from apps.recsys.data import SIMULATED
+from apps.recsys.simulate import simulate
+
+
+def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
+    """Every arm for one budget: epochs, sizes of networks, trials (see configs/recsys/compare.yaml)."""
+    made = dict(networks(budget))
+    for kind in ("mmoe", "ple"):
+        made[f"rechub_{kind}"] = partial(Rechub, kind, **budget["network"])
+    found: dict[str, Arm] = {name: Network(budget, name, make) for name, make in made.items()}
+    return found | {"gbdt": BoostedTrees(budget)}
+
+
+def data_sha256(name: str) -> str | None:
+    """The hash of the simulated log; other names are the catalogue's."""
+    if name != SIMULATED:
+        return None
+    return hashlib.sha256(simulate().to_csv(index=False).encode()).hexdigest()

@@ -1,0 +1,148 @@
+"""What the field would pick instead: boosted trees, and the mixtures of torch-rechub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
+from apps.recsys.comparison.networks import data_for, sizes_of
+from apps.recsys.comparison.outcome import outcome, score
+from apps.recsys.data import Data
+from apps.recsys.encoding import Sizes
+from apps.recsys.impressions import Batch, Impressions
+from apps.recsys.levels import Groups
+from apps.recsys.model import Ranker
+from apps.recsys.scored import Scored, with_chances
+
+MOST_CATEGORIES = 256
+"""Up to so many categories trees part a column as a set; ids of more are ordered by how often they come."""
+TREES, PATIENCE = 500, 30
+
+
+class BoostedTrees(Arm):
+    """LightGBM, a model for each task, as many trees as validate best."""
+
+    def __init__(self, budget: Mapping[str, Any]) -> None:
+        self.budget, self.trials = budget, budget["trials"]["gbdt"]
+
+    def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
+        """Grow trees for each task, until validation AUC has not risen for 30 of them."""
+        from lightgbm import LGBMClassifier, early_stopping
+
+        module = data_for(data, self.budget, seed)
+        few = [c for c, size in enumerate(sizes_of(module).ids) if size <= MOST_CATEGORIES]
+        train, validation = module.part("train"), module.part("validation")
+        tables, stop = (_table(train), _table(validation)), early_stopping(PATIENCE, verbose=False)
+        models = []
+        for place in range(train.batch.labels.shape[1]):
+            model = LGBMClassifier(
+                n_estimators=TREES,
+                random_state=seed,
+                subsample=0.8,
+                subsample_freq=1,
+                colsample_bytree=0.8,
+                n_jobs=1,
+                verbose=-1,
+                **trial,
+            )
+            held = _known(tables[1], validation, place)
+            model.fit(
+                *_known(tables[0], train, place),
+                eval_X=held[0],
+                eval_y=held[1],
+                eval_metric="auc",
+                categorical_feature=few,
+                callbacks=[stop],
+            )
+            models.append(model)
+        return FittedTrees(models, module)
+
+
+class FittedTrees(Fitted):
+    """Grown trees."""
+
+    def __init__(self, models: Sequence[Any], data: Data) -> None:
+        self.models, self.data = models, data
+        self.validation = score(self.ask(data.part("validation")))
+
+    def ask(self, rows: Impressions) -> Scored:
+        """Chances of all rows."""
+        assert self.data.schema is not None
+        table = _table(rows)
+        chances = np.stack([model.predict_proba(table)[:, 1] for model in self.models], 1)
+        return with_chances(chances, list(self.data.schema.tasks), rows)
+
+    def test(self) -> Outcome:
+        """Open the test rows."""
+        leaves = sum(model.booster_.num_trees() * model.get_params()["num_leaves"] for model in self.models)
+        return outcome(self.ask(self.data.part("test")), Cost(total_params=leaves))
+
+
+class Rechub(Ranker):
+    """A mixture of torch-rechub on our batches.
+
+    Args:
+        kind: "mmoe" or "ple".
+        dim: width of an embedding.
+        hidden, out: widths of an expert.
+        tower: width inside a tower.
+        dropout: inside experts.
+    """
+
+    def __init__(
+        self, kind: str, dim: int = 16, hidden: int = 64, out: int = 64, tower: int = 32, dropout: float = 0.1
+    ) -> None:
+        super().__init__(dim=dim, tower=tower, dropout=dropout)
+        self.kind, self.widths = kind, [hidden, out]
+
+    def build(self, sizes: Sizes, items: int, groups: Groups, prior: Sequence[float] | None = None) -> None:
+        """Make the model of the library."""
+        from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFeature
+        from torch_rechub.models.multi_task import MMOE, PLE
+
+        tasks = [name for names in groups for name in names]
+        features = [SparseFeature(f"id{c}", size, self.dim) for c, size in enumerate(sizes.ids)]
+        features += [
+            SequenceFeature(f"tags{c}", size, self.dim, pooling="mean", padding_idx=0)
+            for c, size in enumerate(sizes.tags)
+        ]
+        features += [DenseFeature(f"value{c}") for c in range(sizes.values)]
+        experts = {"dims": self.widths, "activation": "relu", "dropout": self.dropout}
+        towers = [{"dims": [self.tower], "activation": "relu"} for _ in tasks]
+        kinds = ["classification"] * len(tasks)
+        self.model: nn.Module = (
+            MMOE(features, kinds, 6, experts, towers)
+            if self.kind == "mmoe"
+            else PLE(features, kinds, 2, 1, 2, experts, towers)
+        )
+        self.size = (
+            [list(sizes.ids), sizes.values, list(sizes.tags)],
+            items,
+            [list(names) for names in groups],
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores (B, K): the logits of its chances."""
+        rows = batch.rows
+        columns = {f"id{c}": column for c, column in enumerate(rows.ids.unbind(1))}
+        columns |= {f"tags{c}": column for c, column in enumerate(rows.tags.unbind(1))}
+        columns |= {f"value{c}": column for c, column in enumerate(rows.values.unbind(1))}
+        chance: Tensor = self.model(columns)
+        return torch.logit(chance, eps=1e-6)
+
+
+def _table(rows: Impressions) -> np.ndarray:
+    """(N, C + V + tags): ids, values and the first tag of each column of tags."""
+    parts = rows.batch.rows
+    return torch.cat([parts.ids.double(), parts.values.double(), parts.tags[:, :, 0].double()], 1).numpy()
+
+
+def _known(table: np.ndarray, rows: Impressions, task: int) -> tuple[np.ndarray, np.ndarray]:
+    label = rows.batch.labels[:, task].numpy()
+    known = ~np.isnan(label)
+    return table[known], label[known]

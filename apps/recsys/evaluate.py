@@ -1,0 +1,78 @@
+"""The metrics script: a run on held-out impressions, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from apps.common.console import print_rows
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
+from apps.recsys.data import APP, Data
+from apps.recsys.health import health, own_shares, summary
+from apps.recsys.report import sections
+from apps.recsys.scored import by_part, measured, scored, segments
+from apps.recsys.task import Task
+
+LOOKED_AT = 4096
+"""Rows on which the experts are looked at."""
+TEXTS = {
+    "rows": "`auc` over all rows, `gauc` the mean of that among the rows of each user, weighted by rows; "
+    "`log_loss` of the chances; `calibration`, expected over actual positives, 1 where chances are right on "
+    "the whole; `ece`, the mean distance of chance and share of positives.",
+    "parts": "AUC of each task by thirds of the rows, by how often their user, and their item, came in "
+    "training. Not a number where a part has rows of one label alone.",
+    "experts": "`silent` is the share of an expert's outputs that are zero, `size` their root mean square, "
+    "`weight` what the gates that see it give it, `serves` how many of these it really serves, as a share.",
+    "health": "What HoME is to heal; 0 is none, of sizes 1. Collapse: the share of zeros among all outputs. "
+    "Sizes: the largest expert over the smallest. Degradation: one less the share of tasks that common "
+    "experts serve. Underfitting: one less the weight that a task gives its own experts, of the task with "
+    "the least.",
+}
+
+
+def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "validation") -> None:
+    """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
+
+    Args:
+        run: a folder runs/recsys/<config>/<n>; the newest by default.
+        split: choose on validation; open the test rows once, when all is chosen.
+    """
+    found = find_run(APP, run)
+    task, data = load_run(found)
+    data.setup()
+    rows = data.part(split)
+    said = scored(task.network, rows)
+    table = [row for name, some in segments(said) for row in measured(name, some)]
+    whole = [
+        {name: cell for name, cell in row.items() if name != "slice"}
+        for row in table
+        if row["slice"] == "all"
+    ]
+    tables = [
+        Measured("rows", "Metrics", TEXTS["rows"], whole),
+        Measured("parts", "AUC by part", TEXTS["parts"], by_part(table)),
+    ]
+    batch = rows.__getitems__(range(min(LOOKED_AT, len(rows))))
+    if experts := health(task.network, batch):
+        ill: list[dict[str, Any]] = [
+            {"disease": name, "size": value} for name, value in summary(experts, task.network, batch).items()
+        ]
+        ill += [
+            {"disease": f"{name}: weight of its own experts", "size": share}
+            for name, share in own_shares(task.network, batch).items()
+        ]
+        tables += [
+            Measured("health", "Diseases of experts", TEXTS["health"], ill),
+            Measured("experts", "Experts", TEXTS["experts"], experts),
+        ]
+    for one in tables:
+        print_rows(one.rows, f"{one.title}: {found.path}, {split} rows")
+        print(f"{one.text}\n")
+    write_evaluation(found, split, tables, sections(task, data, split), f"{split} rows")
+
+
+def load_run(run: Run) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+    return task_of(run, Task)[0], data_of(run, Data)

@@ -1,0 +1,72 @@
+"""The command `schema`: a first schema of a log, to be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from apps.common.console import print_rows
+from apps.common.files import check_out
+from apps.recsys.columns import Schema
+from apps.recsys.files import read_log
+from apps.recsys.metrics import auc
+
+TELLING = 0.95
+"""A number that alone has such an AUC for a label is likely an outcome."""
+
+
+def schema(
+    input: Path,
+    tasks: Sequence[str],
+    out: Path = Path("schema.yaml"),
+    users: Path | None = None,
+    items: Path | None = None,
+) -> None:
+    """Guess what the columns of a log are, and write it as YAML for `--data.schema`.
+
+    Args:
+        input: CSV, parquet or an atomic file.
+        tasks: the columns of the labels, 0 and 1.
+        out: YAML to write.
+        users, items: tables with a row a user, or an item, joined by their first column.
+    """
+    check_out(out, input, (".yaml",))
+    log = read_log(input, users, items)
+    found = Schema.infer(log, tasks, str(input))
+    labels = found.labels(log.frame, str(input))
+    rows = [
+        {
+            "column": name,
+            "kind": kind,
+            "values": int(log.frame[name].nunique()),
+            "blank": int(log.frame[name].isna().sum()),
+        }
+        for name, kind in found.features.items()
+    ]
+    print_rows(
+        rows, f"{input}: {len(log.frame)} rows; user {found.user}, item {found.item}, time {found.time}"
+    )
+    found.save(out)
+    for name, task in telling(log.frame, found, labels):
+        print(
+            f"note: {name} alone tells {task} almost surely: if it is known only afterwards, move it from "
+            f"features to outcomes in {out}."
+        )
+    print(f"{out}: edit it, and train with --data.path {input} --data.schema {out}")
+
+
+def telling(frame: pd.DataFrame, found: Schema, labels: np.ndarray) -> list[tuple[str, str]]:
+    """Features that by themselves order a label's rows almost without a fault, each with such a label."""
+    suspects = []
+    for name in found.features_of("number"):
+        numbers = pd.to_numeric(frame[name], errors="coerce").fillna(0).to_numpy()
+        for place, task in enumerate(found.tasks):
+            known = ~np.isnan(labels[:, place])
+            area = auc(numbers[known], labels[known, place])
+            if max(area, 1 - area) > TELLING:
+                suspects.append((name, task))
+                break
+    return suspects

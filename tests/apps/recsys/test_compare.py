@@ -1,0 +1,106 @@
+"""The arms of the comparison and what they measure."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from collegium.layer import moe_layers
+
+from apps.common.compare.arms import Cost, check_outcome
+from apps.common.discovery import project_root
+from apps.recsys.compare import arms
+from apps.recsys.comparison.networks import networks
+from apps.recsys.comparison.outcome import outcome
+from apps.recsys.data import Data
+from apps.recsys.metrics import gauc
+from apps.recsys.scored import Scored
+
+PROFILES = yaml.safe_load((project_root() / "configs/recsys/compare.yaml").read_text())["profiles"]
+BUDGET = {**PROFILES["quick"]["budget"], "rows": 3000, "epochs": 3, "batch_size": 64}
+
+
+@pytest.mark.parametrize("name", PROFILES["full"]["arms"])
+def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
+    arm = arms(BUDGET)[name]
+    fitted = arm.fit("simulated", dict(arm.trials[-1]), 0)
+    found = fitted.test()
+    check_outcome(found)
+    values = {(value.slice, value.metric): value.value for value in found.values}
+    assert values["all", "auc"] > 0.55
+    assert 0 < fitted.validation < 0.45
+    assert {("watch_0", "auc"), ("watch_0", "gauc"), ("interact_1", "log_loss")} <= set(values)
+    assert (("all", "collapse") in values) == (name in ("routed", "random_router", "ple", "mmoe"))
+
+
+def test_gates_of_the_random_router_stay_as_they_were_drawn() -> None:
+    data = Data(rows=300)
+    data.setup()
+    assert data.encoder is not None
+    assert data.schema is not None
+    network = networks(BUDGET)["random_router"]()
+    network.build(data.encoder.sizes, len(data.catalogue), list(data.schema.groups.values()))  # type: ignore[operator]
+    still = {name for name, p in network.named_parameters() if not p.requires_grad}
+    gates = {
+        f"{layer}.router.{name}"
+        for layer, module in moe_layers(network).items()
+        for name, _ in module.router.named_parameters()
+    }
+    assert still == gates
+    assert any("self_gates" in name for name in gates)
+
+
+def scored(n: int = 4000, users: int = 60) -> Scored:
+    random = np.random.default_rng(0)
+    chance = random.random((n, 3))
+    label = (random.random((n, 3)) < chance * [1.0, 0.5, 0.02]).astype(float)
+    label[::7, 0] = np.nan
+    user = random.integers(-1, users, n)
+    return Scored(["a", "b", "c"], chance, label, user, random.integers(0, 50, n), random.integers(0, 9, n))
+
+
+def test_rare_labels_are_measured_and_left_out_of_the_mean() -> None:
+    found = scored()
+    made = outcome(found, Cost())
+    check_outcome(made)
+    values = {(value.slice, value.metric): value.value for value in made.values}
+    assert values["all", "auc"] == pytest.approx((values["a", "auc"] + values["b", "auc"]) / 2)
+    assert ("c", "auc") in values
+    assert ("c", "auc") not in made.units
+    assert values["a", "gauc"] == pytest.approx(gauc(*found.of_task(0)))
+    assert {slice for slice, _ in values} >= {"user, few rows", "item, many rows"}
+
+
+def test_units_resampled_give_the_spread_of_an_auc_over_resampled_users() -> None:
+    """Deviations of the bootstrap over units, and over rows of users drawn with repetition."""
+    from sklearn.metrics import roc_auc_score
+
+    found, random = scored(1500, 200), np.random.default_rng(1)
+    _, label, _ = found.of_task(1)
+    units = outcome(found, Cost()).units["all", "auc"]
+    of_units = np.std([random.choice(units, len(units)).mean() for _ in range(800)])
+    both = []
+    for _ in range(400):
+        rows = random.integers(0, len(label), len(label))
+        areas = [roc_auc_score(found.label[r, k], found.chance[r, k]) for k in (1,) for r in [rows]]
+        known = ~np.isnan(found.label[rows, 0])
+        areas.append(roc_auc_score(found.label[rows, 0][known], found.chance[rows, 0][known]))
+        both.append(np.mean(areas))
+    assert of_units == pytest.approx(np.std(both), rel=0.35)
+
+
+def test_peers_see_the_same_columns() -> None:
+    torch.manual_seed(0)
+    data = Data(rows=400)
+    data.setup()
+    assert data.encoder is not None
+    from apps.recsys.comparison.peers import Rechub, _table
+
+    network = Rechub("ple", dim=4)
+    network.build(data.encoder.sizes, len(data.catalogue), [["watch_0"], ["interact_0"]])
+    batch = data.part("train").__getitems__(range(8))
+    network.eval()
+    assert network(batch).shape == (8, 2)
+    changed = batch._replace(rows=batch.rows._replace(tags=torch.zeros_like(batch.rows.tags)))
+    assert not torch.equal(network(batch), network(changed))
+    sizes = data.encoder.sizes
+    assert _table(data.part("train")).shape[1] == len(sizes.ids) + sizes.values + len(sizes.tags)

@@ -1,0 +1,187 @@
+"""Impressions: split, encoded, with what came before."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.common.errors import UserError
+from apps.recsys.data import Data
+from apps.recsys.impressions import counts_of, histories, parts_of
+from apps.recsys.simulate import simulate
+from tests.core.blocks import examples
+
+
+def ready(**options: object) -> Data:
+    data = Data(**{"rows": 600, **options})  # type: ignore[arg-type]
+    data.setup()
+    return data
+
+
+def test_parts_are_in_order_of_time_and_cover_the_log(tmp_path: Path) -> None:
+    table = simulate(400).sample(frac=1, random_state=0)
+    table.to_csv(tmp_path / "log.csv", index=False)
+    data = ready(path=tmp_path / "log.csv", tasks=["watch_0", "interact_0"])
+    assert data.frame is not None
+    times = [data.frame["time"].to_numpy()[data.places[part]] for part in ("train", "validation", "test")]
+    assert [len(each) for each in times] == [280, 60, 60]
+    assert times[0].max() < times[1].min()
+    assert times[1].max() < times[2].min()
+
+
+def test_a_cut_says_when_parts_begin() -> None:
+    frame = pd.DataFrame({"time": [5, 1, 3, 2, 4]})
+    found = parts_of(frame, "time", None, [3, 5], np.random.default_rng(0), "log")
+    assert {part: rows.tolist() for part, rows in found.items()} == {
+        "train": [1, 3],
+        "validation": [2, 4],
+        "test": [0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"time": None, "split": "time"}, "names no time to split by"),
+        ({"cut": [0, 3]}, "leaves no rows for train"),
+        ({"cut": [3, 99]}, "leaves no rows for test"),
+    ],
+)
+def test_splits_that_cannot_be_are_one_sentence(options: dict[str, object], fault: str) -> None:
+    frame = pd.DataFrame({"time": [5, 1, 3, 2, 4]})
+    given_ = {"time": "time", "split": None, "cut": None, **options}
+    with pytest.raises(UserError, match=fault):
+        parts_of(frame, generator=np.random.default_rng(0), source="log", **given_)  # type: ignore[arg-type]
+
+
+def test_a_blank_time_is_one_sentence() -> None:
+    frame = pd.DataFrame({"time": [5, None, 3]})
+    with pytest.raises(UserError, match="time is blank in row 2"):
+        parts_of(frame, "time", None, None, np.random.default_rng(0), "log")
+
+
+@examples(20)
+@given(seed=st.integers(0, 2**16), length=st.integers(1, 4))
+def test_a_history_is_what_a_user_took_before(seed: int, length: int) -> None:
+    random, n = np.random.default_rng(seed), 30
+    user, item = random.integers(-1, 4, n), random.integers(1, 9, n)
+    taken, order = random.random(n) < 0.6, random.permutation(n)
+    found, latest = histories(user, item, taken, order, length)
+    for place, row in enumerate(order):
+        before = [item[r] for r in order[:place] if user[r] == user[row] and taken[r] and user[row] >= 0]
+        wanted = ([0] * length + before)[-length:] if before else [0] * length
+        assert found[row].tolist() == wanted
+    for who in range(4):
+        before = [item[r] for r in order if user[r] == who and taken[r]]
+        assert latest.get(who, []) == before[-length:]
+
+
+def test_no_row_knows_its_own_label_or_a_later_one() -> None:
+    """The history of a row does not change with the labels from that row on."""
+    table = simulate(300)
+    user, item = table["user_id"].to_numpy(), table["item_id"].to_numpy()
+    label, order = table["watch_0"].to_numpy() == 1, np.arange(300)
+    known, _ = histories(user, item, label, order, 5)
+    label = label.copy()
+    label[150:] = ~label[150:]
+    other, _ = histories(user, item, label, order, 5)
+    assert np.array_equal(known[:151], other[:151])
+    assert not np.array_equal(known[151:], other[151:])
+
+
+def test_rows_are_counted_among_those_of_training_alone() -> None:
+    assert counts_of(np.array([0, 1, 0, -1, 2]), np.array([0, 1, 3])).tolist() == [1, 1, 1, 0, 0]
+
+
+def test_ids_and_quantiles_are_learned_from_training_rows_alone() -> None:
+    table = simulate(600)
+    later = table.copy()
+    later.loc[420:, "x0"] *= 100
+    later.loc[420:, "item_id"] += 10_000
+
+    def learned(frame: pd.DataFrame, folder: Path) -> Data:
+        frame.to_csv(folder / "log.csv", index=False)
+        return ready(path=folder / "log.csv", tasks=["watch_0"])
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = learned(table, Path(folder)), learned(later, Path(folder))
+    assert one.encoder is not None
+    assert other.encoder is not None
+    assert one.encoder.state() == other.encoder.state()
+    assert one.catalogue.known == other.catalogue.known
+    assert int(other.part("test").batch.item.max()) == 1  # all of them unseen
+
+
+def test_held_out_rows_are_halved(tmp_path: Path) -> None:
+    table = simulate(300).drop(columns="time")
+    table[:200].to_csv(tmp_path / "log.csv", index=False)
+    table[200:].to_csv(tmp_path / "rest.csv", index=False)
+    data = ready(path=tmp_path / "log.csv", held_out=tmp_path / "rest.csv", tasks=["watch_0"])
+    assert data.places["train"].tolist() == list(range(200))
+    rest = np.concatenate([data.places["validation"], data.places["test"]])
+    assert np.sort(rest).tolist() == list(range(200, 300))
+    assert len(data.places["validation"]) == 50
+
+
+def test_a_restored_module_reads_rows_alike_and_remembers_users() -> None:
+    data = ready(history=4)
+    again = Data.from_state(data.state_dict())
+    frame = simulate(30, seed=5).drop(columns=["watch_0", "interact_0", "time"])
+    one, other = data.encode(frame, "a"), again.encode(frame, "a")
+    for left, right in zip(one.rows, other.rows, strict=True):
+        assert torch.equal(left, right)
+    assert torch.equal(one.history, other.history)
+    assert one.history.any()
+
+
+def test_the_last_history_is_that_of_a_row_that_would_come_next() -> None:
+    data = ready(history=4, rows=200)
+    frame, batch = data.frame, data.part("test").batch
+    assert frame is not None
+    user = frame["user_id"].iloc[-1]
+    last = data.encode(frame.iloc[[-1]], "log").history[0].tolist()
+    before = batch.history[-1].tolist()
+    taken = [int(batch.item[-1])] if frame["watch_0"].iloc[-1] else []
+    assert last == (before + taken)[-4:]
+    assert str(user) in data.latest or not any(last)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"watch_0": 1}, "all train rows have one value of the label watch_0"),
+        ({"watch_0": 2}, "the label watch_0 is 2 in row 1"),
+    ],
+)
+def test_labels_without_two_values_are_one_sentence(
+    tmp_path: Path, change: dict[str, int], fault: str
+) -> None:
+    simulate(100).assign(**change).to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(UserError, match=fault):
+        ready(path=tmp_path / "log.csv", tasks=["watch_0"])
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"name": "nowhere"}, "there is no set 'nowhere': name one of simulated, kuairand, census"),
+        ({"taken": "buys"}, "data.taken is 'buys': name one of watch_0"),
+    ],
+)
+def test_bad_options_are_one_sentence(options: dict[str, object], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        ready(**options)
+
+
+def test_a_file_without_tasks_asks_for_them(tmp_path: Path) -> None:
+    simulate(50).to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(UserError, match=r"name the labels: --data\.tasks"):
+        ready(path=tmp_path / "log.csv")
+    with pytest.raises(UserError, match="has no column 'buys'"):
+        ready(path=tmp_path / "log.csv", tasks=["buys"])
