@@ -8,8 +8,8 @@ from typing import Any
 from apps.common.compare import Arm
 from apps.recsys.comparison.networks import Network, networks
 from apps.recsys.comparison.peers import BoostedTrees, Rechub
-from apps.recsys.data import SIMULATED
 from apps.recsys.simulate import simulate
+from apps.recsys.source import SIMULATED
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:

@@ -1,11 +1,11 @@
-"""The data module: a log of impressions, from files, a public set or the generator."""
+"""The data module: impressions with their labels, or users' items in order, of one log."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -13,26 +13,45 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from apps.common.catalogue import catalogue, fetch
-from apps.common.discovery import data_folder
 from apps.common.errors import UserError
-from apps.common.frames import read_frame
 from apps.common.loaders import ResumableLoader, as_it_is
 from apps.recsys.columns import Schema
-from apps.recsys.encoding import Encoder, Vocabulary, coded
-from apps.recsys.files import Log, read_log
-from apps.recsys.impressions import PARTS, Batch, Impressions, Part, Split, counts_of, histories, parts_of
-from apps.recsys.simulate import SHARE, simulate
+from apps.recsys.encoding import Encoded, Encoder, Vocabulary, coded
+from apps.recsys.impressions import (
+    PARTS,
+    Batch,
+    Impressions,
+    Part,
+    Split,
+    counts_of,
+    halved,
+    histories,
+    parts_of,
+)
+from apps.recsys.sequences import (
+    SHORTEST,
+    Walks,
+    constant_within,
+    in_order,
+    seen_items,
+    split_last,
+    walk_of,
+    windows,
+)
+from apps.recsys.source import APP, SIMULATED, Source
 
-APP = "recsys"
-SIMULATED = "simulated"
+__all__ = ["APP", "Data"]
+Protocol = Literal["impressions", "next_item"]
+LENGTH = 50
+"""Items of a history that the next one is told from, where nobody says how many."""
 
 
 class Data(LightningDataModule):
-    """Impressions, each with its labels, split by time or at random.
+    """A log of who was shown or took what, and when.
 
-    What is learned of features, their values and quantiles, is learned from training rows. A public set
-    brings its schema and its tables of users and items.
+    As impressions each row has its labels, and rows are split by time or at random. For the next item each
+    user's last one is for test, the one before for validation. Values and quantiles of features are learned
+    from training rows. A public set brings its schema and its tables of users and items.
 
     Args:
         path: CSV, parquet or an atomic file of RecBole; the generated or public set `name` by default.
@@ -40,15 +59,16 @@ class Data(LightningDataModule):
         users, items: tables with a row a user, or an item, joined by their first column.
         schema: a YAML file, as `python -m apps recsys schema` writes it; guessed by default.
         tasks: the columns of the labels, where there is no schema.
+        protocol: "impressions", or "next_item".
         held_out: a file of the same columns whose rows, halved at random, are those of validation and test.
         split: "time" or "random"; by time where the schema has one.
         cut: the two times at which validation and test begin; after 70% and 85% of the rows by default.
-        history: how many of a user's last items a row comes with.
-        taken: the label by which an item counts as taken by a user; the first by default.
+        history: how many of a user's last items a row comes with; none by default, 50 for the next item.
+        taken: the label by which an item counts as taken, or liked, by a user; the first by default.
         least: how often a value must come in training to have an id of its own.
         buckets: ids that other values of a column share by their hash.
         rows, correlation: of the generated log, see `simulate.simulate`.
-        batch_size: rows a batch.
+        batch_size: rows, or users' windows, a batch.
         seed: of the generated log, of what is split at random, and of the order of batches.
         order: seed of the order of batches alone; the same by default.
     """
@@ -61,10 +81,11 @@ class Data(LightningDataModule):
         items: Path | None = None,
         schema: Path | None = None,
         tasks: Sequence[str] | None = None,
+        protocol: Protocol = "impressions",
         held_out: Path | None = None,
         split: Split | None = None,
         cut: Sequence[float | str] | None = None,
-        history: int = 0,
+        history: int | None = None,
         taken: str | None = None,
         least: int = 2,
         buckets: int = 1,
@@ -75,80 +96,58 @@ class Data(LightningDataModule):
         order: int | None = None,
     ) -> None:
         super().__init__()
-        if min(batch_size, rows, buckets, least) < 1 or history < 0:
-            raise ValueError("batch_size, rows, least and buckets must be at least 1, and history at least 0")
-        self.path, self.name, self.users, self.items = path, name, users, items
-        self.schema_file, self.tasks, self.held_out, self.split, self.cut = (
-            schema,
-            tasks,
-            held_out,
-            split,
-            cut,
-        )
-        self.history, self.taken, self.least, self.buckets = history, taken, least, buckets
-        self.rows, self.correlation = rows, correlation
+        self.next_item = protocol == "next_item"
+        self.history = (LENGTH if self.next_item else 0) if history is None else history
+        if min(batch_size, rows, buckets, least) < 1 or self.history < self.next_item:
+            raise ValueError(
+                "batch_size, rows, least, buckets and, for the next item, history must be positive"
+            )
+        self.source = Source(path, name, users, items, schema, tasks, held_out, rows, correlation, seed)
+        self.split, self.cut, self.taken = split, cut, taken
+        self.least, self.buckets = least, buckets
         self.batch_size, self.seed, self.order = batch_size, seed, seed if order is None else order
-        self.schema: Schema | None = None
-        self.encoder: Encoder | None = None
+        self.schema = Schema({}, {})
+        self.encoder = Encoder({}, {}, {})
         self.catalogue = Vocabulary([])
         self.latest: dict[str, list[int]] = {}
-        self._parts: dict[Part, Impressions] = {}
-        self.frame: pd.DataFrame | None = None
         self.places: dict[Part, np.ndarray] = {}
-
-    @property
-    def source(self) -> str:
-        """Where the log is from, for messages."""
-        return str(self.path or self.name)
+        self.contents: Encoded | None = None
+        self._parts: dict[Part, Impressions] = {}
+        self._walks: dict[Part, Walks] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read, split and encode the log."""
-        if self._parts:
+        if self._parts or self._walks:
             return
-        log, held = self._read()
-        self.schema = self.schema or self._schema(log)
-        schema = self.schema
-        if not schema.tasks or not schema.features:
-            raise UserError(f"{self.source}: the schema needs a task and a feature: name them.")
-        schema.check([*map(str, log.frame)], self.source)
-        frame, self.places = log.frame, self._split(log.frame, held)
-        self.frame = frame
-        labels = schema.labels(frame, self.source)
-        self._check_labels(labels)
-        train = frame.iloc[self.places["train"]]
-        self.encoder = Encoder.fit(train, schema, self.least, buckets=self.buckets)
-        if schema.item:
-            self.catalogue = Vocabulary.of(train[schema.item])
-        user, names = self._users(frame)
-        item = self._items(frame)
-        order = (
-            np.arange(len(frame))
-            if schema.time is None
-            else frame[schema.time].argsort(kind="stable").to_numpy()
+        found = self.source.read()
+        self.schema = found.schema
+        labels = self.schema.labels(found.frame, str(self.source))
+        if self.next_item:
+            self._set_up_walks(found.frame, labels)
+            return
+        generator = np.random.default_rng(self.seed)
+        self.places = (
+            halved(len(found.frame), found.held, generator)
+            if found.held
+            else parts_of(
+                found.frame, self.schema.time, self.split, self.cut or found.cut, generator, str(self.source)
+            )
         )
-        past, latest = histories(user, item, labels[:, self._taken()] == 1, order, self.history)
-        self.latest = {names[who] or "": items for who, items in latest.items()}
-        batch = Batch(
-            self.encoder.encode(frame, self.source),
-            torch.from_numpy(past),
-            torch.from_numpy(item),
-            torch.from_numpy(labels),
-        )
-        activity, fame = (counts_of(codes, self.places["train"]) for codes in (user, item))
-        whole = Impressions(batch, user, activity, fame)
-        self._parts = {part: whole.only(rows) for part, rows in self.places.items()}
+        self._set_up_impressions(found.frame, labels)
 
     def part(self, part: Part) -> Impressions:
         """The rows of one part."""
         return self._parts[part]
+
+    def walks(self, part: Part) -> Walks:
+        """Users' windows of one part."""
+        return self._walks[part]
 
     def encode(self, frame: pd.DataFrame, source: str) -> Batch:
         """A user's own rows, without labels; histories are those at the end of the log of training.
 
         Raises UserError where a column is absent or holds something else than in training.
         """
-        assert self.schema is not None
-        assert self.encoder is not None
         self.schema.check([*map(str, frame)], source, labels=False)
         past = np.zeros((len(frame), self.history), dtype=np.int64)
         if self.history and self.schema.user:
@@ -165,19 +164,16 @@ class Data(LightningDataModule):
 
     def unseen(self, frame: pd.DataFrame) -> dict[str, float]:
         """Of who and what the share of rows with one that was not in training, where there are any."""
-        assert self.schema is not None
-        assert self.encoder is not None
-        known = {
-            **self.encoder.vocabularies,
-            **({self.schema.item: self.catalogue} if self.schema.item else {}),
-        }
+        known = dict(self.encoder.vocabularies)
+        if self.schema.item:
+            known[self.schema.item] = self.catalogue
         names = [name for name in (self.schema.user, self.schema.item) if name in known]
         shares = {str(name): known[str(name)].unseen(frame[str(name)]) for name in names}
         return {name: share for name, share in shares.items() if share > 0}
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch)."""
-        return ResumableLoader(self._parts["train"], self.batch_size, seed=self.order, collate_fn=as_it_is)
+        return ResumableLoader(self._data("train"), self.batch_size, seed=self.order, collate_fn=as_it_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """In order."""
@@ -189,22 +185,22 @@ class Data(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what prediction needs, as plain values."""
-        assert self.schema is not None
-        assert self.encoder is not None
         return {
             "schema": dataclasses.asdict(self.schema),
             "encoder": self.encoder.state(),
             "catalogue": self.catalogue.known,
+            "next_item": self.next_item,
             "history": self.history,
             "latest": self.latest,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up columns and values, unless a log was read already."""
-        if not self._parts:
+        if not self._parts and not self._walks:
             self.schema = Schema.of(state_dict["schema"], "the checkpoint")
             self.encoder = Encoder.from_state(state_dict["encoder"])
             self.catalogue = Vocabulary(state_dict["catalogue"])
+            self.next_item = state_dict["next_item"]
             self.history, self.latest = state_dict["history"], state_dict["latest"]
 
     @classmethod
@@ -214,73 +210,67 @@ class Data(LightningDataModule):
         data.load_state_dict(dict(state))
         return data
 
-    def _read(self) -> tuple[Log, int]:
-        """The log, and how many of its last rows are held out."""
-        if self.path is None and self.name == SIMULATED:
-            log = Log(simulate(self.rows, self.correlation, seed=self.seed), {})
-        elif self.path is None:
-            self._take_up()
-            log = read_log(fetch(APP, str(self.name)), *self._beside())
-        else:
-            log = read_log(self.path, self.users, self.items)
-        if self.held_out is None:
-            return log, 0
-        rest = read_frame(self.held_out)
-        absent = [name for name in log.frame if name not in rest]
-        if absent:
-            raise UserError(f"{self.held_out} has no column {absent[0]!r}, and {self.source} does: add it.")
-        return Log(pd.concat([log.frame, rest[list(log.frame)]], ignore_index=True), log.kinds), len(rest)
+    def _set_up_impressions(self, frame: pd.DataFrame, labels: np.ndarray) -> None:
+        self._check_labels(labels)
+        train = frame.iloc[self.places["train"]]
+        self.encoder = Encoder.fit(train, self.schema, self.least, buckets=self.buckets)
+        if self.schema.item:
+            self.catalogue = Vocabulary.of(train[self.schema.item])
+        user, names = self._users(frame)
+        item, order = self._items(frame), self._order(frame)
+        past, latest = histories(user, item, labels[:, self._taken()] == 1, order, self.history)
+        self.latest = {names[who] or "": items for who, items in latest.items()}
+        batch = Batch(
+            self.encoder.encode(frame, str(self.source)),
+            torch.from_numpy(past),
+            torch.from_numpy(item),
+            torch.from_numpy(labels),
+        )
+        activity, fame = (counts_of(codes, self.places["train"]) for codes in (user, item))
+        whole = Impressions(batch, user, activity, fame)
+        self._parts = {part: whole.only(rows) for part, rows in self.places.items()}
 
-    def _take_up(self) -> None:
-        """Use what the catalogue says of a set, where the user said nothing."""
-        entries = catalogue(APP)
-        if self.name not in entries:
-            known = ", ".join(
-                [SIMULATED, *(name for name, entry in entries.items() if "schema" in entry.read)]
-            )
-            raise UserError(f"there is no set {self.name!r}: name one of {known}, or give --data.path.")
-        for name, value in entries[self.name].read.items():
-            if name == "schema":
-                self.schema_file = self.schema_file or data_folder(APP) / value
-            elif name == "held_out":
-                self.held_out = self.held_out or fetch(APP, value)
-            elif getattr(self, name) is None:
-                setattr(self, name, value)
-
-    def _beside(self) -> list[Path | None]:
-        return [
-            fetch(APP, str(table)) if isinstance(table, str) else table for table in (self.users, self.items)
-        ]
-
-    def _schema(self, log: Log) -> Schema:
-        if self.schema_file is not None:
-            return Schema.load(self.schema_file)
-        tasks = self.tasks
-        if tasks is None and self.path is None:
-            names = map(str, log.frame)
-            tasks = [name for name in names if name.partition("_")[0] in SHARE]
-        if not tasks:
+    def _set_up_walks(self, frame: pd.DataFrame, labels: np.ndarray) -> None:
+        if not self.schema.user or not self.schema.item:
+            raise UserError(f"{self.source}: the next item wants a user and an item: name them in a schema.")
+        user, _ = self._users(frame)
+        parts = split_last(in_order(user, self._order(frame)))
+        if not parts["test"]:
             raise UserError(
-                f"{self.source}: name the labels: --data.tasks '[click, like]', or a --data.schema."
+                f"{self.source}: no user has {SHORTEST} items, one to learn from and two to tell."
             )
-        found = Schema.infer(log, tasks, self.source)
-        if self.path is None:
-            for name, task in found.tasks.items():
-                task.group = name.partition("_")[0]
-        return found
+        train = frame.iloc[np.concatenate(parts["train"])]
+        self.catalogue = Vocabulary.of(train[self.schema.item])
+        item, liked = self._items(frame), labels[:, self._taken()]
+        features = self.schema.features
+        of_user = constant_within(frame, self.schema.user, list(features))
+        of_item = constant_within(frame, self.schema.item, list(features))
+        self.encoder = self._fit(train, of_user)
+        profile = self.encoder.encode(frame, str(self.source))
+        self.contents = self._of_items(self._fit(train, of_item), train, item[train.index])
+        self._walks = {}
+        for part in PARTS:
+            rows = windows(parts[part], self.history) if part == "train" else parts[part]
+            who = np.array([user[own[0]] for own in rows])
+            self._walks[part] = Walks(
+                walk_of(rows, item, liked, profile, self.history),
+                who,
+                np.array([len(parts["train"][one]) for one in who]),
+                None if part == "train" else seen_items(rows, item, len(self.catalogue)),
+            )
 
-    def _split(self, frame: pd.DataFrame, held: int) -> dict[Part, np.ndarray]:
-        generator = np.random.default_rng(self.seed)
-        if not held:
-            time = None if self.schema is None else self.schema.time
-            return parts_of(frame, time, self.split, self.cut, generator, self.source)
-        order = len(frame) - held + generator.permutation(held)
-        halves = np.split(order, [held // 2])
-        found = [np.arange(len(frame) - held), *(np.sort(half) for half in halves)]
-        return dict(zip(PARTS, found, strict=True))
+    def _fit(self, train: pd.DataFrame, names: Sequence[str]) -> Encoder:
+        features = {name: self.schema.features[name] for name in names}
+        return Encoder.fit(train, Schema({}, features), self.least, buckets=self.buckets)
+
+    def _of_items(self, encoder: Encoder, train: pd.DataFrame, item: np.ndarray) -> Encoded:
+        """What is known of each item by its id; of the first ids, which are of none, as of the first item."""
+        first = np.zeros(len(self.catalogue), dtype=np.int64)
+        ids, rows = np.unique(item, return_index=True)
+        first[ids] = rows
+        return encoder.encode(train, str(self.source)).take(torch.from_numpy(first))
 
     def _check_labels(self, labels: np.ndarray) -> None:
-        assert self.schema is not None
         for place, name in enumerate(self.schema.tasks):
             for part in PARTS[:2]:
                 known = labels[self.places[part], place]
@@ -291,7 +281,6 @@ class Data(LightningDataModule):
                     )
 
     def _taken(self) -> int:
-        assert self.schema is not None
         tasks = list(self.schema.tasks)
         if self.taken is not None and self.taken not in tasks:
             raise UserError(f"data.taken is {self.taken!r}: name one of {', '.join(tasks)}.")
@@ -299,17 +288,24 @@ class Data(LightningDataModule):
 
     def _users(self, frame: pd.DataFrame) -> tuple[np.ndarray, list[str | None]]:
         """(N,) numbers of users, -1 where blank, and their names."""
-        assert self.schema is not None
         if self.schema.user is None:
             return np.full(len(frame), -1), []
         codes, names = coded(frame[self.schema.user])
         return codes.astype(np.int64), names
 
     def _items(self, frame: pd.DataFrame) -> np.ndarray:
-        assert self.schema is not None
         if self.schema.item is None:
             return np.zeros(len(frame), dtype=np.int64)
         return self.catalogue.encode(frame[self.schema.item])
 
+    def _order(self, frame: pd.DataFrame) -> np.ndarray:
+        """Numbers of the rows, the earliest first; as they stand where there is no time."""
+        if self.schema.time is None:
+            return np.arange(len(frame))
+        return np.asarray(frame[self.schema.time].argsort(kind="stable"))
+
+    def _data(self, part: Part) -> Impressions | Walks:
+        return self._walks[part] if self.next_item else self._parts[part]
+
     def _in_order(self, part: Part) -> DataLoader[Any]:
-        return DataLoader(self._parts[part], 4096, collate_fn=as_it_is)
+        return DataLoader(self._data(part), 256 if self.next_item else 4096, collate_fn=as_it_is)

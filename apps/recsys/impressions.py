@@ -116,6 +116,12 @@ def parts_of(
     return found
 
 
+def halved(rows: int, held: int, generator: np.random.Generator) -> dict[Part, np.ndarray]:
+    """Rows of each part: of the last ones, which are held out, halves at random for validation and test."""
+    halves = np.split(rows - held + generator.permutation(held), [held // 2])
+    return dict(zip(PARTS, [np.arange(rows - held), *(np.sort(half) for half in halves)], strict=True))
+
+
 def counts_of(codes: np.ndarray, train: np.ndarray) -> np.ndarray:
     """(N,) how many of the training rows have the code of each row; 0 for a code below 0."""
     counts = np.bincount(codes[train][codes[train] >= 0], minlength=int(codes.max(initial=0)) + 1)

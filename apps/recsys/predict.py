@@ -39,7 +39,6 @@ def predict(
     found = find_run(APP, run)
     task, checkpoint = task_of(found, Task)
     data = Data.from_state(checkpoint["Data"])
-    assert data.schema is not None
     frame = read_log(input, users, items).frame
     parts = np.array_split(np.arange(len(frame)), -(-len(frame) // CHUNK))
     batches = (data.encode(frame.iloc[rows], str(input)) for rows in parts)

@@ -49,8 +49,6 @@ class Task(MoETask):
         data: Data | None = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        assert data.encoder is not None
-        assert data.schema is not None
         groups = list(data.schema.groups.values())
         prior = data.part("train").batch.labels.nanmean(0).tolist()
         try:

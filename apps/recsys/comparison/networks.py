@@ -143,5 +143,4 @@ def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
 
 def sizes_of(data: Data) -> Sizes:
     """Of the encoder of a module that was read."""
-    assert data.encoder is not None
     return data.encoder.sizes

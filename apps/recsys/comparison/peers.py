@@ -72,7 +72,6 @@ class FittedTrees(Fitted):
 
     def ask(self, rows: Impressions) -> Scored:
         """Chances of all rows."""
-        assert self.data.schema is not None
         table = _table(rows)
         chances = np.stack([model.predict_proba(table)[:, 1] for model in self.models], 1)
         return with_chances(chances, list(self.data.schema.tasks), rows)

@@ -21,8 +21,6 @@ def data() -> Data:
 
 
 def built(network: Ranker, data: Data, **options: object) -> Ranker:
-    assert data.encoder is not None
-    assert data.schema is not None
     torch.manual_seed(0)
     network.build(data.encoder.sizes, len(data.catalogue), list(data.schema.groups.values()), **options)  # type: ignore[arg-type]
     return network
@@ -39,7 +37,6 @@ def test_a_row_is_scored_alike_in_any_batch(data: Data) -> None:
 
 
 def test_features_are_embeddings_means_of_tags_and_history_and_numbers(data: Data) -> None:
-    assert data.encoder is not None
     embedder = Embedder(data.encoder.sizes, len(data.catalogue), 4)
     batch = some(data, 300)
     x = embedder(batch.rows, batch.history)
@@ -55,7 +52,6 @@ def test_features_are_embeddings_means_of_tags_and_history_and_numbers(data: Dat
 
 
 def test_no_two_columns_share_an_id(data: Data) -> None:
-    assert data.encoder is not None
     embedder = Embedder(data.encoder.sizes, 3, 2)
     with torch.no_grad():
         embedder.table.weight[:, 0] = torch.arange(len(embedder.table.weight))
