@@ -91,6 +91,7 @@ class Task(MoETask):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network, so that there is something to fill."""
         self.network.build(*checkpoint["size"])
+        self.keep_biases()
         self.history.load(checkpoint["history"])
 
     def _measure(self, batch: Batch, part: str) -> None:

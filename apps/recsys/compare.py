@@ -8,12 +8,16 @@ from typing import Any
 from apps.common.compare import Arm
 from apps.recsys.comparison.networks import Network, networks
 from apps.recsys.comparison.peers import BoostedTrees, Rechub
+from apps.recsys.comparison.sequences import Sequential, recommenders, rules
 from apps.recsys.simulate import simulate
 from apps.recsys.source import SIMULATED
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm for one budget: epochs, sizes of networks, trials (see configs/recsys/compare.yaml)."""
+    if budget.get("protocol") == "next_item":
+        made_next = recommenders(budget)
+        return {name: Sequential(budget, name, make) for name, make in made_next.items()} | rules(budget)
     made = dict(networks(budget))
     for kind in ("mmoe", "ple"):
         made[f"rechub_{kind}"] = partial(Rechub, kind, **budget["network"])

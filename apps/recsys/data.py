@@ -29,11 +29,11 @@ from apps.recsys.impressions import (
     parts_of,
 )
 from apps.recsys.sequences import (
+    HELD_OUT,
     SHORTEST,
     Walks,
     constant_within,
     in_order,
-    seen_items,
     split_last,
     walk_of,
     windows,
@@ -162,6 +162,31 @@ class Data(LightningDataModule):
             torch.full((len(frame), len(self.schema.tasks)), torch.nan),
         )
 
+    def encode_walks(self, frame: pd.DataFrame, source: str) -> tuple[list[str], Walks]:
+        """The users of a user's own log, and what they took, in order; behind it comes nothing yet.
+
+        Raises UserError where a column is absent or holds something else than in training.
+        """
+        features = {name: kind for name, kind in self.schema.features.items() if name in self.encoder.names}
+        time = self.schema.time if self.schema.time in frame else None
+        asked = Schema({}, features, self.schema.user, self.schema.item, time)
+        asked.check([*map(str, frame)], source)
+        user, names = self._users(frame)
+        order = np.arange(len(frame)) if time is None else np.asarray(frame[time].argsort(kind="stable"))
+        rows = [own for own in in_order(user, order) if len(own)]
+        if not rows:
+            raise UserError(f"{source}: {self.schema.user} is blank in every row: say whose items these are.")
+        item = np.append(self._items(frame), 0)  # the item to come is none
+        to_come = [np.append(own, len(frame)) for own in rows]
+        liked = np.full(len(item), np.nan, dtype=np.float32)
+        walk = walk_of(to_come, item, liked, self.encoder.encode(frame, source), self.history, measured=True)
+        who = np.array([user[own[0]] for own in rows])
+        return [names[one] or "" for one in who], Walks(walk, who, np.array([len(own) for own in rows]))
+
+    def item_name(self, item: int) -> str:
+        """What the item of an id is called in the log."""
+        return self.catalogue.name(item)
+
     def unseen(self, frame: pd.DataFrame) -> dict[str, float]:
         """Of who and what the share of rows with one that was not in training, where there are any."""
         known = dict(self.encoder.vocabularies)
@@ -253,10 +278,9 @@ class Data(LightningDataModule):
             rows = windows(parts[part], self.history) if part == "train" else parts[part]
             who = np.array([user[own[0]] for own in rows])
             self._walks[part] = Walks(
-                walk_of(rows, item, liked, profile, self.history),
+                walk_of(rows, item, liked, profile, self.history, measured=part in HELD_OUT),
                 who,
                 np.array([len(parts["train"][one]) for one in who]),
-                None if part == "train" else seen_items(rows, item, len(self.catalogue)),
             )
 
     def _fit(self, train: pd.DataFrame, names: Sequence[str]) -> Encoder:

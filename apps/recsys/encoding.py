@@ -83,6 +83,10 @@ class Vocabulary:
         ids = [MISSING if value is None else self._id(value) for value in values]
         return np.asarray(np.array([*ids, MISSING], dtype=np.int64)[codes])
 
+    def name(self, number: int) -> str:
+        """The value of an id of a known one."""
+        return self.known[number - FIRST - self.buckets]
+
     def unseen(self, column: pd.Series[Any]) -> float:
         """The share of cells that hold something else than the known values."""
         codes, values = coded(column)

@@ -1,4 +1,4 @@
-"""The metrics script: a run on held-out impressions, measured."""
+"""The metrics script: a run on held-out impressions, or on the next items of users, measured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from apps.common.runs import Run, find_run
 from apps.common.trained import data_of, task_of
 from apps.recsys.data import APP, Data
 from apps.recsys.health import health, own_shares, summary
+from apps.recsys.model import Ranker
+from apps.recsys.ranked import fame_of, ranked
+from apps.recsys.ranked import measured as measured_users
+from apps.recsys.ranked import parts as parts_of_users
+from apps.recsys.recommender import Recommender
 from apps.recsys.report import sections
 from apps.recsys.scored import by_part, measured, scored, segments
 from apps.recsys.task import Task
 
 LOOKED_AT = 4096
 """Rows on which the experts are looked at."""
+Split = Literal["validation", "test"]
 TEXTS = {
     "rows": "`auc` over all rows, `gauc` the mean of that among the rows of each user, weighted by rows; "
     "`log_loss` of the chances; `calibration`, expected over actual positives, 1 where chances are right on "
@@ -29,10 +35,14 @@ TEXTS = {
     "Sizes: the largest expert over the smallest. Degradation: one less the share of tasks that common "
     "experts serve. Underfitting: one less the weight that a task gives its own experts, of the task with "
     "the least.",
+    "users": "The last item of each user, ranked among all items that the user did not take before: `hr_10` "
+    "is the share of users for whom it is among the first ten, `ndcg_10` counts more the earlier, `mrr` "
+    "is the mean of one over the rank, `coverage_10` the share of all items that somebody is recommended. "
+    "Users are parted into thirds by their items in training, and by how often the item that came was taken.",
 }
 
 
-def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "validation") -> None:
+def evaluate(run: Path | None = None, split: Split = "validation") -> None:
     """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
 
     Args:
@@ -42,8 +52,26 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
     found = find_run(APP, run)
     task, data = load_run(found)
     data.setup()
+    network = task.network
+    tables = (
+        _of_users(network, data, split)
+        if isinstance(network, Recommender)
+        else _of_rows(network, data, split)
+    )
+    for one in tables:
+        print_rows(one.rows, f"{one.title}: {found.path}, {split}")
+        print(f"{one.text}\n")
+    write_evaluation(found, split, tables, sections(task, data, split), split)
+
+
+def load_run(run: Run) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
+    return task_of(run, Task)[0], data_of(run, Data)
+
+
+def _of_rows(network: Ranker, data: Data, split: Split) -> list[Measured]:
     rows = data.part(split)
-    said = scored(task.network, rows)
+    said = scored(network, rows)
     table = [row for name, some in segments(said) for row in measured(name, some)]
     whole = [
         {name: cell for name, cell in row.items() if name != "slice"}
@@ -55,24 +83,23 @@ def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "va
         Measured("parts", "AUC by part", TEXTS["parts"], by_part(table)),
     ]
     batch = rows.__getitems__(range(min(LOOKED_AT, len(rows))))
-    if experts := health(task.network, batch):
+    if experts := health(network, batch):
         ill: list[dict[str, Any]] = [
-            {"disease": name, "size": value} for name, value in summary(experts, task.network, batch).items()
+            {"disease": name, "size": value} for name, value in summary(experts, network, batch).items()
         ]
         ill += [
             {"disease": f"{name}: weight of its own experts", "size": share}
-            for name, share in own_shares(task.network, batch).items()
+            for name, share in own_shares(network, batch).items()
         ]
         tables += [
             Measured("health", "Diseases of experts", TEXTS["health"], ill),
             Measured("experts", "Experts", TEXTS["experts"], experts),
         ]
-    for one in tables:
-        print_rows(one.rows, f"{one.title}: {found.path}, {split} rows")
-        print(f"{one.text}\n")
-    write_evaluation(found, split, tables, sections(task, data, split), f"{split} rows")
+    return tables
 
 
-def load_run(run: Run) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
-    return task_of(run, Task)[0], data_of(run, Data)
+def _of_users(network: Recommender, data: Data, split: Split) -> list[Measured]:
+    fame = fame_of(data.walks("train"), len(data.catalogue))
+    found = ranked(network.scores, data.walks(split), fame)
+    rows = [measured_users(name, some) for name, some in parts_of_users(found)]
+    return [Measured("rows", "Metrics", TEXTS["users"], rows)]

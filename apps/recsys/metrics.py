@@ -113,22 +113,6 @@ def calibration_error(chance: np.ndarray, label: np.ndarray, bins: int = 20) -> 
     return float(sum(len(p) * abs(chance[p].mean() - label[p].mean()) for p in parts) / len(chance))
 
 
-def rank_of(scores: np.ndarray, target: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
-    """(U,) place of each user's target among all items, 1 the first; ties count half.
-
-    Args:
-        scores: (U, I).
-        target: (U,) the item that came.
-        seen: (U, I) bool, items left out of the ranking; the target never is.
-    """
-    own = scores[np.arange(len(target)), target]
-    others = np.ones_like(scores, dtype=bool) if seen is None else ~seen
-    others[np.arange(len(target)), target] = False
-    above = ((scores > own[:, None]) & others).sum(1)
-    level = ((scores == own[:, None]) & others).sum(1)
-    return np.asarray(1 + above + level / 2)
-
-
 def hits(rank: np.ndarray, k: int) -> np.ndarray:
     """(U,) whether the target is among the first k: HR@k, and recall, as there is one target."""
     return (rank <= k).astype(float)

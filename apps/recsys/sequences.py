@@ -23,8 +23,8 @@ UNSEEN = 1
 """The id of all items that were not in training; 0 stands in front of the first."""
 FIRST = 2
 """The first id of a known item."""
-HELD_OUT: dict[Part, int] = {"validation": 1, "test": 0}
-"""How many of a user's items come after the one that is to be told."""
+HELD_OUT: tuple[Part, ...] = ("validation", "test")
+"""Parts in which the last item of each window is to be ranked."""
 SHORTEST = 3
 """Users with fewer items are learned from, and not measured."""
 
@@ -33,12 +33,14 @@ class Walk(NamedTuple):
     """Some users' items, in order.
 
     profile: what is known of the users; items: (B, L + 1) int64, the last to be told of those before, 0 in
-    front; liked: (B, L + 1) float32, the label of each, NaN where not known.
+    front; liked: (B, L + 1) float32, the label of each, NaN where not known; seen: (B, M) int64, all that the
+    user took before the last item, which is not to be told again, 0 behind; of no width in training.
     """
 
     profile: Encoded
     items: Tensor
     liked: Tensor
+    seen: Tensor
 
     @property
     def history(self) -> Tensor:
@@ -57,14 +59,12 @@ class Walk(NamedTuple):
 class Walks(Dataset[Walk]):
     """Windows by number, whole batches at once.
 
-    walk: of all windows; user: (N,) numbers of users; activity: (N,) training items of the user; seen:
-    (N, I) bool, what the user took before the last item, for windows that are measured.
+    walk: of all windows; user: (N,) numbers of users; activity: (N,) training items of the user.
     """
 
     walk: Walk
     user: np.ndarray
     activity: np.ndarray
-    seen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -72,7 +72,7 @@ class Walks(Dataset[Walk]):
     def __getitems__(self, rows: Sequence[int] | Tensor) -> Walk:
         """Read some windows."""
         places = torch.as_tensor(rows)
-        return Walk(self.walk.profile.take(places), self.walk.items[places], self.walk.liked[places])
+        return Walk(self.walk.profile.take(places), *(part[places] for part in self.walk[1:]))
 
 
 def in_order(user: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
@@ -113,7 +113,12 @@ def windows(rows: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
 
 
 def walk_of(
-    rows: Sequence[np.ndarray], item: np.ndarray, liked: np.ndarray, profile: Encoded, length: int
+    rows: Sequence[np.ndarray],
+    item: np.ndarray,
+    liked: np.ndarray,
+    profile: Encoded,
+    length: int,
+    measured: bool,
 ) -> Walk:
     """Rows of each window as ids, zeros in front.
 
@@ -122,23 +127,20 @@ def walk_of(
         item, liked: (N,) of the rows of the log.
         profile: of the rows of the log; that of a window is of its first row.
         length: L.
+        measured: whether the last row is to be ranked among what the user has not seen.
     """
+    most = max((len(own) - 1 for own in rows), default=0) if measured else 0
+    seen = np.zeros((len(rows), most), dtype=np.int64)
     items = np.zeros((len(rows), length + 1), dtype=np.int64)
     labels = np.full((len(rows), length + 1), np.nan, dtype=np.float32)
     for place, own in enumerate(rows):
         last = own[-length - 1 :]
         items[place, length + 1 - len(last) :] = item[last]
         labels[place, length + 1 - len(last) :] = liked[last]
+        if measured:
+            seen[place, : len(own) - 1] = item[own[:-1]]
     first = torch.tensor([int(own[0]) for own in rows], dtype=torch.int64)
-    return Walk(profile.take(first), torch.from_numpy(items), torch.from_numpy(labels))
-
-
-def seen_items(rows: Sequence[np.ndarray], item: np.ndarray, items: int) -> np.ndarray:
-    """(windows, I) bool: what comes before the last row of each."""
-    found = np.zeros((len(rows), items), dtype=bool)
-    for place, own in enumerate(rows):
-        found[place, item[own[:-1]]] = True
-    return found
+    return Walk(profile.take(first), *map(torch.from_numpy, (items, labels, seen)))
 
 
 def constant_within(frame: pd.DataFrame, key: str, names: Sequence[str]) -> list[str]:

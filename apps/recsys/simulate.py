@@ -2,14 +2,17 @@
 
 Source: Ma et al. 2018, "Modeling Task Relationships in Multi-task Learning with Multi-gate
 Mixture-of-Experts", section 3.2: weights of two tasks at an angle of cosine `correlation`, and labels that
-hang on the weighted sum of a row linearly and through sines. There labels are numbers; here the labels of
-people are drawn from them, a row has a user, an item and a time, and tasks come in groups.
+hang on the weighted sum of a row linearly and through sines. There labels are numbers; here they are whether
+such a number is among the highest, a row has a user, an item and a time, users are shown items of one kind
+after another, and tasks come in groups.
 """
 
 import numpy as np
 import pandas as pd
 
 SINES = 4
+KINDS, STAY = 10, 0.8
+"""Kinds of items, and the chance that a user is shown one of the same kind as before."""
 SHARE = {"watch": 0.4, "interact": 0.1}
 """Groups of tasks, and how many rows have label 1 in each."""
 
@@ -39,7 +42,7 @@ def simulate(
     of_user, of_item = random.normal(size=(users, dim)), random.normal(size=(items, dim))
     activity, fame = 1 / np.arange(1, users + 1) ** 0.5, 1 / np.arange(1, items + 1) ** 0.7
     user = random.choice(users, rows, p=activity / activity.sum())
-    item = random.choice(items, rows, p=fame / fame.sum())
+    item = _shown(user, fame / fame.sum(), random)
     x = np.concatenate([of_user[user] * np.roll(of_item[item], 1, axis=1), of_item[item]], 1)
     x = (x + 0.3 * random.normal(size=x.shape)) / np.sqrt(2 * dim)
     table = pd.DataFrame({"user_id": user, "item_id": item, "time": np.arange(rows)})
@@ -51,6 +54,26 @@ def simulate(
     for name, label in _labels(x, correlation, tasks, random).items():
         table[name] = label
     return table
+
+
+def _shown(user: np.ndarray, fame: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(N,) items: of the kind that the user was shown last, with a chance of `STAY`, or of any; by fame."""
+    kind = np.arange(len(fame)) % KINDS
+    within = np.stack([np.where(kind == one, fame, 0) for one in range(KINDS)])
+    within = (within / within.sum(1, keepdims=True)).cumsum(1)
+    last = random.integers(0, KINDS, int(user.max(initial=0)) + 1)
+    stays, draws = random.random(len(user)) < STAY, random.random(len(user))
+    anew = np.searchsorted(fame.cumsum(), draws * fame.sum() * (1 - 1e-12), side="right")
+    found = np.empty(len(user), dtype=np.int64)
+    for row, who in enumerate(user.tolist()):
+        table = within[last[who]]
+        found[row] = (
+            np.searchsorted(table, draws[row] * table[-1] * (1 - 1e-12), side="right")
+            if stays[row]
+            else anew[row]
+        )
+        last[who] = kind[found[row]]
+    return found
 
 
 def _labels(

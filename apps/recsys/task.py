@@ -1,4 +1,4 @@
-"""Training a ranker: the loss of every task, and what validation tells."""
+"""Training a ranker by the loss of every task, or a recommender by its own; and what validation tells."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from apps.common.errors import UserError
 from apps.common.task import MoETask
 from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
-from apps.recsys.impressions import Batch
-from apps.recsys.metrics import auc, log_loss, mean_auc, of_known
+from apps.recsys.metrics import auc, hits, log_loss, mean_auc, ndcg, of_known
 from apps.recsys.model import Ranker
+from apps.recsys.ranked import TOP, ranks_of, unseen_only
+from apps.recsys.recommender import Recommender
 
 
 class Task(MoETask):
-    """Cross-entropy, a mean over tasks and over their known labels.
+    """Cross-entropy of impressions, a mean over tasks and over their known labels; or a recommender's loss.
 
-    Validation logs `val/auc_<task>`, `val/auc`, the mean over tasks that have enough positives to tell
-    (`metrics.mean_auc`), `val/log_loss`, and `val/loss`, one less the mean AUC.
+    Of impressions validation logs `val/auc_<task>`, `val/auc`, the mean over tasks that have enough positives
+    to tell (`metrics.mean_auc`), `val/log_loss`, and `val/loss`, one less the mean AUC. Of the next item it
+    logs `val/hr_10`, `val/ndcg_10`, and `val/loss`, one less the latter.
 
     Args:
         network: built when the log is known.
         balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
-    network: Ranker
+    network: Ranker | Recommender
 
     def __init__(
         self,
-        network: Ranker,
+        network: Ranker | Recommender,
         balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -49,32 +51,42 @@ class Task(MoETask):
         data: Data | None = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        groups = list(data.schema.groups.values())
-        prior = data.part("train").batch.labels.nanmean(0).tolist()
+        if data.next_item != isinstance(self.network, Recommender):
+            wanted, other = ("next_item", "impressions")[:: 1 if not data.next_item else -1]
+            raise UserError(
+                f"{type(self.network).__name__} is for data.protocol {wanted}, and it is {other}: change one."
+            )
         try:
-            self.network.build(data.encoder.sizes, len(data.catalogue), groups, prior)
+            self._build(data, stage)
         except ValueError as error:
             raise UserError(f"model.network: {error}.") from error
         self.keep_biases()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        scores, penalty = self.forward_with_balance(batch)
-        loss = cross_entropy(scores, batch.labels).mean()
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of one batch, rows or windows."""
+        if isinstance(self.network, Recommender):
+            loss, penalty = self.with_balance(self.network.loss, batch)
+        else:
+            scores, penalty = self.forward_with_balance(batch)
+            loss = cross_entropy(scores, batch.labels).mean()
         self.log("train/loss", loss.detach(), prog_bar=True)
         total: Tensor = loss + penalty
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores of validation rows."""
-        self.said.append(self.network(batch).float().cpu())
-        self.labels.append(batch.labels.cpu())
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Scores of validation rows, or the ranks of the items that came."""
+        if isinstance(self.network, Recommender):
+            scores = unseen_only(self.network.scores(batch), batch)
+            self.said.append(ranks_of(scores, batch.target).cpu())
+        else:
+            self.said.append(self.network(batch).float().cpu())
+            self.labels.append(batch.labels.cpu())
 
     def on_validation_epoch_end(self) -> None:
         """Measure them all."""
         self._measure("val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """The same of test rows."""
         self.validation_step(batch, batch_idx)
 
@@ -83,7 +95,9 @@ class Task(MoETask):
         self._measure("test")
 
     def disagreement(self, output: Tensor, other: Tensor) -> Tensor:
-        """Tell how far apart the scores of two passes are (THOR)."""
+        """Tell how far apart the scores of two passes are (THOR). A recommender has none in training."""
+        if isinstance(self.network, Recommender):
+            return super().disagreement(output, other)
         return (output.sigmoid() - other.sigmoid()).square().mean()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -102,12 +116,31 @@ class Task(MoETask):
                 "the log has other tasks, features, or values of them, than the one that the checkpoint was "
                 "trained on: train another on this log, or use predict."
             )
-        (ids, values, tags), items, groups = checkpoint["size"]
-        self.network.build(Sizes(ids, values, tags), items, groups)
+        sizes, *others = checkpoint["size"]
+        self.network.build(Sizes(*sizes), *others)
+        self.keep_biases()
+
+    def _build(self, data: Data, stage: str) -> None:
+        sizes, items = data.encoder.sizes, len(data.catalogue)
+        if isinstance(self.network, Recommender):
+            new = self.network.size is None
+            self.network.build(sizes, items, data.history)
+            if new and stage == "fit" and data.contents is not None:
+                self.network.study(data.walks("train").walk, data.contents)
+            return
+        prior = data.part("train").batch.labels.nanmean(0).tolist()
+        self.network.build(sizes, items, list(data.schema.groups.values()), prior)
 
     def _measure(self, part: str) -> None:
-        scores, labels = torch.cat(self.said).numpy(), torch.cat(self.labels).numpy()
-        self.said, self.labels = [], []
+        said, self.said = torch.cat(self.said).numpy(), []
+        if isinstance(self.network, Recommender):
+            gain = float(ndcg(said, TOP).mean())
+            self.log(f"{part}/hr_{TOP}", float(hits(said, TOP).mean()), prog_bar=True)
+            self.log(f"{part}/ndcg_{TOP}", gain, prog_bar=True)
+            self.log(f"{part}/loss", 1 - gain)
+            return
+        scores, labels = said, torch.cat(self.labels).numpy()
+        self.labels = []
         tasks = self.network.tasks
         for place, name in enumerate(tasks):
             self.log(f"{part}/auc_{name}", of_known(auc, scores[:, place], labels[:, place]))

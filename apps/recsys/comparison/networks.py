@@ -40,7 +40,7 @@ class FrozenRouter(Ranker):
             layer.router.requires_grad_(False)
 
 
-def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], nn.Module]]:
+def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], Ranker]]:
     """Name -> a new network, none of them built yet."""
     options, sizes = dict(budget["network"]), budget["bodies"]
     home = partial(bodies.HoME, **sizes["home"])
@@ -94,7 +94,7 @@ class Network(Arm):
         make: builds it.
     """
 
-    def __init__(self, budget: Mapping[str, Any], name: str, make: Callable[[], nn.Module]) -> None:
+    def __init__(self, budget: Mapping[str, Any], name: str, make: Callable[[], Ranker]) -> None:
         self.budget, self.name, self.make = budget, name, make
         self.trials = budget["trials"].get(name, budget["trials"]["networks"])
         self.settings = {"network": name, "sizes": [budget["network"], budget["bodies"]]}
@@ -107,12 +107,12 @@ class Network(Arm):
         if "dropout" in trial:
             network.dropout = trial["dropout"]
         task = Task(
-            network,  # type: ignore[arg-type]
+            network,
             learning_rate=trial["learning_rate"],
             weight_decay=trial.get("weight_decay", 0.0),
         )
         fit_best(task, module, self.budget["epochs"], seed)
-        return FittedNetwork(task.network, module)
+        return FittedNetwork(network, module)
 
 
 class FittedNetwork(Fitted):

@@ -145,3 +145,53 @@ def test_a_checkpoint_of_other_tasks_is_refused(
     code = main(["recsys", "validate", "--run", str(run), *options])
     assert code == 2
     assert "\n" not in capsys.readouterr().err.strip()
+
+
+NEXT = ["--data.batch_size", "64", "--trainer.max_epochs", "2", "--data.rows", "2000"]
+
+
+@pytest.fixture(scope="module", params=["aw_moe", "onerec"])
+def next_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each recommender on the generated log."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = str(project_root() / "configs" / "recsys" / f"{request.param}.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLEGIUM_RUNS", str(folder))
+        assert main(["recsys", "fit", "--config", config, *NEXT]) == 0
+        assert main(["recsys", "evaluate"]) == 0
+    return folder / "recsys" / request.param / "1"
+
+
+def test_a_recommender_is_measured_by_part(next_run: Path) -> None:
+    found = json.loads((next_run / "evaluation/validation/metrics.json").read_text())
+    assert {row["slice"] for row in found["rows"]} >= {"all", "user, few rows", "item, many rows"}
+    assert 0 <= found["rows"][0]["ndcg_10"] <= found["rows"][0]["hr_10"] <= 1
+    page = (next_run / "report.html").read_text(encoding="utf-8")
+    for title in ("Hits by depth", "Long tail", "Popularity", "Experts by user"):
+        assert f">{title}<" in page
+
+
+def test_a_recommender_tells_each_user_new_items(next_run: Path, tmp_path: Path) -> None:
+    table = simulate(300, seed=3)[["user_id", "item_id", "time"]]
+    table.loc[0, ["user_id", "item_id"]] = [77_777, 55_555]  # somebody new, who took something new
+    said = predicted(next_run, tmp_path, table, "--top", "4")
+    assert said is not None
+    assert list(said) == ["user_id", "rank", "item_id", "score"]
+    assert set(said["user_id"]) == set(table["user_id"])
+    assert said.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == [1, 2, 3, 4]).all()
+    taken = set(zip(table["user_id"], table["item_id"], strict=True))
+    assert not taken & set(zip(said["user_id"], said["item_id"], strict=True))
+    for _, own in said.groupby("user_id"):
+        assert own["score"].is_monotonic_decreasing
+
+
+def test_the_wrong_protocol_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    config = str(project_root() / "configs" / "recsys" / "aw_moe.yaml")
+    assert main(["recsys", "fit", "--config", config, "--data.protocol", "impressions"]) == 2
+    told = capsys.readouterr().err
+    assert "AWMoE is for data.protocol next_item, and it is impressions: change one." in told
+    assert main(["recsys", "fit", "--config", CONFIG, "--data.protocol", "next_item"]) == 2
+    assert "Ranker is for data.protocol impressions, and it is next_item" in capsys.readouterr().err

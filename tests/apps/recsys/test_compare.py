@@ -101,3 +101,46 @@ def test_peers_see_the_same_columns() -> None:
     assert not torch.equal(network(batch), network(changed))
     sizes = data.encoder.sizes
     assert _table(data.part("train")).shape[1] == len(sizes.ids) + sizes.values + len(sizes.tags)
+
+
+SEQUENCES = {**PROFILES["sequences"]["budget"], "rows": 3000, "epochs": 2, "batch_size": 64, "history": 12}
+SEQUENCES |= {"factor_epochs": 3, "recommenders": {**SEQUENCES["recommenders"]}}
+SEQUENCES["recommenders"]["onerec"] = {**SEQUENCES["recommenders"]["onerec"], "words": [8, 8], "places": 4}
+
+
+@pytest.mark.parametrize("name", PROFILES["sequences"]["arms"])
+def test_every_arm_of_the_next_item_gives_an_outcome_that_holds(name: str) -> None:
+    arm = arms(SEQUENCES)[name]
+    fitted = arm.fit("simulated", dict(arm.trials[-1]), 0)
+    found = fitted.test()
+    check_outcome(found)
+    values = {(value.slice, value.metric): value.value for value in found.values}
+    assert 0 < values["all", "ndcg_10"] <= values["all", "hr_10"] <= 1
+    assert ("user, few rows", "ndcg_10") in values
+    assert 0 < fitted.validation < 1
+
+
+def test_neighbours_are_those_with_the_same_users() -> None:
+    from apps.recsys.comparison.sequences import cosines
+    from apps.recsys.sequences import Walk, Walks
+    from tests.apps.recsys.test_sequences import NOTHING
+
+    items = torch.tensor([[0, 2, 3], [0, 2, 4], [0, 3, 2]])  # users 0, 1 and 0
+    walks = Walks(Walk(NOTHING, items, items.float(), items[:, :0]), np.array([0, 1, 0]), np.array([2, 2, 2]))
+    near = cosines(walks, 5)
+    assert near[2, 3] == pytest.approx(1 / 2**0.5)
+    assert near[2, 4] == pytest.approx(1 / 2**0.5)
+    assert near[3, 4] == 0
+    assert not near.diagonal().any()
+
+
+def test_routers_of_onerecs_random_control_stay_as_they_were_drawn() -> None:
+    from apps.recsys.comparison.sequences import recommenders
+
+    network = recommenders(SEQUENCES)["onerec_random_router"]()
+    data = Data(rows=600, protocol="next_item", history=12)
+    data.setup()
+    network.build(data.encoder.sizes, len(data.catalogue), data.history)
+    still = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert still
+    assert all(".router." in name for name in still)

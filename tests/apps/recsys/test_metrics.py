@@ -22,7 +22,6 @@ from apps.recsys.metrics import (
     mean_auc,
     ndcg,
     placements,
-    rank_of,
 )
 from tests.core.blocks import examples
 
@@ -98,14 +97,6 @@ def test_log_loss_and_calibration_by_hand() -> None:
     assert calibration(chance, label) == pytest.approx(1.6 / 2)
     assert calibration_error(chance, label, bins=2) == pytest.approx(abs(0.15 - 0) / 2 + abs(0.65 - 1) / 2)
     assert math.isfinite(log_loss(np.array([0.0, 1.0]), np.array([1, 0])))
-
-
-def test_ranks_leave_out_what_was_seen_and_share_ties() -> None:
-    scores = np.array([[0.9, 0.5, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4]])
-    target = np.array([1, 0])
-    assert rank_of(scores, target).tolist() == [2.5, 4.0]
-    seen = np.array([[True, False, True, False], [True, True, False, False]])
-    assert rank_of(scores, target, seen).tolist() == [1.0, 3.0]
 
 
 def test_hits_and_ndcg_by_hand() -> None:

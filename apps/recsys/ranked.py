@@ -1,0 +1,99 @@
+"""What a recommender says of held-out items, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.recsys.metrics import coverage, hits, ndcg
+from apps.recsys.scored import SEGMENTS
+from apps.recsys.sequences import FIRST, Walk, Walks
+
+CHUNK = 256
+TOP = 10
+
+
+@dataclass
+class Ranked:
+    """Users whose last item is held out.
+
+    rank: (U,) its place among all items that they did not take before, infinite where it is not among them;
+    top: (U, TOP) ids of the items that come first; activity: (U,) training items of the user; fame: (U,)
+    training items that are the one held out; items: how many there are.
+    """
+
+    rank: np.ndarray
+    top: np.ndarray
+    activity: np.ndarray
+    fame: np.ndarray
+    items: int
+
+    def only(self, rows: np.ndarray) -> Ranked:
+        """Some users."""
+        return Ranked(self.rank[rows], self.top[rows], self.activity[rows], self.fame[rows], self.items)
+
+
+@torch.no_grad()
+def ranked(ask: Callable[[Walk], Tensor], walks: Walks, fame: np.ndarray) -> Ranked:
+    """Ask for the scores of all items for all users.
+
+    Args:
+        ask: windows to scores (B, I).
+        walks: of users whose last item is held out.
+        fame: (I,) how often each item came in training.
+    """
+    ranks, tops = [], []
+    for rows in torch.split(torch.arange(len(walks)), CHUNK):
+        walk = walks.__getitems__(rows)
+        scores = unseen_only(ask(walk), walk)
+        ranks.append(ranks_of(scores, walk.target).numpy())
+        tops.append(scores.topk(min(TOP, scores.shape[1]), 1).indices.numpy())
+    target = walks.walk.target.numpy()
+    return Ranked(
+        np.concatenate(ranks), np.concatenate(tops), walks.activity, fame[target], len(fame) - FIRST
+    )
+
+
+def unseen_only(scores: Tensor, walk: Walk) -> Tensor:
+    """Scores (B, I), minus infinity for what the user took before, but for the item that is to be told."""
+    own = scores.gather(1, walk.target[:, None])
+    return scores.scatter(1, walk.seen, -torch.inf).scatter(1, walk.target[:, None], own)
+
+
+def ranks_of(scores: Tensor, target: Tensor) -> Tensor:
+    """(B,) float64 place of each target, 1 the first; ties count half; infinite where it cannot be."""
+    own = scores.gather(1, target[:, None])
+    above, level = (scores > own).sum(1), (scores == own).sum(1) - 1
+    return torch.where(own[:, 0].isneginf(), torch.inf, 1 + above + level.double() / 2)
+
+
+def fame_of(walks: Walks, items: int) -> np.ndarray:
+    """(I,) how often each item came in training, windows overlapping by an item."""
+    ids = walks.walk.items.numpy()
+    return np.bincount(ids[:, 1:].ravel(), minlength=items) * (np.arange(items) >= FIRST)
+
+
+def parts(found: Ranked) -> Iterator[tuple[str, Ranked]]:
+    """All users, and thirds of them by how many items they, and the held-out item, have in training."""
+    yield "all", found
+    for what, count in (("user", found.activity), ("item", found.fame)):
+        third = np.searchsorted(np.quantile(count, [1 / 3, 2 / 3]), count, side="left")
+        if len(np.unique(third)) == len(SEGMENTS):
+            yield from ((f"{what}, {name} rows", found.only(third == i)) for i, name in enumerate(SEGMENTS))
+
+
+def measured(name: str, found: Ranked) -> dict[str, Any]:
+    """A row of metrics."""
+    return {
+        "slice": name,
+        "users": len(found.rank),
+        f"hr_{TOP}": float(hits(found.rank, TOP).mean()),
+        f"ndcg_{TOP}": float(ndcg(found.rank, TOP).mean()),
+        "mrr": float((1 / found.rank).mean()),
+        f"coverage_{TOP}": coverage(found.top, found.items),
+    }
