@@ -61,7 +61,7 @@ def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], Ranker]]:
     }
 
 
-def of_size(make: Callable[..., Body], like: Make, width: int, groups: Groups) -> Body:
+def ofsize_of(make: Callable[..., Body], like: Make, width: int, groups: Groups) -> Body:
     """A body whose hidden width makes it as large as another, as near as can be.
 
     Args:
@@ -70,18 +70,19 @@ def of_size(make: Callable[..., Body], like: Make, width: int, groups: Groups) -
         width, groups: of both.
     """
     state = torch.get_rng_state()
-    wanted, low, high = _size(like(width, groups)), 1, 2
-    while _size(make(width, groups, hidden=high)) < wanted:
+    wanted, low, high = size_of(like(width, groups)), 1, 2
+    while size_of(make(width, groups, hidden=high)) < wanted:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _size(make(width, groups, hidden=middle)) < wanted else (low, middle)
-    sizes = {hidden: abs(_size(make(width, groups, hidden=hidden)) - wanted) for hidden in (low, high)}
+        low, high = (middle, high) if size_of(make(width, groups, hidden=middle)) < wanted else (low, middle)
+    sizes = {hidden: abs(size_of(make(width, groups, hidden=hidden)) - wanted) for hidden in (low, high)}
     torch.set_rng_state(state)
     return make(width, groups, hidden=min(sizes, key=lambda hidden: sizes[hidden]))
 
 
-def _size(body: nn.Module) -> int:
+def size_of(body: nn.Module) -> int:
+    """Parameters."""
     return sum(p.numel() for p in body.parameters())
 
 

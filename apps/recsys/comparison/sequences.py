@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial, Value
 from apps.common.compare.arms import Place
 from apps.common.compare.training import fit_best
-from apps.common.controls import Control, Kind, MixtureFFN
+from apps.common.controls import Control, DenseFFN, Kind, MixtureFFN
 from apps.recsys.aw_moe import AWMoE
+from apps.recsys.comparison.networks import size_of
 from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
 from apps.recsys.metrics import coverage, hits, ndcg
@@ -43,23 +44,62 @@ class FrozenRouter(OneRec):
             layer.router.requires_grad_(False)
 
 
+class FrozenUnits(AWMoE):
+    """AW-MoE whose units, which weigh the experts, stay as they were drawn."""
+
+    def _make(self, profile: Sizes, items: int, length: int) -> None:
+        super()._make(profile, items, length)
+        for unit in (self.of_behaviour, self.of_state, self.of_both, self.gate_unit, self.activation_unit):
+            unit.requires_grad_(False)
+
+
+class OneExpert(SelfAttention):
+    """Self-attention with one perceptron in place of AW-MoE's experts and units, as large as all of them.
+
+    Args:
+        options: of AW-MoE.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{key: options[key] for key in ("dim", "depth", "heads")})
+        self.options = options
+
+    def _make(self, profile: Sizes, items: int, length: int) -> None:
+        super()._make(profile, items, length)
+        with torch.random.fork_rng():
+            twin = AWMoE(**self.options)
+            twin.build(profile, items, length)
+        more = size_of(twin) - size_of(self)
+        self.expert = DenseFFN(self.dim, round(more / (2 * self.dim)), "relu")
+
+    def _read(self, history: Tensor) -> Tensor:
+        states = super()._read(history)
+        return states + torch.as_tensor(self.expert(states))
+
+
 def recommenders(budget: Mapping[str, Any]) -> dict[str, Callable[[], Recommender]]:
-    """Name -> a new network, none of them built yet."""
+    """Name -> a new network, none of them built yet. The budget says which is the routed one."""
     sizes = budget["recommenders"]
+    attention = {"sasrec": partial(SelfAttention, **sizes["sasrec"])}
+    if budget["routed"] == "aw_moe":
+        own = dict(sizes["aw_moe"])
+        return attention | {
+            "routed": partial(AWMoE, **own),
+            "no_contrast": partial(AWMoE, **{**own, "contrast": 0.0}),
+            "dense_total": partial(OneExpert, **own),
+            "random_router": partial(FrozenUnits, **own),
+        }
     one = dict(sizes["onerec"])
     mixture = partial(MixtureFFN, **one.pop("mixture"))
 
     def onerec(kind: Kind) -> OneRec:
         return OneRec(**one, feed_forward=Control(kind, mixture))
 
-    return {
-        "aw_moe": partial(AWMoE, **sizes["aw_moe"]),
-        "aw_moe_no_contrast": partial(AWMoE, **{**sizes["aw_moe"], "contrast": 0.0}),
-        "onerec": partial(onerec, "routed"),
-        "onerec_dense_active": partial(onerec, "dense_active"),
-        "onerec_dense_total": partial(onerec, "dense_total"),
-        "onerec_random_router": partial(FrozenRouter, **one, feed_forward=mixture),
-        "sasrec": partial(SelfAttention, **sizes["sasrec"]),
+    return attention | {
+        "routed": partial(onerec, "routed"),
+        "dense_active": partial(onerec, "dense_active"),
+        "dense_total": partial(onerec, "dense_total"),
+        "random_router": partial(FrozenRouter, **one, feed_forward=mixture),
     }
 
 
@@ -95,7 +135,8 @@ class Sequential(Arm):
     def __init__(self, budget: Mapping[str, Any], name: str, make: Callable[[], Recommender]) -> None:
         self.budget, self.name, self.make = budget, name, make
         self.trials = budget["trials"]["recommenders"]
-        self.settings = {"recommender": name, "sizes": budget["recommenders"]}
+        kind = "sasrec" if name == "sasrec" else budget["routed"]
+        self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind]}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""
@@ -103,7 +144,8 @@ class Sequential(Arm):
         seed_everything(seed, verbose=False)
         network = self.make()
         network.dropout = trial.get("dropout", network.dropout)
-        balance: dict[str, Any] = {"BiasBalance": 0.001} if self.name == "onerec" else {}
+        routed = isinstance(network, OneRec) and self.name == "routed"
+        balance: dict[str, Any] = {"BiasBalance": 0.001} if routed else {}
         task = Task(network, balance, learning_rate=trial["learning_rate"])
         fit_best(task, module, self.budget["epochs"], seed)
         walk = module.walks("validation").__getitems__([0])

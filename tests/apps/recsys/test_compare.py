@@ -11,6 +11,7 @@ from apps.common.discovery import project_root
 from apps.recsys.compare import arms
 from apps.recsys.comparison.networks import networks
 from apps.recsys.comparison.outcome import outcome
+from apps.recsys.comparison.sequences import recommenders
 from apps.recsys.data import Data
 from apps.recsys.metrics import gauc
 from apps.recsys.scored import Scored
@@ -108,9 +109,13 @@ SEQUENCES |= {"factor_epochs": 3, "recommenders": {**SEQUENCES["recommenders"]}}
 SEQUENCES["recommenders"]["onerec"] = {**SEQUENCES["recommenders"]["onerec"], "words": [8, 8], "places": 4}
 
 
-@pytest.mark.parametrize("name", PROFILES["sequences"]["arms"])
-def test_every_arm_of_the_next_item_gives_an_outcome_that_holds(name: str) -> None:
-    arm = arms(SEQUENCES)[name]
+@pytest.mark.parametrize(
+    ("routed", "name"),
+    [("aw_moe", name) for name in PROFILES["sequences"]["arms"]]
+    + [("onerec", name) for name in PROFILES["generative"]["arms"][:4]],
+)
+def test_every_arm_of_the_next_item_gives_an_outcome_that_holds(routed: str, name: str) -> None:
+    arm = arms({**SEQUENCES, "routed": routed})[name]
     fitted = arm.fit("simulated", dict(arm.trials[-1]), 0)
     found = fitted.test()
     check_outcome(found)
@@ -134,13 +139,31 @@ def test_neighbours_are_those_with_the_same_users() -> None:
     assert not near.diagonal().any()
 
 
-def test_routers_of_onerecs_random_control_stay_as_they_were_drawn() -> None:
-    from apps.recsys.comparison.sequences import recommenders
-
-    network = recommenders(SEQUENCES)["onerec_random_router"]()
+@pytest.mark.parametrize(
+    ("routed", "frozen"),
+    [
+        ("onerec", (".router.",)),
+        ("aw_moe", ("of_behaviour", "of_state", "of_both", "gate_unit", "activation_unit")),
+    ],
+)
+def test_what_weighs_experts_stays_as_it_was_drawn_in_the_random_control(
+    routed: str, frozen: tuple[str, ...]
+) -> None:
+    network = recommenders({**SEQUENCES, "routed": routed})["random_router"]()
     data = Data(rows=600, protocol="next_item", history=12)
     data.setup()
     network.build(data.encoder.sizes, len(data.catalogue), data.history)
     still = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert still == {name for name, _ in network.named_parameters() if any(part in name for part in frozen)}
     assert still
-    assert all(".router." in name for name in still)
+
+
+def test_the_dense_twin_of_aw_moe_is_as_large_as_its_experts() -> None:
+    data = Data(rows=600, protocol="next_item", history=12)
+    data.setup()
+    sizes = {}
+    for name, make in recommenders({**SEQUENCES, "routed": "aw_moe"}).items():
+        network = make()
+        network.build(data.encoder.sizes, len(data.catalogue), data.history)
+        sizes[name] = sum(p.numel() for p in network.parameters())
+    assert abs(sizes["dense_total"] - sizes["routed"]) < 0.01 * sizes["routed"]
