@@ -61,7 +61,7 @@ def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], Ranker]]:
     }
 
 
-def ofsize_of(make: Callable[..., Body], like: Make, width: int, groups: Groups) -> Body:
+def of_size(make: Callable[..., Body], like: Make, width: int, groups: Groups) -> Body:
     """A body whose hidden width makes it as large as another, as near as can be.
 
     Args:
