@@ -83,6 +83,7 @@ class OneRec(Recommender):
         depth: blocks of the encoder, and of the decoder.
         heads: of attention.
         words: centres of each level of the semantic ids; one level more tells like items apart.
+        contents: how much words hang on what is known of an item; on what it is taken with they do by 1.
         session: S, items that are written one after the other.
         places: of a window that are told in one batch.
         beams: W.
@@ -98,6 +99,7 @@ class OneRec(Recommender):
         depth: int = 2,
         heads: int = 2,
         words: tuple[int, ...] = (32, 32, 32),
+        contents: float = 0.5,
         session: int = 2,
         places: int = 8,
         beams: int = 30,
@@ -106,6 +108,7 @@ class OneRec(Recommender):
     ) -> None:
         super().__init__()
         self.dim, self.depth, self.heads, self.words = dim, depth, heads, tuple(words)
+        self.contents = contents
         self.session, self.places, self.beams, self.dropout = session, places, beams, dropout
         self.make = feed_forward
         self.levels, self.most = len(self.words) + 1, max(*self.words, ALIKE)
@@ -118,7 +121,7 @@ class OneRec(Recommender):
         self.ago = nn.Embedding(length, self.dim)
         self.order = nn.Embedding(self.session * (self.levels + 1), self.dim)
         for table in (self.embedder.items, self.spoken, self.ago, self.order):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=self.dim**-0.5)
         plain = partial(DenseFFN, hidden=2 * self.dim)
         encoder = [Block(self.dim, self.heads, plain, False, self.dropout) for _ in range(self.depth)]
         decoder = [Block(self.dim, self.heads, self.make, True, self.dropout) for _ in range(self.depth)]
@@ -130,7 +133,7 @@ class OneRec(Recommender):
     def study(self, walk: Walk, contents: Encoded) -> None:
         """Give every item its words. Raises ValueError where too many have the same ones."""
         items = len(self.codes)
-        vectors = item_vectors(walk.items, contents, items)[FIRST:]
+        vectors = item_vectors(walk.items, contents, items, self.contents)[FIRST:]
         found = told_apart(Codebooks.fit(vectors, self.words).encode(vectors))
         if found[:, -1].max(initial=0) >= self.most:
             raise ValueError(f"over {self.most} items have the same words: give OneRec more `words`")
@@ -156,7 +159,9 @@ class OneRec(Recommender):
 
     @torch.no_grad()
     def write(self, walk: Walk, session: int = 1, beams: int | None = None) -> tuple[Tensor, Tensor]:
-        """The likeliest sessions by a beam over legal ids, without items of the history or twice the same.
+        """The likeliest sessions by a beam over legal ids, without what was taken before or twice the same.
+
+        Where the item to be told is one that was taken before, it may be written.
 
         Args:
             walk: users.
@@ -170,7 +175,10 @@ class OneRec(Recommender):
         trie, users = Trie.of(self.codes, self.most), len(memory)
         said = torch.zeros(users, 1, 0, dtype=torch.int64, device=memory.device)
         chance = torch.zeros(users, 1, device=memory.device)
-        items = walk.history[:, None]  # (B, W, L + those written), none of which may come again
+        written = torch.zeros(users, 1, 0, dtype=torch.int64, device=memory.device)
+        without = torch.zeros(users, len(self.codes), dtype=torch.bool, device=memory.device)
+        without = without.scatter(1, torch.cat([walk.history, walk.seen], 1), True)
+        without = without.scatter(1, walk.target[:, None], False)
         for _ in range(session):
             node, begun = torch.zeros_like(chance, dtype=torch.int64), chance.shape[1]
             for level in range(self.levels):
@@ -178,9 +186,10 @@ class OneRec(Recommender):
                 raw = self._speak(self._begun(said), memory, blank[:, None].expand(-1, W, -1), last=True)
                 log = raw.log_softmax(-1)  # (B, W, most)
                 after = trie.children[level][node]  # (B, W, most)
-                legal = after >= 0
+                left = trie.left(level, without).gather(1, after.clamp(min=0).flatten(1))
+                legal = (after >= 0) & (left.view_as(after) > 0)
                 if level == self.levels - 1:
-                    legal = legal & ~twice(trie.items[after.clamp(min=0)], items)
+                    legal = legal & ~twice(trie.items[after.clamp(min=0)], written)
                 total = (chance[..., None] + log.masked_fill(~legal, -torch.inf)).flatten(1)
                 width = min(beams or self.beams, begun * int((trie.children[level] >= 0).sum()))
                 chance, best = total.topk(width, 1)
@@ -189,9 +198,17 @@ class OneRec(Recommender):
                     [said.gather(1, parent[..., None].expand(-1, -1, said.shape[2])), word[..., None]], 2
                 )
                 node = after.flatten(1).gather(1, best).clamp(min=0)
-                items = items.gather(1, parent[..., None].expand(-1, -1, items.shape[2]))
-            items = torch.cat([items, trie.items[node][..., None]], 2)
-        return items[..., -session:], chance
+                written = written.gather(1, parent[..., None].expand(-1, -1, written.shape[2]))
+            written = torch.cat([written, trie.items[node][..., None]], 2)
+        return written, chance
+
+    def chances(self, walk: Walk, sessions: Tensor) -> Tensor:
+        """(B, P) log probabilities of sessions (B, P, S) behind the history, word after word."""
+        memory, blank = self._listen(walk.profile, walk.history)
+        words = self.codes[sessions]
+        unheard = blank[:, None].expand(-1, sessions.shape[1], -1)
+        log = self._speak(self._tokens(words), memory, unheard).log_softmax(-1)
+        return log.gather(-1, words[..., None]).flatten(2).sum(-1)
 
     def _listen(self, profile: Encoded, history: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, D) what is known behind each item, and (B, L) where there is none."""
@@ -250,11 +267,13 @@ class OneRec(Recommender):
 class Trie:
     """Which words may follow.
 
-    children: of each level (nodes, most) the node behind each word, -1 where there is none; items: (leaves,)
-    the item at each node of the last level.
+    children: of each level (nodes, most) the node behind each word, -1 where there is none; at: of each level
+    (I,) the node behind that word of each item, 0 of ids that are of none; items: (leaves,) the item at each
+    node of the last level.
     """
 
     children: list[Tensor]
+    at: list[Tensor]
     items: Tensor
 
     @classmethod
@@ -262,16 +281,26 @@ class Trie:
         """Of the words (I, T) of items, each below `most`; the first ids are of none."""
         known = codes[FIRST:]
         node = torch.zeros(len(known), dtype=torch.int64, device=codes.device)
-        children, nodes = [], 1
+        children, at, nodes = [], [], 1
         for word in known.unbind(1):
-            found, after = torch.unique(node * most + word, return_inverse=True)
+            found, node = torch.unique(node * most + word, return_inverse=True)
             table = torch.full((nodes, most), -1, device=codes.device)
             table[found // most, found % most] = torch.arange(len(found), device=codes.device)
             children.append(table)
-            node, nodes = after, len(found)
+            at.append(F.pad(node, (FIRST, 0)))
+            nodes = len(found)
         items = torch.zeros(nodes, dtype=torch.int64, device=codes.device)
         items[node] = torch.arange(FIRST, len(codes), device=codes.device)
-        return cls(children, items)
+        return cls(children, at, items)
+
+    def left(self, level: int, without: Tensor) -> Tensor:
+        """(B, nodes) how many items lie behind each node of a level, without some (B, I) bool."""
+        node = self.at[level][FIRST:].expand(len(without), -1)
+        nodes = int((self.children[level] >= 0).sum())
+        there = (~without[:, FIRST:]).long()
+        return torch.zeros(len(without), nodes, dtype=torch.int64, device=node.device).scatter_add(
+            1, node, there
+        )
 
 
 def some_places(items: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,13 @@ from apps.recsys.sequences import FIRST, Walk
 
 
 class Recommender(nn.Module, ABC):
-    """A network that is trained on windows and scores items for a user. It is built when the log is known."""
+    """A network that is trained on windows and scores items for a user. It is built when the log is known.
+
+    Attributes:
+        progress: share of the training that is over; the task keeps it.
+    """
+
+    progress: float = 0.0
 
     def __init__(self) -> None:
         super().__init__()

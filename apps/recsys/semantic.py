@@ -74,7 +74,9 @@ def told_apart(words: np.ndarray) -> np.ndarray:
     return np.concatenate([words, last[:, None]], 1)
 
 
-def item_vectors(items: Tensor, contents: Encoded, number: int, dim: int = 32) -> np.ndarray:
+def item_vectors(
+    items: Tensor, contents: Encoded, number: int, weight: float = 0.5, dim: int = 32
+) -> np.ndarray:
     """(I, d) of each id: with what it is taken together, and what is known of it.
 
     The former are left singular vectors of the positive pointwise mutual information of items within a few
@@ -84,6 +86,7 @@ def item_vectors(items: Tensor, contents: Encoded, number: int, dim: int = 32) -
         items: (B, L + 1) windows of training.
         contents: (I, ...) of each id.
         number: I.
+        weight: how long what is known of an item is, a column at a time, to what it is taken with.
         dim: of the singular vectors.
     """
     pairs = [
@@ -105,5 +108,6 @@ def item_vectors(items: Tensor, contents: Encoded, number: int, dim: int = 32) -
         several = np.eye(int(column.max()) + 1)[column.numpy()].sum(1)
         several[:, 0] = 0
         kinds.append(several)
-    parts = [taken, *kinds]
-    return np.concatenate([part / max(float(np.linalg.norm(part, axis=1).mean()), 1e-9) for part in parts], 1)
+    parts = [(taken, 1.0), *((part, weight) for part in kinds)]
+    scaled = [weight * part / max(float(np.linalg.norm(part, axis=1).mean()), 1e-9) for part, weight in parts]
+    return np.concatenate(scaled, 1)

@@ -65,6 +65,7 @@ class Task(MoETask):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch, rows or windows."""
         if isinstance(self.network, Recommender):
+            self.network.progress = self.global_step / max(self._total_steps(), 1)
             loss, penalty = self.with_balance(self.network.loss, batch)
         else:
             scores, penalty = self.forward_with_balance(batch)

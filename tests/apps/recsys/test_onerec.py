@@ -12,7 +12,7 @@ from apps.recsys.semantic import Codebooks, told_apart
 from apps.recsys.sequences import FIRST, Walk
 from tests.core.blocks import examples
 
-WORDS = (4, 3)
+WORDS = (8, 8)
 
 
 @examples(15)
@@ -76,16 +76,20 @@ def network(data: Data) -> OneRec:
 def chance_of(network: OneRec, walk: Walk, items: list[int]) -> float:
     """Log probability of a session for one user, by its words one after the other."""
     memory, blank = network._listen(walk.profile, walk.history)
-    words = network.codes[torch.tensor(items)][None, None]
-    scores = network._speak(network._tokens(words), memory, blank[:, None]).log_softmax(-1)
-    return float(scores.gather(-1, words[..., None]).sum())
+    spoken, told = [], 0.0
+    for word in network.codes[torch.tensor(items)].flatten().tolist():
+        tokens = network._begun(torch.tensor([[spoken]], dtype=torch.int64))
+        scores = network._speak(tokens, memory, blank[:, None], last=True)[0, 0].log_softmax(-1)
+        told += float(scores[word])
+        spoken.append(word)
+    return told
 
 
 def test_a_beam_without_bounds_finds_every_item_with_its_chance(network: OneRec, data: Data) -> None:
     walk = data.walks("validation").__getitems__([3])
     items, chance = network.write(walk)
     known = {int(i): float(c) for i, c in zip(items[0, :, 0], chance[0], strict=True) if c > -torch.inf}
-    history = set(walk.history[0].tolist())
+    history = set(walk.seen[0].tolist()) - set(walk.target.tolist())
     assert set(known) == set(range(FIRST, len(data.catalogue))) - history
     for item in list(known)[::40]:
         assert known[item] == pytest.approx(chance_of(network, walk, [item]), abs=1e-4)
@@ -102,11 +106,19 @@ def test_a_session_has_no_item_twice_and_its_chance_is_that_of_all_its_words(
     assert items.shape == (2, 20, 2)
     for user in range(2):
         one = data.walks("validation").__getitems__([[1, 5][user]])
-        history = set(walk.history[user].tolist())
+        history = set(walk.seen[user].tolist()) - {int(walk.target[user])}
         for session, told in list(zip(items[user].tolist(), chance[user].tolist(), strict=True))[:3]:
             assert len(set(session)) == 2
             assert not history & set(session)
             assert told == pytest.approx(chance_of(network, one, session), abs=1e-4)
+
+
+def test_chances_of_sessions_are_those_of_their_words(network: OneRec, data: Data) -> None:
+    walk = data.walks("validation").__getitems__([4])
+    sessions = [[5, 9], [9, 5], [20, 21]]
+    found = network.chances(walk, torch.tensor([sessions]))[0]
+    wanted = [chance_of(network, walk, items) for items in sessions]
+    assert found.tolist() == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_wider_beam_never_ends_with_less(network: OneRec, data: Data) -> None:
