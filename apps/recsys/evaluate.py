@@ -36,9 +36,10 @@ TEXTS = {
     "experts serve. Underfitting: one less the weight that a task gives its own experts, of the task with "
     "the least.",
     "users": "The last item of each user, ranked among all items that the user did not take before: `hr_10` "
-    "is the share of users for whom it is among the first ten, `ndcg_10` counts more the earlier, `mrr` "
-    "is the mean of one over the rank, `coverage_10` the share of all items that somebody is recommended. "
-    "Users are parted into thirds by their items in training, and by how often the item that came was taken.",
+    "is the share of users for whom it is among the first ten, `ndcg_10` counts more the earlier; "
+    "`hr_10_liked` and `hr_10_not` are of users who liked that item, by its label, and who did not; `mrr` is "
+    "the mean of one over the rank, `coverage_10` the share of all items that somebody is recommended. Users "
+    "are parted into thirds by their items in training, and by how often the item that came was taken.",
 }
 
 

@@ -170,7 +170,14 @@ class OneRec(Recommender):
 
         Returns:
             Items (B, W, session) and the log probability of each session (B, W).
+
+        Raises:
+            ValueError: a session longer than those of training.
         """
+        if not 1 <= session <= self.session:
+            raise ValueError(
+                f"OneRec was made to write sessions of up to {self.session} items, not {session}"
+            )
         memory, blank = self._listen(walk.profile, walk.history)
         trie, users = Trie.of(self.codes, self.most), len(memory)
         said = torch.zeros(users, 1, 0, dtype=torch.int64, device=memory.device)

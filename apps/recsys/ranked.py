@@ -24,18 +24,21 @@ class Ranked:
 
     rank: (U,) its place among all items that they did not take before, infinite where it is not among them;
     top: (U, TOP) ids of the items that come first; activity: (U,) training items of the user; fame: (U,)
-    training items that are the one held out; items: how many there are.
+    training items that are the one held out; liked: (U,) the label of the item held out, NaN where not known;
+    items: how many there are.
     """
 
     rank: np.ndarray
     top: np.ndarray
     activity: np.ndarray
     fame: np.ndarray
+    liked: np.ndarray
     items: int
 
     def only(self, rows: np.ndarray) -> Ranked:
         """Some users."""
-        return Ranked(self.rank[rows], self.top[rows], self.activity[rows], self.fame[rows], self.items)
+        rank, top, liked = self.rank[rows], self.top[rows], self.liked[rows]
+        return Ranked(rank, top, self.activity[rows], self.fame[rows], liked, self.items)
 
 
 @torch.no_grad()
@@ -53,10 +56,9 @@ def ranked(ask: Callable[[Walk], Tensor], walks: Walks, fame: np.ndarray) -> Ran
         scores = unseen_only(ask(walk), walk)
         ranks.append(ranks_of(scores, walk.target).numpy())
         tops.append(scores.topk(min(TOP, scores.shape[1]), 1).indices.numpy())
-    target = walks.walk.target.numpy()
-    return Ranked(
-        np.concatenate(ranks), np.concatenate(tops), walks.activity, fame[target], len(fame) - FIRST
-    )
+    target, liked = walks.walk.target.numpy(), walks.walk.liked[:, -1].numpy()
+    rank, top = np.concatenate(ranks), np.concatenate(tops)
+    return Ranked(rank, top, walks.activity, fame[target], liked, len(fame) - FIRST)
 
 
 def unseen_only(scores: Tensor, walk: Walk) -> Tensor:
@@ -87,6 +89,12 @@ def parts(found: Ranked) -> Iterator[tuple[str, Ranked]]:
             yield from ((f"{what}, {name} rows", found.only(third == i)) for i, name in enumerate(SEGMENTS))
 
 
+def hits_of(found: Ranked, label: int) -> float:
+    """Share of hits among the users whose held-out item has a label; NaN where there is none."""
+    own = found.liked == label
+    return float(hits(found.rank[own], TOP).mean()) if own.any() else float("nan")
+
+
 def measured(name: str, found: Ranked) -> dict[str, Any]:
     """A row of metrics."""
     return {
@@ -94,6 +102,8 @@ def measured(name: str, found: Ranked) -> dict[str, Any]:
         "users": len(found.rank),
         f"hr_{TOP}": float(hits(found.rank, TOP).mean()),
         f"ndcg_{TOP}": float(ndcg(found.rank, TOP).mean()),
+        f"hr_{TOP}_liked": hits_of(found, 1),
+        f"hr_{TOP}_not": hits_of(found, 0),
         "mrr": float((1 / found.rank).mean()),
         f"coverage_{TOP}": coverage(found.top, found.items),
     }

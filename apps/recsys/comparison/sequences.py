@@ -26,7 +26,8 @@ from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
 from apps.recsys.metrics import coverage, hits, ndcg
 from apps.recsys.onerec import OneRec
-from apps.recsys.ranked import TOP, Ranked, fame_of, parts, ranked
+from apps.recsys.preference import AlignedOneRec
+from apps.recsys.ranked import TOP, Ranked, fame_of, hits_of, parts, ranked
 from apps.recsys.recommender import Recommender, SelfAttention, known_only
 from apps.recsys.sequences import FIRST, HELD_OUT, Walk, Walks
 from apps.recsys.task import Task
@@ -96,6 +97,7 @@ def recommenders(budget: Mapping[str, Any]) -> dict[str, Callable[[], Recommende
         return OneRec(**one, feed_forward=Control(kind, mixture))
 
     return attention | {
+        "aligned": partial(AlignedOneRec, **sizes["aligned"], **one, feed_forward=mixture),
         "routed": partial(onerec, "routed"),
         "dense_active": partial(onerec, "dense_active"),
         "dense_total": partial(onerec, "dense_total"),
@@ -136,7 +138,8 @@ class Sequential(Arm):
         self.budget, self.name, self.make = budget, name, make
         self.trials = budget["trials"]["recommenders"]
         kind = "sasrec" if name == "sasrec" else budget["routed"]
-        self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind]}
+        own = budget["recommenders"]["aligned"] if name == "aligned" else {}
+        self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind], **own}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""
@@ -144,8 +147,8 @@ class Sequential(Arm):
         seed_everything(seed, verbose=False)
         network = self.make()
         network.dropout = trial.get("dropout", network.dropout)
-        routed = isinstance(network, OneRec) and self.name == "routed"
-        balance: dict[str, Any] = {"BiasBalance": 0.001} if routed else {}
+        balanced = isinstance(network, OneRec) and self.name in ("routed", "aligned")
+        balance: dict[str, Any] = {"BiasBalance": 0.001} if balanced else {}
         task = Task(network, balance, learning_rate=trial["learning_rate"])
         fit_best(task, module, self.budget["epochs"], seed)
         walk = module.walks("validation").__getitems__([0])
@@ -305,5 +308,8 @@ def outcome(found: Ranked, user: np.ndarray, cost: Cost) -> Outcome:
                     np.bincount(own % UNITS, weights=each, minlength=UNITS)[there] / rows[there]
                 )
                 weights[name, metric] = rows[there].astype(float)
+    for name, label in (("liked", 1), ("not", 0)):
+        if (found.liked == label).any():
+            values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))
     values.append(Value("all", "mrr", float((1 / found.rank).mean()), True))
     return Outcome(values, units, cost, weights)

@@ -112,7 +112,7 @@ SEQUENCES["recommenders"]["onerec"] = {**SEQUENCES["recommenders"]["onerec"], "w
 @pytest.mark.parametrize(
     ("routed", "name"),
     [("aw_moe", name) for name in PROFILES["sequences"]["arms"]]
-    + [("onerec", name) for name in PROFILES["generative"]["arms"][:4]],
+    + [("onerec", name) for name in PROFILES["generative"]["arms"][:5]],
 )
 def test_every_arm_of_the_next_item_gives_an_outcome_that_holds(routed: str, name: str) -> None:
     arm = arms({**SEQUENCES, "routed": routed})[name]

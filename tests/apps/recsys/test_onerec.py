@@ -113,6 +113,11 @@ def test_a_session_has_no_item_twice_and_its_chance_is_that_of_all_its_words(
             assert told == pytest.approx(chance_of(network, one, session), abs=1e-4)
 
 
+def test_a_session_longer_than_those_of_training_is_refused(network: OneRec, data: Data) -> None:
+    with pytest.raises(ValueError, match="sessions of up to 2 items, not 3"):
+        network.write(data.walks("validation").__getitems__([0]), session=3)
+
+
 def test_chances_of_sessions_are_those_of_their_words(network: OneRec, data: Data) -> None:
     walk = data.walks("validation").__getitems__([4])
     sessions = [[5, 9], [9, 5], [20, 21]]

@@ -171,6 +171,9 @@ def test_measures_are_of_users_and_of_parts_of_them(data: Data) -> None:
     assert rows["all"]["hr_10"] == pytest.approx(np.mean(found.rank <= 10))
     assert rows["item, many rows"]["hr_10"] > rows["item, few rows"]["hr_10"]
     assert 0 < rows["all"]["coverage_10"] < 0.5
+    liked = walks.walk.liked[:, -1].numpy() == 1
+    assert rows["all"]["hr_10_liked"] == pytest.approx(np.mean(found.rank[liked] <= 10))
+    assert rows["all"]["hr_10_not"] == pytest.approx(np.mean(found.rank[~liked] <= 10))
     perfect = ranked(lambda walk: torch.nn.functional.one_hot(walk.target, len(fame)).double(), walks, fame)
     known = walks.walk.target >= FIRST
     assert (perfect.rank[known.numpy()] == 1).all()
