@@ -68,7 +68,7 @@ class Finished:
     cpu_seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that `from_json` reads back exactly."""
+        """Return plain values that `from_json` reads back, exactly but for test units: nine digits of each."""
         outcome = None if self.outcome is None else _outcome_to_json(self.outcome)
         kept = {"validation": self.validation, "code": self.code, "cpu_seconds": self.cpu_seconds}
         return {**kept, "outcome": outcome}
@@ -109,7 +109,7 @@ def _plain(figure: Any) -> Any:
 
 
 def _numbers_to_json(numbers: Any) -> list[list[Any]]:
-    return [[*place, np.asarray(row, dtype=np.float64).tolist()] for place, row in numbers.items()]
+    return [[*place, [float(f"{number:.9g}") for number in row]] for place, row in numbers.items()]
 
 
 def _numbers_from_json(kept: list[list[Any]]) -> dict[Place, np.ndarray]:
