@@ -8,7 +8,8 @@ from typing import Any
 from apps.common.compare import Arm
 from apps.recsys.comparison.networks import Network, networks
 from apps.recsys.comparison.peers import BoostedTrees, Rechub
-from apps.recsys.comparison.sequences import Sequential, recommenders, rules
+from apps.recsys.comparison.rules import rules
+from apps.recsys.comparison.sequences import Sequential, recommenders
 from apps.recsys.simulate import simulate
 from apps.recsys.source import SIMULATED
 

@@ -13,7 +13,6 @@ beams, P places of a window.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,6 +26,7 @@ from apps.recsys.model import Embedder
 from apps.recsys.recommender import Recommender
 from apps.recsys.semantic import Codebooks, item_vectors, told_apart
 from apps.recsys.sequences import FIRST, Walk
+from apps.recsys.trie import Trie
 
 ALIKE = 64
 """Items at most that have all words but the last alike."""
@@ -268,46 +268,6 @@ class OneRec(Recommender):
         whole, rest = divmod(words.shape[-1], self.levels)
         padded = F.pad(words, (0, self.levels - rest)).view(*words.shape[:2], whole + 1, self.levels)
         return self._tokens(padded)[..., : whole * (self.levels + 1) + rest + 1]
-
-
-@dataclass
-class Trie:
-    """Which words may follow.
-
-    children: of each level (nodes, most) the node behind each word, -1 where there is none; at: of each level
-    (I,) the node behind that word of each item, 0 of ids that are of none; items: (leaves,) the item at each
-    node of the last level.
-    """
-
-    children: list[Tensor]
-    at: list[Tensor]
-    items: Tensor
-
-    @classmethod
-    def of(cls, codes: Tensor, most: int) -> Trie:
-        """Of the words (I, T) of items, each below `most`; the first ids are of none."""
-        known = codes[FIRST:]
-        node = torch.zeros(len(known), dtype=torch.int64, device=codes.device)
-        children, at, nodes = [], [], 1
-        for word in known.unbind(1):
-            found, node = torch.unique(node * most + word, return_inverse=True)
-            table = torch.full((nodes, most), -1, device=codes.device)
-            table[found // most, found % most] = torch.arange(len(found), device=codes.device)
-            children.append(table)
-            at.append(F.pad(node, (FIRST, 0)))
-            nodes = len(found)
-        items = torch.zeros(nodes, dtype=torch.int64, device=codes.device)
-        items[node] = torch.arange(FIRST, len(codes), device=codes.device)
-        return cls(children, at, items)
-
-    def left(self, level: int, without: Tensor) -> Tensor:
-        """(B, nodes) how many items lie behind each node of a level, without some (B, I) bool."""
-        node = self.at[level][FIRST:].expand(len(without), -1)
-        nodes = int((self.children[level] >= 0).sum())
-        there = (~without[:, FIRST:]).long()
-        return torch.zeros(len(without), nodes, dtype=torch.int64, device=node.device).scatter_add(
-            1, node, there
-        )
 
 
 def some_places(items: Tensor, number: int) -> tuple[Tensor, Tensor]:

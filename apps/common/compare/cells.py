@@ -68,7 +68,7 @@ class Finished:
     cpu_seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that `from_json` reads back, exactly but for test units: nine digits of each."""
+        """Return plain values that `from_json` reads back exactly; of test units nine digits."""
         outcome = None if self.outcome is None else _outcome_to_json(self.outcome)
         kept = {"validation": self.validation, "code": self.code, "cpu_seconds": self.cpu_seconds}
         return {**kept, "outcome": outcome}

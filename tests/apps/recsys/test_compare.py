@@ -126,7 +126,7 @@ def test_every_arm_of_the_next_item_gives_an_outcome_that_holds(routed: str, nam
 
 
 def test_neighbours_are_those_with_the_same_users() -> None:
-    from apps.recsys.comparison.sequences import cosines
+    from apps.recsys.comparison.rules import cosines
     from apps.recsys.sequences import Walk, Walks
     from tests.apps.recsys.test_sequences import NOTHING
 

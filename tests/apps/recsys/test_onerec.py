@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.recsys.data import Data
-from apps.recsys.onerec import OneRec, Trie, some_places, twice
+from apps.recsys.onerec import OneRec, some_places, twice
 from apps.recsys.semantic import Codebooks, told_apart
 from apps.recsys.sequences import FIRST, Walk
+from apps.recsys.trie import Trie
 from tests.core.blocks import examples
 
 WORDS = (8, 8)

@@ -1,0 +1,73 @@
+"""What an arm of the next item is: its data, and what it achieved, with groups of users as test units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from apps.common.compare import Cost, Fitted, Outcome, Value
+from apps.common.compare.arms import Place
+from apps.recsys.data import Data
+from apps.recsys.metrics import coverage, hits, ndcg
+from apps.recsys.ranked import TOP, Ranked, fame_of, hits_of, parts, ranked
+from apps.recsys.sequences import Walk
+
+UNITS = 100
+"""Test units: as many groups of users."""
+
+
+def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
+    """The module of a set of the comparison, read; every seed has the same windows in another order."""
+    options = {"rows": budget["rows"]} if "rows" in budget else {}
+    data = Data(
+        name=name,
+        protocol="next_item",
+        history=budget["history"],
+        batch_size=budget["batch_size"],
+        order=seed,
+        **options,
+    )
+    data.setup()
+    return data
+
+
+class Told(Fitted):
+    """What gives scores for windows."""
+
+    def __init__(self, ask: Callable[[Walk], Tensor], data: Data, cost: Cost) -> None:
+        self.ask, self.data, self.cost = ask, data, cost
+        self.fame = fame_of(data.walks("train"), len(data.catalogue))
+        self.validation = 1 - float(ndcg(ranked(ask, data.walks("validation"), self.fame).rank, TOP).mean())
+
+    def test(self) -> Outcome:
+        """Open the test items."""
+        walks = self.data.walks("test")
+        return outcome(ranked(self.ask, walks, self.fame), walks.user, self.cost)
+
+
+def outcome(found: Ranked, user: np.ndarray, cost: Cost) -> Outcome:
+    """Hits and NDCG at ten, the reciprocal rank and coverage; of parts of the users hits and NDCG."""
+    values: list[Value] = [Value("all", f"coverage_{TOP}", coverage(found.top, found.items), True)]
+    units: dict[Place, np.ndarray] = {}
+    weights: dict[Place, np.ndarray] = {}
+    measures = {f"hr_{TOP}": hits, f"ndcg_{TOP}": ndcg}
+    for name, some in parts(found):
+        own = user if name == "all" else None
+        for metric, measure in measures.items():
+            each = measure(some.rank, TOP)
+            values.append(Value(name, metric, float(each.mean()), True))
+            if own is not None:
+                rows = np.bincount(own % UNITS, minlength=UNITS)
+                there = rows > 0
+                units[name, metric] = (
+                    np.bincount(own % UNITS, weights=each, minlength=UNITS)[there] / rows[there]
+                )
+                weights[name, metric] = rows[there].astype(float)
+    for name, label in (("liked", 1), ("not", 0)):
+        if (found.liked == label).any():
+            values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))
+    values.append(Value("all", "mrr", float((1 / found.rank).mean()), True))
+    return Outcome(values, units, cost, weights)
