@@ -328,3 +328,16 @@ def test_a_run_goes_on_with_its_own_labels(
     for sentence, options in refused.items():
         assert main([*ask, *options]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_a_run_whose_routers_keep_a_bias_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    config = tmp_path / "biased.yaml"
+    text = (project_root() / "configs/drift/driftmoe_data.yaml").read_text(encoding="utf-8")
+    balanced = "model:\n  balance: {BiasBalance: 0.001}\n"
+    config.write_text(text.replace("model:\n", balanced, 1), encoding="utf-8")
+    assert main(["drift", "fit", "--config", str(config), "--data.rows", "1500"]) == 0
+    task, _ = load_run(Run(tmp_path / "drift" / "biased" / "1", "drift"))
+    assert "network.mixture.router.bias" in task.state_dict()
