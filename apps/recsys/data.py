@@ -173,7 +173,7 @@ class Data(LightningDataModule):
         asked.check([*map(str, frame)], source)
         user, names = self._users(frame)
         order = np.arange(len(frame)) if time is None else np.asarray(frame[time].argsort(kind="stable"))
-        rows = [own for own in in_order(user, order) if len(own)]
+        rows = [own for own in in_order(user, coded(frame[asked.item])[0], order) if len(own)]
         if not rows:
             raise UserError(f"{source}: {self.schema.user} is blank in every row: say whose items these are.")
         item = np.append(self._items(frame), 0)  # the item to come is none
@@ -259,7 +259,8 @@ class Data(LightningDataModule):
         if not self.schema.user or not self.schema.item:
             raise UserError(f"{self.source}: the next item wants a user and an item: name them in a schema.")
         user, _ = self._users(frame)
-        parts = split_last(in_order(user, self._order(frame)))
+        taken, _ = coded(frame[self.schema.item])
+        parts = split_last(in_order(user, taken, self._order(frame)))
         if not parts["test"]:
             raise UserError(
                 f"{self.source}: no user has {SHORTEST} items, one to learn from and two to tell."

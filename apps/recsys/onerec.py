@@ -161,8 +161,6 @@ class OneRec(Recommender):
     def write(self, walk: Walk, session: int = 1, beams: int | None = None) -> tuple[Tensor, Tensor]:
         """The likeliest sessions by a beam over legal ids, without what was taken before or twice the same.
 
-        Where the item to be told is one that was taken before, it may be written.
-
         Args:
             walk: users.
             session: items of each, up to S.
@@ -185,7 +183,6 @@ class OneRec(Recommender):
         written = torch.zeros(users, 1, 0, dtype=torch.int64, device=memory.device)
         without = torch.zeros(users, len(self.codes), dtype=torch.bool, device=memory.device)
         without = without.scatter(1, torch.cat([walk.history, walk.seen], 1), True)
-        without = without.scatter(1, walk.target[:, None], False)
         for _ in range(session):
             node, begun = torch.zeros_like(chance, dtype=torch.int64), chance.shape[1]
             for level in range(self.levels):

@@ -62,9 +62,8 @@ def ranked(ask: Callable[[Walk], Tensor], walks: Walks, fame: np.ndarray) -> Ran
 
 
 def unseen_only(scores: Tensor, walk: Walk) -> Tensor:
-    """Scores (B, I), minus infinity for what the user took before, but for the item that is to be told."""
-    own = scores.gather(1, walk.target[:, None])
-    return scores.scatter(1, walk.seen, -torch.inf).scatter(1, walk.target[:, None], own)
+    """Scores (B, I), minus infinity for what the user took before."""
+    return scores.scatter(1, walk.seen, -torch.inf)
 
 
 def ranks_of(scores: Tensor, target: Tensor) -> Tensor:

@@ -75,14 +75,19 @@ class Walks(Dataset[Walk]):
         return Walk(self.walk.profile.take(places), *(part[places] for part in self.walk[1:]))
 
 
-def in_order(user: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
-    """Of each user the numbers of the rows, the earliest first; rows of nobody (-1) are left out.
+def in_order(user: np.ndarray, item: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
+    """Of each user the numbers of the rows, the earliest first, each item the first time that it is taken.
+
+    What comes again would be told from itself, and is nothing to recommend. Rows of nobody or of no item are
+    left out.
 
     Args:
-        user: (N,) numbers from 0.
+        user, item: (N,) numbers from 0, -1 where blank.
         order: (N,) numbers of the rows, the earliest first.
     """
-    ordered = order[user[order] >= 0]
+    ordered = order[(user[order] >= 0) & (item[order] >= 0)]
+    pairs = user[ordered] * (int(item.max(initial=0)) + 1) + item[ordered]
+    ordered = ordered[np.sort(np.unique(pairs, return_index=True)[1])]
     by_user = ordered[np.argsort(user[ordered], kind="stable")]
     ends = np.bincount(user[by_user], minlength=int(user.max(initial=-1)) + 1).cumsum()
     return np.split(by_user, ends[:-1]) if len(ends) else []

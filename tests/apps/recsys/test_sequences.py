@@ -30,13 +30,17 @@ NOTHING = Encoded(torch.zeros(99, 0, dtype=torch.int64), torch.zeros(99, 0), tor
 
 @examples(20)
 @given(seed=st.integers(0, 2**16))
-def test_rows_of_a_user_come_in_order_of_time(seed: int) -> None:
+def test_rows_of_a_user_come_in_order_of_time_and_each_item_once(seed: int) -> None:
     random = np.random.default_rng(seed)
-    user, order = random.integers(-1, 4, 20), random.permutation(20)
-    found = in_order(user, order)
+    user, item, order = random.integers(-1, 4, 30), random.integers(-1, 5, 30), random.permutation(30)
+    found = in_order(user, item, order)
     for who, rows in enumerate(found):
-        assert rows.tolist() == [row for row in order if user[row] == who]
-    assert sum(map(len, found)) == int((user >= 0).sum())
+        first: dict[int, int] = {}
+        for row in order.tolist():
+            if user[row] == who and item[row] >= 0:
+                first.setdefault(int(item[row]), row)
+        assert rows.tolist() == list(first.values())
+    assert len(found) == max(int(user.max()) + 1, 0)
 
 
 def test_the_last_two_items_of_a_user_are_held_out() -> None:
@@ -91,6 +95,7 @@ def test_parts_of_a_log_share_no_item_to_be_told(tmp_path: Path) -> None:
     data.setup()
     frame = data.source.read().frame
     names = [data.item_name(i) for i in data.walks("test").walk.target.tolist() if i >= FIRST]
+    frame = frame.drop_duplicates(["user_id", "item_id"])
     last = frame.groupby("user_id").filter(lambda own: len(own) >= 3).groupby("user_id")["item_id"].last()
     known = [str(item) for item in last if str(item) in data.catalogue.known]
     assert sorted(names) == sorted(known)
@@ -139,7 +144,7 @@ def test_a_users_own_log_is_read_as_that_of_training() -> None:
     assert len(names) == len(walks) == frame["user_id"].nunique()
     by_name = dict(zip(names, walks.walk.history.tolist(), strict=True))
     for who in frame["user_id"].unique()[:20]:
-        taken = frame[frame["user_id"] == who]["item_id"].map(lambda item: str(item))
+        taken = frame[frame["user_id"] == who]["item_id"].drop_duplicates().map(lambda item: str(item))
         ids = data.catalogue.encode(taken).tolist()[-6:]
         assert by_name[str(who)] == [0] * (6 - len(ids)) + ids
     assert walks.walk.target.eq(0).all()
