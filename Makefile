@@ -70,8 +70,8 @@ data: named-app $(ready) ## Download an app's public data: APP= [NAME=]
 new-app: named-name $(ready) ## Start a new app that already trains: NAME=
 	$(python) -m apps new-app '$(NAME)'
 
-test: $(peers) ## Run the test suite with coverage: [JOBS=2] [ARGS=tests/core]
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+test: $(peers) ## Run the test suite: [JOBS=2] [ARGS=tests/core], with coverage ARGS=--cov
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(ready) ## Check style and types
 	.venv/bin/ruff check .

@@ -25,7 +25,7 @@ class Ranked:
     rank: (U,) its place among all items that they did not take before, infinite where it is not among them;
     top: (U, TOP) ids of the items that come first; activity: (U,) training items of the user; fame: (U,)
     training items that are the one held out; liked: (U,) the label of the item held out, NaN where not known;
-    items: how many there are.
+    user: (U,) their numbers; items: how many there are.
     """
 
     rank: np.ndarray
@@ -33,12 +33,13 @@ class Ranked:
     activity: np.ndarray
     fame: np.ndarray
     liked: np.ndarray
+    user: np.ndarray
     items: int
 
     def only(self, rows: np.ndarray) -> Ranked:
         """Some users."""
-        rank, top, liked = self.rank[rows], self.top[rows], self.liked[rows]
-        return Ranked(rank, top, self.activity[rows], self.fame[rows], liked, self.items)
+        rank, top, activity = self.rank[rows], self.top[rows], self.activity[rows]
+        return Ranked(rank, top, activity, self.fame[rows], self.liked[rows], self.user[rows], self.items)
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def ranked(ask: Callable[[Walk], Tensor], walks: Walks, fame: np.ndarray) -> Ran
         tops.append(scores.topk(min(TOP, scores.shape[1]), 1).indices.numpy())
     target, liked = walks.walk.target.numpy(), walks.walk.liked[:, -1].numpy()
     rank, top = np.concatenate(ranks), np.concatenate(tops)
-    return Ranked(rank, top, walks.activity, fame[target], liked, len(fame) - FIRST)
+    return Ranked(rank, top, walks.activity, fame[target], liked, walks.user, len(fame) - FIRST)
 
 
 def unseen_only(scores: Tensor, walk: Walk) -> Tensor:

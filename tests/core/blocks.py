@@ -110,6 +110,7 @@ ROUTERS: dict[str, RouterFactory] = {
     "FixedPlusRouted": partial(plus_routed, router=partial(routers.TopK, k=1)),
     "FixedPlusRouted Hash": plus_routed,
     "FixedPlusRouted TopP": partial(plus_routed, router=routers.TopP),
+    "Recurrent": partial(routers.Recurrent, state_dim=3),  # of the usual width differences take minutes
     "Recurrent TopP": partial(routers.Recurrent, state_dim=3, router=routers.TopP),
     "ProductKey": product_key,
     "MultiGate masked": masked_gates,

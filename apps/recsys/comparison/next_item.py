@@ -45,27 +45,24 @@ class Told(Fitted):
     def test(self) -> Outcome:
         """Open the test items."""
         walks = self.data.walks("test")
-        return outcome(ranked(self.ask, walks, self.fame), walks.user, self.cost)
+        return outcome(ranked(self.ask, walks, self.fame), self.cost)
 
 
-def outcome(found: Ranked, user: np.ndarray, cost: Cost) -> Outcome:
+def outcome(found: Ranked, cost: Cost) -> Outcome:
     """Hits and NDCG at ten, the reciprocal rank and coverage; of parts of the users hits and NDCG."""
     values: list[Value] = [Value("all", f"coverage_{TOP}", coverage(found.top, found.items), True)]
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
     measures = {f"hr_{TOP}": hits, f"ndcg_{TOP}": ndcg}
     for name, some in parts(found):
-        own = user if name == "all" else None
+        rows = np.bincount(some.user % UNITS, minlength=UNITS)
+        there = rows > 0
         for metric, measure in measures.items():
             each = measure(some.rank, TOP)
             values.append(Value(name, metric, float(each.mean()), True))
-            if own is not None:
-                rows = np.bincount(own % UNITS, minlength=UNITS)
-                there = rows > 0
-                units[name, metric] = (
-                    np.bincount(own % UNITS, weights=each, minlength=UNITS)[there] / rows[there]
-                )
-                weights[name, metric] = rows[there].astype(float)
+            total = np.bincount(some.user % UNITS, weights=each, minlength=UNITS)
+            units[name, metric] = total[there] / rows[there]
+            weights[name, metric] = rows[there].astype(float)
     for name, label in (("liked", 1), ("not", 0)):
         if (found.liked == label).any():
             values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))

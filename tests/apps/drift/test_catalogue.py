@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -36,8 +37,9 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_parquet(file)
 
 
+@cache
 def real(name: str, **options: object) -> Data:
-    """The module of a set, under the same condition."""
+    """The module of a set, under the same condition; nobody changes it."""
     table(name)
     data = Data(name=name, **options)
     data.setup()

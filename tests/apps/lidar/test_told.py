@@ -25,6 +25,7 @@ def test_a_rig_with_a_measured_response_has_its_own(
     """A response with a long tail: a run that was trained on it reads it and its clock, and says when it is
     another."""
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    monkeypatch.setattr("apps.lidar.limits.NUMBER", 40)
     time = np.arange(0, 6, 0.032)
     tailed = np.where(time > 0.5, np.exp(-(time - 0.5) / 0.4), 0)
     pd.DataFrame({"time": time, "counts": 1e4 * tailed}).to_csv(tmp_path / "irf.csv", index=False)
@@ -194,6 +195,7 @@ def test_a_short_window_with_a_measured_response_is_read_again(
 ) -> None:
     """Its flash comes before that of other runs would, and after its own window ends there is nothing."""
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    monkeypatch.setattr("apps.lidar.limits.NUMBER", 40)
     time = np.arange(0, 0.9, 0.01)
     light = 1e4 * np.exp(-(((time - 0.2) / 0.02) ** 2))
     pd.DataFrame({"time": time, "counts": light}).to_csv(tmp_path / "irf.csv", index=False)
