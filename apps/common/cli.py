@@ -151,11 +151,13 @@ class AppCLI(LightningCLI):
                 if self.run and self.in_folder:
                     task = whole(self.model, self.run.best)
                     print(f"Report: {write_run_report(self.run, task, self.datamodule)}")
-            except BaseException:
+            except Exception:
                 self._discard()
                 raise
-            finally:
+            except BaseException:  # Ctrl-C
+                self._discard()
                 self._tell_how_to_go_on()
+                raise
 
     def _tell_how_to_go_on(self) -> None:
         """After Ctrl-C, where training stood."""

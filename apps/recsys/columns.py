@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +24,15 @@ USER = ("user_id", "user", "uid", "customer_id", "visitor_id")
 ITEM = ("item_id", "item", "iid", "video_id", "product_id", "movie_id", "article_id")
 TIME = ("timestamp", "time", "time_ms", "ts", "datetime", "date")
 """Names by which a column is taken for what it is, the first that is there."""
+SHAPES: dict[str, tuple[type, str]] = {
+    "tasks": (dict, "a table of names"),
+    "features": (dict, "a table of names and kinds"),
+    "user": (str, "one name"),
+    "item": (str, "one name"),
+    "time": (str, "one name"),
+    "outcomes": (list, "a list of names"),
+}
+"""What stands under each key of a schema."""
 TAGS = (" ", ",", "|", ";")
 """What may stand between several values in one cell."""
 
@@ -79,11 +89,12 @@ class Schema:
         labels: whether those must be there.
         """
         known = set(map(str, columns))
-        leaks = [name for name in self.features if name in {*self.tasks, *self.outcomes}]
+        told = {name for task in self.tasks.values() for name in named_in(task.when, self.features)}
+        leaks = [name for name in self.features if name in {*self.tasks, *self.outcomes, *told}]
         if leaks:
             raise UserError(
-                f"{source}: the schema has {leaks[0]} among features, and it is a label or an outcome, known "
-                "only afterwards: take it out of features."
+                f"{source}: the schema has {leaks[0]} among features, and it is a label, tells one, or is an "
+                "outcome, known only afterwards: take it out of features."
             )
         wanted = [*self.features, *(name for name in (self.user, self.item) if name)]
         if labels:
@@ -129,6 +140,21 @@ class Schema:
             raise UserError(f"{source} {fault}: a schema has {', '.join(sorted(known))}.")
         tasks = content["tasks"] or {}
         tasks = dict.fromkeys(tasks) if isinstance(tasks, list) else tasks
+        for key, (kind, words) in SHAPES.items():
+            value = tasks if key == "tasks" else content.get(key) or kind()
+            if not isinstance(value, kind):
+                raise UserError(f"{source}: {key} is {value!r}: make it {words}.")
+        wrong = [name for name, task in tasks.items() if task is not None and not isinstance(task, dict)]
+        if wrong:
+            raise UserError(
+                f"{source}: the task {wrong[0]} is {tasks[wrong[0]]!r}: give it `when` and `group`."
+            )
+        conditions = {name: (task or {}).get("when") for name, task in tasks.items()}
+        odd = [name for name, when in conditions.items() if when is not None and not isinstance(when, str)]
+        if odd:
+            raise UserError(
+                f"{source}: the task {odd[0]} is 1 when {conditions[odd[0]]!r}: write a condition."
+            )
         bad = [name for name, task in tasks.items() if set(task or {}) - {"when", "group"}]
         if bad:
             raise UserError(f"{source}: the task {bad[0]} has other keys than when and group: take them out.")
@@ -175,13 +201,25 @@ class Schema:
 
 def _where(frame: pd.DataFrame, name: str, condition: str, source: str) -> np.ndarray:
     try:
-        found = frame.eval(condition)
-        return np.asarray(found, dtype=bool).astype(np.float32)
+        found = np.broadcast_to(np.asarray(frame.eval(condition), dtype=bool), len(frame)).astype(np.float32)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source}: the task {name} cannot be read from {condition!r} ({reason}): mend the schema."
         ) from error
+    blank = frame[named_in(condition, map(str, frame))].isna().any(axis=1).to_numpy()
+    return np.where(blank, np.nan, found).astype(np.float32)
+
+
+def named_in(condition: str | None, columns: Iterable[str]) -> list[str]:
+    """The columns that a condition speaks of.
+
+    >>> named_in("rating >= 4 and `my score` < 2", ["rating", "my score", "rate"])
+    ['rating', 'my score']
+    """
+    words = set(re.findall(r"`([^`]+)`|([A-Za-z_]\w*)", condition or ""))
+    said = {word for pair in words for word in pair}
+    return [name for name in columns if name in said]
 
 
 def _kind(column: pd.Series[Any]) -> Kind:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from apps.common.compare import Arm
+from apps.recsys.bodies import HoME
 from apps.recsys.comparison.networks import Network, networks
 from apps.recsys.comparison.peers import BoostedTrees, Rechub
 from apps.recsys.comparison.rules import rules
@@ -20,8 +21,9 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
         made_next = recommenders(budget)
         return {name: Sequential(budget, name, make) for name, make in made_next.items()} | rules(budget)
     made = dict(networks(budget))
+    like = partial(HoME, **budget["bodies"]["home"])
     for kind in ("mmoe", "ple"):
-        made[f"rechub_{kind}"] = partial(Rechub, kind, **budget["network"])
+        made[f"rechub_{kind}"] = partial(Rechub, kind, like, **budget["network"])
     found: dict[str, Arm] = {name: Network(budget, name, make) for name, make in made.items()}
     return found | {"gbdt": BoostedTrees(budget)}
 

@@ -28,16 +28,9 @@ from apps.recsys.impressions import (
     histories,
     parts_of,
 )
-from apps.recsys.sequences import (
-    HELD_OUT,
-    SHORTEST,
-    Walks,
-    constant_within,
-    in_order,
-    split_last,
-    walk_of,
-    windows,
-)
+from apps.recsys.reading import asked_walks, moments_of, read_walks
+from apps.recsys.schema import warn
+from apps.recsys.sequences import Walks
 from apps.recsys.source import APP, SIMULATED, Source
 
 __all__ = ["APP", "Data"]
@@ -96,6 +89,8 @@ class Data(LightningDataModule):
         order: int | None = None,
     ) -> None:
         super().__init__()
+        if not -1 <= correlation <= 1:
+            raise ValueError(f"correlation={correlation} must lie between -1 and 1")
         self.next_item = protocol == "next_item"
         self.history = (LENGTH if self.next_item else 0) if history is None else history
         if min(batch_size, rows, buckets, least) < 1 or self.history < self.next_item:
@@ -106,7 +101,7 @@ class Data(LightningDataModule):
         self.split, self.cut, self.taken = split, cut, taken
         self.least, self.buckets = least, buckets
         self.batch_size, self.seed, self.order = batch_size, seed, seed if order is None else order
-        self.schema = Schema({}, {})
+        self.schema, self.log = Schema({}, {}), ""
         self.encoder = Encoder({}, {}, {})
         self.catalogue = Vocabulary([])
         self.latest: dict[str, list[int]] = {}
@@ -122,9 +117,18 @@ class Data(LightningDataModule):
         found = self.source.read()
         self.schema = found.schema
         labels = self.schema.labels(found.frame, str(self.source))
+        self.log = str(pd.util.hash_pandas_object(found.frame, index=False).sum())
+        if found.guessed:
+            warn(found.frame, self.schema, labels, "a --data.schema")
         if self.next_item:
-            self._set_up_walks(found.frame, labels)
+            liked = labels[:, self._taken()]
+            read = read_walks(found.frame, self.schema, liked, self.history, self._fit, str(self.source))
+            self.catalogue, self.encoder, self.contents, self._walks = read
             return
+        if self.history and (self.split == "random" or not self.schema.time):
+            raise UserError(
+                f"{self.source}: a history needs rows in order of time: name the time, use --data.split time."
+            )
         generator = np.random.default_rng(self.seed)
         self.places = (
             halved(len(found.frame), found.held, generator)
@@ -167,21 +171,7 @@ class Data(LightningDataModule):
 
         Raises UserError where a column is absent or holds something else than in training.
         """
-        features = {name: kind for name, kind in self.schema.features.items() if name in self.encoder.names}
-        time = self.schema.time if self.schema.time in frame else None
-        asked = Schema({}, features, self.schema.user, self.schema.item, time)
-        asked.check([*map(str, frame)], source)
-        user, names = self._users(frame)
-        order = np.arange(len(frame)) if time is None else np.asarray(frame[time].argsort(kind="stable"))
-        rows = [own for own in in_order(user, coded(frame[asked.item])[0], order) if len(own)]
-        if not rows:
-            raise UserError(f"{source}: {self.schema.user} is blank in every row: say whose items these are.")
-        item = np.append(self._items(frame), 0)  # the item to come is none
-        to_come = [np.append(own, len(frame)) for own in rows]
-        liked = np.full(len(item), np.nan, dtype=np.float32)
-        walk = walk_of(to_come, item, liked, self.encoder.encode(frame, source), self.history, measured=True)
-        who = np.array([user[own[0]] for own in rows])
-        return [names[one] or "" for one in who], Walks(walk, who, np.array([len(own) for own in rows]))
+        return asked_walks(frame, self.schema, self.encoder, self.catalogue, self.history, source)
 
     def item_name(self, item: int) -> str:
         """What the item of an id is called in the log."""
@@ -217,11 +207,20 @@ class Data(LightningDataModule):
             "next_item": self.next_item,
             "history": self.history,
             "latest": self.latest,
+            "log": self.log,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up columns and values, unless a log was read already."""
-        if not self._parts and not self._walks:
+        """Take up columns and values, or see that the log that was read is that of training.
+
+        Raises UserError where it is another one: its rows would be split otherwise, and ids stand for others.
+        """
+        if self._parts or self._walks:
+            if self.log != state_dict["log"]:
+                raise UserError(
+                    f"{self.source} has changed since training: restore it, train again, or use predict."
+                )
+        else:
             self.schema = Schema.of(state_dict["schema"], "the checkpoint")
             self.encoder = Encoder.from_state(state_dict["encoder"])
             self.catalogue = Vocabulary(state_dict["catalogue"])
@@ -238,12 +237,13 @@ class Data(LightningDataModule):
     def _set_up_impressions(self, frame: pd.DataFrame, labels: np.ndarray) -> None:
         self._check_labels(labels)
         train = frame.iloc[self.places["train"]]
-        self.encoder = Encoder.fit(train, self.schema, self.least, buckets=self.buckets)
+        self.encoder = self._fit(train, self.schema)
         if self.schema.item:
             self.catalogue = Vocabulary.of(train[self.schema.item])
         user, names = self._users(frame)
-        item, order = self._items(frame), self._order(frame)
-        past, latest = histories(user, item, labels[:, self._taken()] == 1, order, self.history)
+        item, moment = self._items(frame), moments_of(frame, self.schema, str(self.source))
+        taken = labels[:, self._taken()] == 1
+        past, latest = histories(user, item, taken, moment, self.history)
         self.latest = {names[who] or "": items for who, items in latest.items()}
         batch = Batch(
             self.encoder.encode(frame, str(self.source)),
@@ -255,45 +255,8 @@ class Data(LightningDataModule):
         whole = Impressions(batch, user, activity, fame)
         self._parts = {part: whole.only(rows) for part, rows in self.places.items()}
 
-    def _set_up_walks(self, frame: pd.DataFrame, labels: np.ndarray) -> None:
-        if not self.schema.user or not self.schema.item:
-            raise UserError(f"{self.source}: the next item wants a user and an item: name them in a schema.")
-        user, _ = self._users(frame)
-        taken, _ = coded(frame[self.schema.item])
-        parts = split_last(in_order(user, taken, self._order(frame)))
-        if not parts["test"]:
-            raise UserError(
-                f"{self.source}: no user has {SHORTEST} items, one to learn from and two to tell."
-            )
-        train = frame.iloc[np.concatenate(parts["train"])]
-        self.catalogue = Vocabulary.of(train[self.schema.item])
-        item, liked = self._items(frame), labels[:, self._taken()]
-        features = self.schema.features
-        of_user = constant_within(frame, self.schema.user, list(features))
-        of_item = constant_within(frame, self.schema.item, list(features))
-        self.encoder = self._fit(train, of_user)
-        profile = self.encoder.encode(frame, str(self.source))
-        self.contents = self._of_items(self._fit(train, of_item), train, item[train.index])
-        self._walks = {}
-        for part in PARTS:
-            rows = windows(parts[part], self.history) if part == "train" else parts[part]
-            who = np.array([user[own[0]] for own in rows])
-            self._walks[part] = Walks(
-                walk_of(rows, item, liked, profile, self.history, measured=part in HELD_OUT),
-                who,
-                np.array([len(parts["train"][one]) for one in who]),
-            )
-
-    def _fit(self, train: pd.DataFrame, names: Sequence[str]) -> Encoder:
-        features = {name: self.schema.features[name] for name in names}
-        return Encoder.fit(train, Schema({}, features), self.least, buckets=self.buckets)
-
-    def _of_items(self, encoder: Encoder, train: pd.DataFrame, item: np.ndarray) -> Encoded:
-        """What is known of each item by its id; of the first ids, which are of none, as of the first item."""
-        first = np.zeros(len(self.catalogue), dtype=np.int64)
-        ids, rows = np.unique(item, return_index=True)
-        first[ids] = rows
-        return encoder.encode(train, str(self.source)).take(torch.from_numpy(first))
+    def _fit(self, train: pd.DataFrame, schema: Schema) -> Encoder:
+        return Encoder.fit(train, schema, str(self.source), self.least, buckets=self.buckets)
 
     def _check_labels(self, labels: np.ndarray) -> None:
         for place, name in enumerate(self.schema.tasks):
@@ -322,12 +285,6 @@ class Data(LightningDataModule):
         if self.schema.item is None:
             return np.zeros(len(frame), dtype=np.int64)
         return self.catalogue.encode(frame[self.schema.item])
-
-    def _order(self, frame: pd.DataFrame) -> np.ndarray:
-        """Numbers of the rows, the earliest first; as they stand where there is no time."""
-        if self.schema.time is None:
-            return np.arange(len(frame))
-        return np.asarray(frame[self.schema.time].argsort(kind="stable"))
 
     def _data(self, part: Part) -> Impressions | Walks:
         return self._walks[part] if self.next_item else self._parts[part]

@@ -18,8 +18,8 @@ from apps.recsys.columns import Schema, separator
 
 MISSING, FIRST = 0, 1
 """The id of a blank cell, and the first of those that rare and unseen values share."""
-MOST_TAGS = 12
-"""Values of one cell that are read."""
+MOST_TAGS = 20
+"""Values of one cell that are read, the last ones."""
 
 
 class Encoded(NamedTuple):
@@ -148,6 +148,7 @@ class Encoder:
         cls,
         frame: pd.DataFrame,
         schema: Schema,
+        source: str,
         least: int = 2,
         most: int = 100_000,
         buckets: int = 1,
@@ -158,6 +159,7 @@ class Encoder:
         Args:
             frame: training rows.
             schema: names and kinds of the features.
+            source: of the rows, for messages.
             least: how often a value comes to have an id of its own.
             most: how many values of a column have one, at most.
             buckets: how many ids the others share, by their hash.
@@ -170,7 +172,7 @@ class Encoder:
             tags[name] = mark, Vocabulary.of(cells, least, most, buckets)
         return cls(
             {n: Vocabulary.of(frame[n], least, most, buckets) for n in schema.features_of("category")},
-            {n: Bins.of(numbers(frame[n], n), bins) for n in schema.features_of("number")},
+            {n: Bins.of(numbers(frame[n], n, source), bins) for n in schema.features_of("number")},
             tags,
         )
 
@@ -235,15 +237,15 @@ def as_text(value: Any) -> str | None:
     return (str(int(value)) if whole else str(value).strip()) or None
 
 
-def numbers(column: pd.Series[Any], name: str, source: str = "") -> np.ndarray:
+def numbers(column: pd.Series[Any], name: str, source: str) -> np.ndarray:
     """(N,) float64, NaN where blank. Raises UserError where a cell is something else."""
     found = pd.to_numeric(column, errors="coerce")
     odd = (found.isna() & column.notna()).to_numpy()
     if odd.any():
-        row = int(odd.argmax())
+        place = int(odd.argmax())
         raise UserError(
-            f"{source}: {name} is {column.iloc[row]!r} in row {row + 1}, and was a number in training: mend "
-            "the cell, or make the column a category in the schema."
+            f"{source}: {name} is {column.iloc[place]!r} in row {int(column.index[place]) + 1}, and should "
+            "be a number: mend the cell, or make the column a category in the schema."
         )
     return found.to_numpy(dtype=np.float64)
 
@@ -253,7 +255,7 @@ def _tag_ids(column: pd.Series[Any], mark: str, words: Vocabulary) -> np.ndarray
     codes, cells = coded(column)
     rows = np.zeros((len(cells) + 1, MOST_TAGS), dtype=np.int64)
     for row, cell in zip(rows, cells, strict=False):
-        values = [value for value in (cell or "").split(mark) if value.strip()][:MOST_TAGS]
+        values = [value for value in (cell or "").split(mark) if value.strip()][-MOST_TAGS:]
         row[: len(values)] = words.encode(pd.Series(values, dtype="string"))
     return np.asarray(rows[codes])
 

@@ -29,12 +29,13 @@ TEXTS = {
     "the whole; `ece`, the mean distance of chance and share of positives.",
     "parts": "AUC of each task by thirds of the rows, by how often their user, and their item, came in "
     "training. Not a number where a part has rows of one label alone.",
-    "experts": "`silent` is the share of an expert's outputs that are zero, `size` their root mean square, "
-    "`weight` what the gates that see it give it, `serves` how many of these it really serves, as a share.",
-    "health": "What HoME is to heal; 0 is none, of sizes 1. Collapse: the share of zeros among all outputs. "
-    "Sizes: the largest expert over the smallest. Degradation: one less the share of tasks that common "
-    "experts serve. Underfitting: one less the weight that a task gives its own experts, of the task with "
-    "the least.",
+    "experts": "`dead` is the share of an expert's outputs that say the same of every row, `size` the root "
+    "mean square of all, `weight` what the gates that see it give it, `serves` how many of these it really "
+    "serves, as a share, `own` whether it is there for one task, `seen` by how many gates.",
+    "health": "What HoME is to heal; 0 is none, of sizes 1. Collapse: the share of dead outputs among all. "
+    "Sizes: the largest expert over the smallest. Degradation: one less the share of gates that common "
+    "experts serve. Underfitting: one less the share that a task's own experts have in what it hears, of the "
+    "task with the least.",
     "users": "The last item of each user, ranked among all items that the user did not take before: `hr_10` "
     "is the share of users for whom it is among the first ten, `ndcg_10` counts more the earlier; "
     "`hr_10_liked` and `hr_10_not` are of users who liked that item, by its label, and who did not; `mrr` is "
@@ -52,7 +53,6 @@ def evaluate(run: Path | None = None, split: Split = "validation") -> None:
     """
     found = find_run(APP, run)
     task, data = load_run(found)
-    data.setup()
     network = task.network
     tables = (
         _of_users(network, data, split)
@@ -66,8 +66,15 @@ def evaluate(run: Path | None = None, split: Split = "validation") -> None:
 
 
 def load_run(run: Run) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with."""
-    return task_of(run, Task)[0], data_of(run, Data)
+    """The task of the best checkpoint, in evaluation mode, and the data module it was trained with, read.
+
+    Raises UserError where the log is another one by now.
+    """
+    task, checkpoint = task_of(run, Task)
+    data = data_of(run, Data)
+    data.setup()
+    data.load_state_dict(checkpoint["Data"])
+    return task, data
 
 
 def _of_rows(network: Ranker, data: Data, split: Split) -> list[Measured]:
@@ -89,7 +96,7 @@ def _of_rows(network: Ranker, data: Data, split: Split) -> list[Measured]:
             {"disease": name, "size": value} for name, value in summary(experts, network, batch).items()
         ]
         ill += [
-            {"disease": f"{name}: weight of its own experts", "size": share}
+            {"disease": f"{name}: heard of its own experts", "size": share}
             for name, share in own_shares(network, batch).items()
         ]
         tables += [

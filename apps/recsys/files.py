@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from apps.common.errors import UserError
@@ -14,6 +15,8 @@ Kind = Literal["category", "number", "tags"]
 ATOMIC: dict[str, Kind] = {"token": "category", "float": "number", "token_seq": "tags", "float_seq": "tags"}
 """What RecBole calls kinds of columns."""
 BESIDE = (".user", ".item")
+LIST = "|"
+"""What stands between the values of a list, once it is text."""
 
 
 class Log(NamedTuple):
@@ -42,7 +45,7 @@ def read_log(path: Path, users: Path | None = None, items: Path | None = None) -
 
 def _read(path: Path) -> Log:
     if path.suffix not in (".inter", *BESIDE):
-        return Log(read_frame(path), {})
+        return without_lists(read_frame(path))
     if not path.is_file():
         raise UserError(f"{path}: there is no such file: check the path.")
     try:
@@ -59,11 +62,32 @@ def _read(path: Path) -> Log:
                 f"{path}: the column {column!r} tells no kind: write {name}:token, or another of "
                 f"{', '.join(ATOMIC)}."
             )
+        if name in kinds:
+            raise UserError(f"{path}: two columns are called {name}: give each a name of its own.")
         kinds[name] = ATOMIC[kind]
     frame.columns = pd.Index(kinds)
     for name, kind in kinds.items():
         if kind == "number":
-            frame[name] = pd.to_numeric(frame[name], errors="coerce")
+            found = pd.to_numeric(frame[name], errors="coerce")
+            odd = (found.isna() & frame[name].notna()).to_numpy()
+            if odd.any():
+                row = int(odd.argmax())
+                raise UserError(
+                    f"{path}: {name} is {frame[name].iloc[row]!r} in row {row + 1}, and should be a number: "
+                    "mend the cell, or write token."
+                )
+            frame[name] = found
+    return Log(frame, kinds)
+
+
+def without_lists(frame: pd.DataFrame) -> Log:
+    """Lists of a column, as parquet may have, as tags of one cell."""
+    kinds: dict[str, Kind] = {}
+    for name in frame.select_dtypes(object):
+        known = frame[name].dropna()
+        if len(known) and isinstance(known.iloc[0], list | tuple | np.ndarray):
+            frame[name] = frame[name].map(lambda cell: LIST.join(map(str, cell)), na_action="ignore")
+            kinds[str(name)] = "tags"
     return Log(frame, kinds)
 
 
@@ -77,5 +101,10 @@ def _joined(log: Log, table: Log, path: Path, beside: Path) -> Log:
         twice = table.frame[key][table.frame[key].duplicated()].iloc[0]
         raise UserError(f"{beside}: {key} {twice} has two rows: keep one.")
     new = [key, *(name for name in table.frame if name not in log.frame)]
-    own = table.frame[new].astype({key: log.frame[key].dtype})
+    try:
+        own = table.frame[new].astype({key: log.frame[key].dtype})
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{beside}: {key} holds text and numbers, and that of {path} is of one kind: write both alike."
+        ) from error
     return Log(log.frame.merge(own, on=key, how="left"), {**table.kinds, **log.kinds})

@@ -1,7 +1,7 @@
 """How the experts of a ranker are: the three diseases that HoME names, measured.
 
 Source: Wang et al. 2024, "HoME: Hierarchy of Multi-Gate Experts for Multi-Task Learning at Kuaishou",
-section 1. Collapse: outputs of some experts are mostly zero, or of another size than those of others.
+section 1. Collapse: outputs of some experts are dead, or of another size than those of others.
 Degradation: an expert that is there for all tasks serves one. Underfitting: a task with few positives leaves
 its own experts aside.
 
@@ -24,35 +24,41 @@ from apps.recsys.model import Ranker
 
 SMALLEST = 1e-6
 """A size that others are divided by."""
+SAME = 0.01
+"""Spread of an output, beside the usual size, below which it says the same of every row."""
 
 
 def health(network: Ranker, batch: Batch) -> list[dict[str, Any]]:
     """A row for each expert of each level; none where the body is no mixture.
 
-    silent: share of its outputs that are zero; size: their root mean square; weight: what the gates that see
-    it give it, a mean; serves: how many of these gates it serves, as the exponential of the entropy of its
-    weight over them, over their number; own: whether it belongs to one gate.
+    dead: share of its outputs that are the same for every row, within a hundredth of the usual size; size:
+    the root mean square of all; weight: what the gates that see it give it, a mean; serves: how many of these
+    gates it serves, as the exponential of the entropy of its weight over them, over their number; own:
+    whether it is there for one task; seen: by how many gates.
     """
-    body = network.body
-    if not isinstance(body, Mixture):
+    body = mixture_of(network)
+    if body is None:
         return []
     rows = []
     for number, (level, (routing, said)) in enumerate(
         zip(body.levels, observed(network, batch), strict=True)
     ):
         weight = weights(routing).mean(0).numpy()
+        usual = float(torch.cat(said).square().mean().sqrt())
         for e, name in enumerate(level.experts):
             seen = np.array([line[e] for line in level.visible])
-            given = weight[seen, e]
+            given, there = weight[seen, e], len(said[e]) > 1
+            still = said[e].std(0) < SAME * max(usual, SMALLEST) if there else torch.ones(1)
             rows.append(
                 {
                     "level": number + 1,
                     "expert": name,
-                    "silent": float((said[e] == 0).float().mean()) if len(said[e]) else 1.0,
-                    "size": float(said[e].square().mean().sqrt()) if len(said[e]) else 0.0,
+                    "dead": float(still.float().mean()),
+                    "size": float(said[e].square().mean().sqrt()) if there else 0.0,
                     "weight": float(given.mean()),
                     "serves": effective(given) / len(given),
-                    "own": bool(seen.sum() == 1),
+                    "own": level.alone[e],
+                    "seen": int(seen.sum()),
                 }
             )
     return rows
@@ -61,18 +67,19 @@ def health(network: Ranker, batch: Batch) -> list[dict[str, Any]]:
 def summary(rows: list[dict[str, Any]], network: Ranker, batch: Batch) -> dict[str, float]:
     """The diseases as a number each.
 
-    collapse: share of zeros among all outputs; sizes: the largest size of an expert over the smallest, on the
-    level where that is most; degradation: one less what common experts serve, a mean; underfitting: one less
-    the share of its gate's weight that goes to a task's own experts, of the task with the least.
+    collapse: share of dead outputs among all; sizes: the largest size of an expert over the smallest, on the
+    level where that is most; degradation: one less what common experts serve, a mean over those that several
+    gates see; underfitting: one less the share that a task's own experts have in what it hears, of the task
+    with the least.
     """
-    found = {"collapse": float(np.mean([row["silent"] for row in rows]))}
+    found = {"collapse": float(np.mean([row["dead"] for row in rows]))}
     levels = {row["level"] for row in rows}
     ratios = []
     for level in levels:
         sizes = [row["size"] for row in rows if row["level"] == level]
         ratios.append(max(sizes) / max(min(sizes), SMALLEST))
     found["sizes"] = max(ratios)
-    common = [row["serves"] for row in rows if not row["own"]]
+    common = [row["serves"] for row in rows if not row["own"] and row["seen"] > 1]
     if common:
         found["degradation"] = 1 - float(np.mean(common))
     shares = own_shares(network, batch)
@@ -82,24 +89,35 @@ def summary(rows: list[dict[str, Any]], network: Ranker, batch: Batch) -> dict[s
 
 
 def own_shares(network: Ranker, batch: Batch) -> dict[str, float]:
-    """Task -> the share of its weight at the top that goes to experts which it alone sees, if it has any."""
-    body = network.body
-    if not isinstance(body, Mixture):
+    """Task -> the share that its own experts have in what it hears at the top, if it has any.
+
+    What it hears of an expert is the length of its output times the weight of the gate, a mean over rows.
+    """
+    body = mixture_of(network)
+    if body is None or not any(body.levels[-1].alone):
         return {}
     level: Level = body.levels[-1]
-    weight = weights(observed(network, batch)[-1][0]).mean(0)
-    alone = torch.tensor(level.visible).sum(0) == 1
-    if not bool(alone.any()):
-        return {}
-    share = (weight * alone).sum(1) / weight.sum(1)
+    routing, said = observed(network, batch)[-1]
+    weight = weights(routing)
+    heard = torch.zeros(weight.shape[1:])
+    for e, own in enumerate(said):
+        tokens = routing.token[routing.expert == e]
+        heard[:, e] = (weight[tokens, :, e].abs() * own.norm(dim=1)[:, None]).sum(0)
+    share = (heard * torch.tensor(level.alone)).sum(1) / heard.sum(1).clamp(min=SMALLEST)
     return dict(zip(level.gates, share.tolist(), strict=True))
+
+
+def mixture_of(network: Ranker) -> Mixture | None:
+    """The mixture of a ranker, None where it has none, or one for each task."""
+    body = getattr(network, "body", None)
+    return body if isinstance(body, Mixture) else None
 
 
 @torch.no_grad()
 def observed(network: Ranker, batch: Batch) -> list[tuple[Routing, list[Tensor]]]:
     """Of each level the routing, and what each expert says (rows of e, H)."""
-    body = network.body
-    assert isinstance(body, Mixture)
+    body = mixture_of(network)
+    assert body is not None
     layers = [layer for layer in body.layers if isinstance(layer, MoE)]
     said: list[Tensor] = []
     hooks = [layer.experts.register_forward_hook(lambda *call: said.append(call[2])) for layer in layers]

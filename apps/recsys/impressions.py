@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from apps.common.errors import UserError
 from apps.recsys.encoding import Encoded
+from apps.recsys.times import moment, moments
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -85,7 +86,7 @@ def parts_of(
         source: of the log, for messages.
 
     Raises:
-        UserError: a split by time of a log without one, or a part without rows.
+        UserError: a split by time of a log without one, a time that is none, or a part without rows.
     """
     split = split or ("time" if time else "random")
     if split == "time" and time is None:
@@ -96,19 +97,15 @@ def parts_of(
         order: np.ndarray = np.asarray(generator.permutation(len(frame)))
         ends = [int(share * len(frame)) for share in SHARES]
     else:
-        when = frame[str(time)]
-        if when.isna().any():
-            row = int(when.isna().to_numpy().argmax())
-            raise UserError(
-                f"{source}: {time} is blank in row {row + 1}: fill it, or use --data.split random."
-            )
-        order = np.asarray(when.argsort(kind="stable"))
-        ordered = when.iloc[order]
-        ends = (
-            [int(share * len(frame)) for share in SHARES]
-            if cut is None
-            else [int(ordered.searchsorted(moment)) for moment in cut]
-        )
+        when = moments(frame[str(time)], source)
+        order = np.argsort(when, kind="stable")
+        ends = [int(share * len(frame)) for share in SHARES]
+        if cut is not None:
+            if len(cut) != 2:
+                raise UserError("data.cut must be two times, at which validation and test begin.")
+            ends = [int(np.searchsorted(when[order], moment(one, when, source))) for one in cut]
+            if ends[0] > ends[1]:
+                raise UserError(f"data.cut is {list(cut)}: give the earlier time first.")
     found = dict(zip(PARTS, (np.sort(rows) for rows in np.split(order, ends)), strict=True))
     empty = [part for part, rows in found.items() if not len(rows)]
     if empty:
@@ -129,27 +126,32 @@ def counts_of(codes: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def histories(
-    user: np.ndarray, item: np.ndarray, taken: np.ndarray, order: np.ndarray, length: int
+    user: np.ndarray, item: np.ndarray, taken: np.ndarray, moment: np.ndarray, length: int
 ) -> tuple[np.ndarray, dict[int, list[int]]]:
     """(N, L) the last items that each row's user took in rows before it, and those of each user at the end.
 
-    Rows of one moment do not know of each other only by their order: give them in the order of time.
+    Rows of one user at one moment do not know of each other.
 
     Args:
         user, item: (N,) int64; a user of -1 has no history.
         taken: (N,) whether the item counts.
-        order: (N,) numbers of the rows, the earliest first.
+        moment: (N,) when each row was.
         length: L.
     """
     found = np.zeros((len(user), length), dtype=np.int64)
     latest: dict[int, deque[int]] = defaultdict(lambda: deque(maxlen=max(length, 1)))
-    if length:
-        for row in order.tolist():
-            if (who := int(user[row])) < 0:
-                continue
-            before = latest[who]
-            if before:
-                found[row, length - len(before) :] = before
-            if taken[row]:
-                before.append(int(item[row]))
+    now: dict[int, tuple[float, list[int]]] = {}
+    for row in np.argsort(moment, kind="stable").tolist() if length else []:
+        if (who := int(user[row])) < 0:
+            continue
+        when, held = now.get(who, (moment[row], []))
+        if moment[row] != when:
+            latest[who].extend(held)
+            held = []
+        before = latest[who]
+        if before:
+            found[row, length - len(before) :] = before
+        now[who] = moment[row], [*held, int(item[row])] if taken[row] else held
+    for who, (_, held) in now.items():
+        latest[who].extend(held)
     return found, {who: list(before) for who, before in latest.items() if before}

@@ -16,12 +16,14 @@ Groups = Sequence[Sequence[str]]
 class Level:
     """Experts and gates of one level.
 
-    experts, gates: their names; read, look: the row that each expert and each gate reads; visible: (G, E);
+    experts, gates: their names; alone: whether an expert is there for one task; read, look: the row that each
+    expert and each gate reads; visible: (G, E);
     own: (G, E) experts that a gate also weighs by themselves, or None; height: rows of the item.
     """
 
     experts: list[str]
     gates: list[str]
+    alone: list[bool]
     read: list[int]
     look: list[int]
     visible: list[list[bool]]
@@ -32,7 +34,8 @@ class Level:
 def mmoe(tasks: Sequence[str], experts: int) -> list[Level]:
     """Every gate sees every expert (Ma et al. 2018)."""
     names = [f"expert {e}" for e in range(experts)]
-    return [Level(names, list(tasks), [0] * experts, [0] * len(tasks), [[True] * experts for _ in tasks], 1)]
+    visible = [[True] * experts for _ in tasks]
+    return [Level(names, list(tasks), [False] * experts, [0] * experts, [0] * len(tasks), visible, 1)]
 
 
 def ple(tasks: Sequence[str], own: int, shared: int, levels: int) -> list[Level]:
@@ -50,7 +53,8 @@ def ple(tasks: Sequence[str], own: int, shared: int, levels: int) -> list[Level]
         visible = [[k == K or who in (k, K) for who in owner] for k in rows]
         look, read = ([0] * len(rows), [0] * len(owner)) if first else (list(rows), owner)
         gates = [*tasks, *([] if top else ["shared"])]
-        found.append(Level(names, gates, read, look, visible, 1 if first else K + 1))
+        alone = [who < K for who in owner]
+        found.append(Level(names, gates, alone, read, look, visible, 1 if first else K + 1))
     return found
 
 
@@ -73,6 +77,7 @@ def home(groups: Groups, meta: int, meta_shared: int, own: int, group: int, shar
         [f"group {g}: {i}" for g in range(G) for i in range(meta)]
         + [f"shared {i}" for i in range(meta_shared)],
         [*(f"group {g}" for g in range(G)), "shared"],
+        [False] * len(below),
         [0] * len(below),
         [0] * (G + 1),
         [[who in (g, G) for who in below] for g in range(G + 1)],
@@ -87,6 +92,7 @@ def home(groups: Groups, meta: int, meta_shared: int, own: int, group: int, shar
         + [f"group {g}: {i}" for g in range(G) for i in range(group)]
         + [f"shared {i}" for i in range(shared)],
         [name for name, _ in tasks],
+        [bool(name) for name, _ in above],
         [g for _, g in above],
         [g for _, g in tasks],
         [[who == name or (not who and at in (g, G)) for who, at in above] for name, g in tasks],

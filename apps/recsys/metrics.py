@@ -11,6 +11,9 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import log_loss as sklearn_log_loss
 
+FEWEST = 150
+"""Positives that a task must have in validation rows to count in the mean by which anything is chosen."""
+
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:
     """Area under the ROC curve of scores (N,) for labels (N,) of 0 and 1; NaN where one of them is absent."""
@@ -91,8 +94,11 @@ def counted(label: np.ndarray, fewest: int) -> list[int]:
     return found or list(range(label.shape[1]))
 
 
-def mean_auc(score: np.ndarray, label: np.ndarray, fewest: int = 100) -> float:
-    """Mean AUC over the columns of (N, K) with enough positives to tell; 0.5 if none has any."""
+def mean_auc(score: np.ndarray, label: np.ndarray, fewest: int = FEWEST) -> float:
+    """Mean AUC over the columns of (N, K) with enough positives to tell; 0.5 if none has any, and NaN where a
+    score is."""
+    if np.isnan(score).any():
+        return float("nan")
     areas = [of_known(auc, score[:, place], label[:, place]) for place in counted(label, fewest)]
     return float(np.nanmean(areas)) if np.isfinite(areas).any() else 0.5
 
@@ -103,8 +109,9 @@ def log_loss(chance: np.ndarray, label: np.ndarray) -> float:
 
 
 def calibration(chance: np.ndarray, label: np.ndarray) -> float:
-    """Expected over actual positives: 1 where chances are right on the whole, more where too high."""
-    return float(chance.sum() / max(label.sum(), 1e-12))
+    """Expected over actual positives: 1 where chances are right on the whole, more where too high; NaN
+    where there are none."""
+    return float(chance.sum() / label.sum()) if label.sum() else float("nan")
 
 
 def calibration_error(chance: np.ndarray, label: np.ndarray, bins: int = 20) -> float:
@@ -124,5 +131,5 @@ def ndcg(rank: np.ndarray, k: int) -> np.ndarray:
 
 
 def coverage(top: np.ndarray, items: int) -> float:
-    """Share of all items that somebody is recommended. top: (U, k) numbers of items."""
-    return len(np.unique(top)) / items
+    """Share of all items that somebody is recommended. top: (U, k) ids of items, 0 where there is none."""
+    return len(np.unique(top[top > 0])) / items

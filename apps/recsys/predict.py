@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 
+from apps.common.errors import UserError
 from apps.common.files import check_out, replacing
 from apps.common.runs import find_run
 from apps.common.trained import task_of
@@ -43,6 +44,8 @@ def predict(
         top: how many items to recommend.
     """
     check_out(out, input)
+    if top < 1:
+        raise UserError(f"--top is {top}: recommend one item at least.")
     found = find_run(APP, run)
     task, checkpoint = task_of(found, Task)
     data = Data.from_state(checkpoint["Data"])
@@ -97,4 +100,4 @@ def _recommended(
                 for rank, (item, value) in enumerate(zip(ids, values, strict=True), 1)
                 if value > -np.inf
             ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[str(data.schema.user), "rank", str(data.schema.item), "score"])

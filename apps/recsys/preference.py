@@ -10,13 +10,15 @@ Legend: B users, L items of a history, S items of a session, W beams, D width, P
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
+from collegium.layer import moe_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from apps.recsys.encoding import Encoded, Sizes
+from apps.recsys.encoding import Sizes
 from apps.recsys.onerec import OneRec, some_places
 from apps.recsys.sequences import Walk
 
@@ -74,26 +76,43 @@ class AlignedOneRec(OneRec):
 
     def _make(self, profile: Sizes, items: int, length: int) -> None:
         super()._make(profile, items, length)
-        self.reward = Reward(self.dim, items)
         with torch.random.fork_rng():
-            self.reference = OneRec(**self.options)
-            self.reference.build(profile, items, length)
-        self.reference.requires_grad_(False)
+            twin = OneRec(**self.options)
+            twin.build(profile, items, length)
+        for network in (self, twin):
+            keep_biases(network)
+        self._twin = (twin.eval(),)  # no child: what it does is neither trained, nor balanced, nor counted
+        self.reward = Reward(self.dim, items)
+        for name, value in twin.state_dict().items():
+            self.register_buffer(_kept(name), value.clone())
         self.register_buffer("aligning", torch.tensor(False))
 
-    def study(self, walk: Walk, contents: Encoded) -> None:
-        """Give every item its words, of which the reference has the same."""
-        super().study(walk, contents)
-        self.reference.codes.copy_(self.codes)
+    @property
+    def ready(self) -> bool:
+        """Whether preferences are learned by now: before, it is no more than OneRec."""
+        return bool(self.aligning)
+
+    @property
+    def writer(self) -> OneRec:
+        """A plain OneRec of the same weights, in evaluation mode; what it does is nobody's training."""
+        own = self.state_dict()
+        return self._with({name: own[name] for name in self._twin[0].state_dict()})
+
+    @property
+    def reference(self) -> OneRec:
+        """The same with the weights of before alignment."""
+        own = self.state_dict()
+        return self._with({name: own[_kept(name)] for name in self._twin[0].state_dict()})
 
     def loss(self, walk: Walk) -> Tensor:
         """Words that come; whether items are liked; and, late in training, which sessions are."""
         told = super().loss(walk) + self.reward_loss(walk)
         if self.progress < self.align_from:
             return told
-        if not bool(self.aligning):
+        if not self.ready:
             own = self.state_dict()
-            self.reference.load_state_dict({name: own[name] for name in self.reference.state_dict()})
+            for name in self._twin[0].state_dict():
+                own[_kept(name)].copy_(own[name])
             self.aligning.fill_(True)
         some = torch.randperm(len(walk.items), device=walk.items.device)[: self.pairs]
         few = Walk(walk.profile.take(some), *(part[some] for part in walk[1:]))
@@ -124,14 +143,29 @@ class AlignedOneRec(OneRec):
     @torch.no_grad()
     def pair(self, walk: Walk) -> tuple[Tensor, Tensor]:
         """Sessions (B, S) with the greatest and with the least reward of those that a beam writes."""
-        training = self.training
-        self.eval()
-        sessions, _ = self.write(walk, self.session, self.candidates)
-        state = self._listen(walk.profile, walk.history)[0][:, -1]
+        writer = self.writer
+        sessions, _ = writer.write(walk, self.session, self.candidates)
+        state = writer._listen(walk.profile, walk.history)[0][:, -1]
         reward = self.reward(state, sessions.flatten(1)).sigmoid().view(sessions.shape).sum(-1)
-        self.train(training)
         row = torch.arange(len(reward), device=reward.device)
         return sessions[row, reward.argmax(1)], sessions[row, reward.argmin(1)]
+
+    def _with(self, state: dict[str, Tensor]) -> OneRec:
+        twin = self._twin[0]
+        twin.load_state_dict(state, assign=True)
+        return twin
+
+
+def keep_biases(network: OneRec) -> None:
+    """Let all routers that can keep a selection bias, so that weights are the same whoever balances them."""
+    for layer in moe_layers(network).values():
+        with suppress(ValueError):
+            layer.router.keep_bias()
+
+
+def _kept(name: str) -> str:
+    """Of a weight the name under which that of the reference is kept."""
+    return f"before_{name.replace('.', '_')}"
 
 
 def dpo(better: Tensor, worse: Tensor, beta: float) -> Tensor:

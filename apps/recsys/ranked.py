@@ -23,9 +23,9 @@ class Ranked:
     """Users whose last item is held out.
 
     rank: (U,) its place among all items that they did not take before, infinite where it is not among them;
-    top: (U, TOP) ids of the items that come first; activity: (U,) training items of the user; fame: (U,)
-    training items that are the one held out; liked: (U,) the label of the item held out, NaN where not known;
-    user: (U,) their numbers; items: how many there are.
+    top: (U, TOP) ids of the items that come first, 0 where none are left; activity: (U,) training items of
+    the user; fame: (U,) training items that are the one held out; liked: (U,) the label of the item held
+    out, NaN where not known; user: (U,) their numbers; items: how many there are.
     """
 
     rank: np.ndarray
@@ -56,7 +56,8 @@ def ranked(ask: Callable[[Walk], Tensor], walks: Walks, fame: np.ndarray) -> Ran
         walk = walks.__getitems__(rows)
         scores = unseen_only(ask(walk), walk)
         ranks.append(ranks_of(scores, walk.target).numpy())
-        tops.append(scores.topk(min(TOP, scores.shape[1]), 1).indices.numpy())
+        best = scores.topk(min(TOP, scores.shape[1]), 1)
+        tops.append(best.indices.where(best.values > -torch.inf, 0).numpy())
     target, liked = walks.walk.target.numpy(), walks.walk.liked[:, -1].numpy()
     rank, top = np.concatenate(ranks), np.concatenate(tops)
     return Ranked(rank, top, walks.activity, fame[target], liked, walks.user, len(fame) - FIRST)
@@ -68,16 +69,22 @@ def unseen_only(scores: Tensor, walk: Walk) -> Tensor:
 
 
 def ranks_of(scores: Tensor, target: Tensor) -> Tensor:
-    """(B,) float64 place of each target, 1 the first; ties count half; infinite where it cannot be."""
+    """(B,) float64 place of each target, 1 the first; ties count half; infinite where it cannot be, or where
+    scores are no numbers."""
     own = scores.gather(1, target[:, None])
     above, level = (scores > own).sum(1), (scores == own).sum(1) - 1
-    return torch.where(own[:, 0].isneginf(), torch.inf, 1 + above + level.double() / 2)
+    nowhere = own[:, 0].isneginf() | scores.isnan().any(1)
+    return torch.where(nowhere, torch.inf, 1 + above + level.double() / 2)
 
 
 def fame_of(walks: Walks, items: int) -> np.ndarray:
-    """(I,) how often each item came in training, windows overlapping by an item."""
+    """(I,) how often each item came in training, in windows of which each begins with the item that the one
+    before it ended with."""
     ids = walks.walk.items.numpy()
-    return np.bincount(ids[:, 1:].ravel(), minlength=items) * (np.arange(items) >= FIRST)
+    _, ends = np.unique(walks.user[::-1], return_index=True)
+    begins = ids[len(ids) - 1 - ends, 0]  # a user's windows are the newest first
+    counts = np.bincount(ids[:, 1:].ravel(), minlength=items) + np.bincount(begins, minlength=items)
+    return counts * (np.arange(items) >= FIRST)
 
 
 def parts(found: Ranked) -> Iterator[tuple[str, Ranked]]:

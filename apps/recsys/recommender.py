@@ -44,6 +44,11 @@ class Recommender(nn.Module, ABC):
             self._make(profile, items, length)
             self.size = ([list(profile.ids), profile.values, list(profile.tags)], items, length)
 
+    @property
+    def ready(self) -> bool:
+        """Whether what it is by now may be kept: True, unless a network is trained in stages."""
+        return True
+
     def study(self, walk: Walk, contents: Encoded) -> None:
         """Learn what must be known before training: nothing, unless a network says otherwise.
 

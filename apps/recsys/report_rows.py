@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.recsys.bodies import Mixture
-from apps.recsys.health import health, observed, weights
+from apps.recsys.health import health, mixture_of, observed, weights
 from apps.recsys.impressions import Batch, Impressions
 from apps.recsys.metrics import auc
 from apps.recsys.model import Ranker
@@ -26,11 +26,11 @@ def sections(network: Ranker, rows: Impressions) -> list[Section]:
     """What ranking by each task brings, how chances hold, who is served well, and whom gates ask."""
     found = scored(network, rows)
     parts = [_lifts(found), _calibration(found), _tail(found)]
-    if isinstance(network.body, Mixture):
+    if (body := mixture_of(network)) is not None:
         batch = rows.__getitems__(torch.arange(min(LOOKED_AT, len(rows))))
         parts += [
-            _gates(network.body, network, batch),
-            _segments(network.body, network, batch, rows.activity),
+            _gates(body, network, batch),
+            _segments(body, network, batch, rows.activity),
             _health(network, batch),
         ]
     return parts
@@ -151,8 +151,8 @@ def _health(network: Ranker, batch: Batch) -> Section:
     names = [f"{row['level']}: {row['expert']}" for row in found]
     for axes, key, title in zip(
         grid,
-        ("silent", "size", "serves"),
-        ("collapse: share of zeros", "size of the outputs", "degradation: share of gates served"),
+        ("dead", "size", "serves"),
+        ("collapse: share of dead outputs", "size of the outputs", "degradation: share of gates served"),
         strict=True,
     ):
         colors = [COLORS[0] if row["own"] else COLORS[1] for row in found]
@@ -162,7 +162,7 @@ def _health(network: Ranker, batch: Batch) -> Section:
         if key != "size":
             axes.set_xlim(0, 1.02)
         _name(axes, title, "", "")
-    text = "Experts of one gate blue, common ones red. Common experts that serve few gates have degraded."
+    text = "Experts of one task blue, others red. Common experts that serve few gates have degraded."
     return Section("Health of the experts", text, [figure])
 
 

@@ -50,23 +50,38 @@ def schema(
         rows, f"{input}: {len(log.frame)} rows; user {found.user}, item {found.item}, time {found.time}"
     )
     found.save(out)
-    for name, task in telling(log.frame, found, labels):
-        print(
-            f"note: {name} alone tells {task} almost surely: if it is known only afterwards, move it from "
-            f"features to outcomes in {out}."
-        )
+    warn(log.frame, found, labels, str(out))
     print(f"{out}: edit it, and train with --data.path {input} --data.schema {out}")
 
 
 def telling(frame: pd.DataFrame, found: Schema, labels: np.ndarray) -> list[tuple[str, str]]:
-    """Features that by themselves order a label's rows almost without a fault, each with such a label."""
+    """Features that by themselves order a label's rows almost without a fault, each with such a label.
+
+    Of a category or of tags by the share of positives among rows of the same cell, as half of the rows tell
+    it to the other half.
+    """
     suspects = []
-    for name in found.features_of("number"):
-        numbers = pd.to_numeric(frame[name], errors="coerce").fillna(0).to_numpy()
+    for name, kind in found.features.items():
         for place, task in enumerate(found.tasks):
-            known = ~np.isnan(labels[:, place])
-            area = auc(numbers[known], labels[known, place])
+            known = np.flatnonzero(~np.isnan(labels[:, place]))
+            label, cells = labels[known, place], frame[name].iloc[known]
+            if kind == "number":
+                area = auc(pd.to_numeric(cells, errors="coerce").fillna(0).to_numpy(), label)
+            else:
+                half = np.arange(len(label)) % 2 == 0
+                share = pd.Series(label[half]).groupby(cells[half].astype(str).to_numpy()).mean()
+                said = cells[~half].astype(str).map(share).fillna(label[half].mean())
+                area = auc(said.to_numpy(), label[~half])
             if max(area, 1 - area) > TELLING:
                 suspects.append((name, task))
                 break
     return suspects
+
+
+def warn(frame: pd.DataFrame, found: Schema, labels: np.ndarray, where: str) -> None:
+    """Print which features look like outcomes, and where to mend that."""
+    for name, task in telling(frame, found, labels):
+        print(
+            f"note: {name} alone tells {task} almost surely: if it is known only afterwards, move it from "
+            f"features to outcomes in {where}."
+        )

@@ -130,7 +130,7 @@ def walk_of(
     Args:
         rows: numbers of the rows of each window, at least one, the earliest first.
         item, liked: (N,) of the rows of the log.
-        profile: of the rows of the log; that of a window is of its first row.
+        profile: of the user of each window.
         length: L.
         measured: whether the last row is to be ranked among what the user has not seen.
     """
@@ -144,8 +144,7 @@ def walk_of(
         labels[place, length + 1 - len(last) :] = liked[last]
         if measured:
             seen[place, : len(own) - 1] = item[own[:-1]]
-    first = torch.tensor([int(own[0]) for own in rows], dtype=torch.int64)
-    return Walk(profile.take(first), *map(torch.from_numpy, (items, labels, seen)))
+    return Walk(profile, *map(torch.from_numpy, (items, labels, seen)))
 
 
 def constant_within(frame: pd.DataFrame, key: str, names: Sequence[str]) -> list[str]:

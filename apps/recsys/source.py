@@ -12,7 +12,6 @@ import pandas as pd
 from apps.common.catalogue import catalogue, fetch
 from apps.common.discovery import data_folder
 from apps.common.errors import UserError
-from apps.common.frames import read_frame
 from apps.recsys.columns import Schema
 from apps.recsys.files import Log, read_log
 from apps.recsys.simulate import SHARE, simulate
@@ -23,12 +22,13 @@ SIMULATED = "simulated"
 
 class Found(NamedTuple):
     """A log and its columns; held: how many of its last rows are held out; cut: the times at which validation
-    and test begin, where the catalogue says so."""
+    and test begin, where the catalogue says so; guessed: whether nobody said what the columns are."""
 
     frame: pd.DataFrame
     schema: Schema
     held: int
     cut: Sequence[Any] | None
+    guessed: bool
 
 
 @dataclass
@@ -56,10 +56,11 @@ class Source:
         Raises UserError where a file is absent or does not fit, or nothing says what the labels are.
         """
         if self.path is not None:
-            return self._found(read_log(self.path, self.users, self.items), self.schema, self.held_out)
+            own = [self.users, self.items]
+            return self._found(read_log(self.path, *own), self.schema, self.held_out, own)
         if self.name == SIMULATED:
             return self._found(
-                Log(simulate(self.rows, self.correlation, seed=self.seed), {}), self.schema, None
+                Log(simulate(self.rows, self.correlation, seed=self.seed), {}), self.schema, None, ()
             )
         entries = catalogue(APP)
         said = entries[self.name].read if self.name in entries else {}
@@ -75,23 +76,29 @@ class Source:
         held_out = self.held_out or (fetch(APP, said["held_out"]) if "held_out" in said else None)
         log = read_log(fetch(APP, self.name), *beside)
         schema = self.schema or data_folder(APP) / said["schema"]
-        return self._found(log, schema, held_out, said.get("cut"))
+        return self._found(log, schema, held_out, beside, said.get("cut"))
 
     def _found(
-        self, log: Log, schema: Path | None, held_out: Path | None, cut: Sequence[Any] | None = None
+        self,
+        log: Log,
+        schema: Path | None,
+        held_out: Path | None,
+        beside: Sequence[Path | None],
+        cut: Sequence[Any] | None = None,
     ) -> Found:
         columns = Schema.load(schema) if schema else self._guessed(log)
+        guessed = schema is None and self.path is not None
         if not columns.tasks or not columns.features:
             raise UserError(f"{self}: the schema needs a task and a feature: name them.")
         columns.check([*map(str, log.frame)], str(self))
         if held_out is None:
-            return Found(log.frame, columns, 0, cut)
-        rest = read_frame(held_out)
+            return Found(log.frame, columns, 0, cut, guessed)
+        rest = read_log(held_out, *beside).frame
         absent = [name for name in log.frame if name not in rest]
         if absent:
             raise UserError(f"{held_out} has no column {absent[0]!r}, and {self} does: add it.")
         whole = pd.concat([log.frame, rest[list(log.frame)]], ignore_index=True)
-        return Found(whole, columns, len(rest), cut)
+        return Found(whole, columns, len(rest), cut, guessed)
 
     def _guessed(self, log: Log) -> Schema:
         names, simulated = [*map(str, log.frame)], self.path is None and self.name == SIMULATED

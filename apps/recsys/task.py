@@ -24,7 +24,8 @@ class Task(MoETask):
 
     Of impressions validation logs `val/auc_<task>`, `val/auc`, the mean over tasks that have enough positives
     to tell (`metrics.mean_auc`), `val/log_loss`, and `val/loss`, one less the mean AUC. Of the next item it
-    logs `val/hr_10`, `val/ndcg_10`, and `val/loss`, one less the latter.
+    logs `val/hr_10`, `val/ndcg_10`, and `val/loss`, one less the latter, or NaN as long as the network is not
+    ready to be kept.
 
     Args:
         network: built when the log is known.
@@ -138,7 +139,7 @@ class Task(MoETask):
             gain = float(ndcg(said, TOP).mean())
             self.log(f"{part}/hr_{TOP}", float(hits(said, TOP).mean()), prog_bar=True)
             self.log(f"{part}/ndcg_{TOP}", gain, prog_bar=True)
-            self.log(f"{part}/loss", 1 - gain)
+            self.log(f"{part}/loss", 1 - gain if self.network.ready else float("nan"))
             return
         scores, labels = said, torch.cat(self.labels).numpy()
         self.labels = []

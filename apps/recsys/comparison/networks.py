@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from collegium import inspection
@@ -28,6 +28,7 @@ from apps.recsys.task import Task
 LOOKED_AT = 4096
 """Test rows on which the health of experts is measured."""
 Make = Callable[[int, Groups], Body]
+Made = TypeVar("Made", bound=nn.Module)
 
 
 class FrozenRouter(Ranker):
@@ -61,22 +62,33 @@ def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], Ranker]]:
     }
 
 
-def of_size(make: Callable[..., Body], like: Make, width: int, groups: Groups) -> Body:
+def of_size(
+    make: Callable[..., Made],
+    like: Make,
+    width: int,
+    groups: Groups,
+    measure: Callable[[nn.Module], int] | None = None,
+) -> Made:
     """A body whose hidden width makes it as large as another, as near as can be.
 
     Args:
         make: (width, groups, hidden=...) -> the body.
         like: (width, groups) -> the other.
         width, groups: of both.
+        measure: the size of the body, where that is not all its parameters.
     """
-    state = torch.get_rng_state()
+    state, measure = torch.get_rng_state(), measure or size_of
+
+    def size(hidden: int) -> int:
+        return measure(make(width, groups, hidden=hidden))
+
     wanted, low, high = size_of(like(width, groups)), 1, 2
-    while size_of(make(width, groups, hidden=high)) < wanted:
+    while size(high) < wanted:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if size_of(make(width, groups, hidden=middle)) < wanted else (low, middle)
-    sizes = {hidden: abs(size_of(make(width, groups, hidden=hidden)) - wanted) for hidden in (low, high)}
+        low, high = (middle, high) if size(middle) < wanted else (low, middle)
+    sizes = {hidden: abs(size(hidden) - wanted) for hidden in (low, high)}
     torch.set_rng_state(state)
     return make(width, groups, hidden=min(sizes, key=lambda hidden: sizes[hidden]))
 
@@ -113,14 +125,14 @@ class Network(Arm):
             weight_decay=trial.get("weight_decay", 0.0),
         )
         fit_best(task, module, self.budget["epochs"], seed)
-        return FittedNetwork(network, module)
+        return FittedNetwork(network, module, self.budget["fewest"])
 
 
 class FittedNetwork(Fitted):
-    """A trained network."""
+    """A trained network; a task counts in the mean if it has so many positives in the test rows."""
 
-    def __init__(self, network: Ranker, data: Data) -> None:
-        self.network, self.data = network, data
+    def __init__(self, network: Ranker, data: Data, fewest: int) -> None:
+        self.network, self.data, self.fewest = network, data, fewest
         self.validation = score(scored(network, data.part("validation")))
 
     def test(self) -> Outcome:
@@ -129,15 +141,14 @@ class FittedNetwork(Fitted):
         active, total = inspection.parameters(self.network)
         cost = Cost(active, total, float(inspection.flops(self.network, rows.__getitems__([0]))))
         batch = rows.__getitems__(range(min(LOOKED_AT, len(rows))))
-        experts = health(self.network, batch) if hasattr(self.network, "body") else []
+        experts = health(self.network, batch)
         ill = summary(experts, self.network, batch) if experts else {}
-        return outcome(scored(self.network, rows), cost, ill)
+        return outcome(scored(self.network, rows), cost, self.fewest, ill)
 
 
 def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
     """The module of a set of the comparison, read; every seed has the same rows in another order."""
-    options = {"rows": budget["rows"]} if "rows" in budget else {}
-    data = Data(name=name, batch_size=budget["batch_size"], order=seed, **options, **budget.get("data", {}))
+    data = Data(name=name, batch_size=budget["batch_size"], order=seed, **budget.get("data", {}))
     data.setup()
     return data
 

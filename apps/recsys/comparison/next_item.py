@@ -21,14 +21,13 @@ UNITS = 100
 
 def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
     """The module of a set of the comparison, read; every seed has the same windows in another order."""
-    options = {"rows": budget["rows"]} if "rows" in budget else {}
     data = Data(
         name=name,
         protocol="next_item",
         history=budget["history"],
         batch_size=budget["batch_size"],
         order=seed,
-        **options,
+        **budget.get("data", {}),
     )
     data.setup()
     return data

@@ -9,13 +9,11 @@ from apps.common.compare.arms import Place
 from apps.recsys.metrics import auc, auc_by_user, auc_units, calibration, counted, log_loss, mean_auc
 from apps.recsys.scored import Scored, segments
 
-FEWEST = 300
-"""Positives that a task must have in the test rows for its AUC to count in the mean."""
 UNITS = 50
 """Test units: as many groups of users, or of rows where nobody is told."""
 
 
-def outcome(found: Scored, cost: Cost, more: dict[str, float] | None = None) -> Outcome:
+def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | None = None) -> Outcome:
     """The mean AUC over tasks that have enough positives, that of each task, and of parts of the rows.
 
     Units of an AUC are those of `metrics.auc_units`, and those of a GAUC its users. Tasks with fewer
@@ -24,13 +22,14 @@ def outcome(found: Scored, cost: Cost, more: dict[str, float] | None = None) -> 
     Args:
         found: chances beside the labels of test rows.
         cost: of the arm.
+        fewest: positives that a task must have in the test rows for its AUC to count in the mean.
         more: what the health of its experts is.
     """
     unit = units_of(found)
     values: list[Value] = [Value("all", name, size, False) for name, size in (more or {}).items()]
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
-    enough, areas = counted(found.label, FEWEST), []
+    enough, areas = counted(found.label, fewest), []
     for place, task in enumerate(found.tasks):
         chance, label, user = found.of_task(place)
         known = ~np.isnan(found.label[:, place])
@@ -38,8 +37,9 @@ def outcome(found: Scored, cost: Cost, more: dict[str, float] | None = None) -> 
         values += [
             Value(task, "auc", float(areas[-1].mean()), True),
             Value(task, "log_loss", log_loss(chance, label), False),
-            Value(task, "calibration", calibration(chance, label), False),
         ]
+        if label.any():
+            values.append(Value(task, "calibration", calibration(chance, label), False))
         if place in enough:
             units[task, "auc"] = areas[-1]
         who, own, rows = auc_by_user(chance, label, user)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
-from apps.recsys.comparison.networks import data_for, sizes_of
+from apps.recsys.bodies import Body
+from apps.recsys.comparison.networks import data_for, of_size, size_of, sizes_of
 from apps.recsys.comparison.outcome import outcome, score
 from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
@@ -60,14 +62,14 @@ class BoostedTrees(Arm):
                 callbacks=[stop],
             )
             models.append(model)
-        return FittedTrees(models, module)
+        return FittedTrees(models, module, self.budget["fewest"])
 
 
 class FittedTrees(Fitted):
     """Grown trees."""
 
-    def __init__(self, models: Sequence[Any], data: Data) -> None:
-        self.models, self.data = models, data
+    def __init__(self, models: Sequence[Any], data: Data, fewest: int) -> None:
+        self.models, self.data, self.fewest = models, data, fewest
         self.validation = score(self.ask(data.part("validation")))
 
     def ask(self, rows: Impressions) -> Scored:
@@ -79,51 +81,69 @@ class FittedTrees(Fitted):
     def test(self) -> Outcome:
         """Open the test rows."""
         leaves = sum(model.booster_.num_trees() * model.get_params()["num_leaves"] for model in self.models)
-        return outcome(self.ask(self.data.part("test")), Cost(total_params=leaves))
+        return outcome(self.ask(self.data.part("test")), Cost(total_params=leaves), self.fewest)
 
 
 class Rechub(Ranker):
-    """A mixture of torch-rechub on our batches.
+    """A mixture of torch-rechub on our batches, as large as another body, and with scores that begin alike.
 
     Args:
         kind: "mmoe" or "ple".
+        like: (D, names of the tasks of each group) -> the other body.
         dim: width of an embedding.
-        hidden, out: widths of an expert.
+        out: width of an expert's output.
         tower: width inside a tower.
         dropout: inside experts.
     """
 
     def __init__(
-        self, kind: str, dim: int = 16, hidden: int = 64, out: int = 64, tower: int = 32, dropout: float = 0.1
+        self,
+        kind: str,
+        like: Callable[[int, Groups], Body],
+        dim: int = 16,
+        out: int = 64,
+        tower: int = 32,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__(dim=dim, tower=tower, dropout=dropout)
-        self.kind, self.widths = kind, [hidden, out]
+        self.kind, self.like, self.out = kind, like, out
 
     def build(self, sizes: Sizes, items: int, groups: Groups, prior: Sequence[float] | None = None) -> None:
         """Make the model of the library."""
+        wide = (len(sizes.ids) + len(sizes.tags)) * self.dim + sizes.values
+        self.model = of_size(partial(self._model, sizes), self.like, wide, groups, experts_of)
+        if prior is not None:
+            begin = torch.tensor(prior).clamp(1e-4, 1 - 1e-4).logit().tolist()
+            for tower, value in zip(self.model.get_submodule("towers").children(), begin, strict=True):
+                *_, last = tower.get_submodule("mlp").children()
+                assert isinstance(last, nn.Linear)
+                nn.init.constant_(last.bias, value)
+        self.size = (
+            [list(sizes.ids), sizes.values, list(sizes.tags)],
+            items,
+            [list(names) for names in groups],
+        )
+
+    def _model(self, sizes: Sizes, width: int, groups: Groups, hidden: int) -> nn.Module:
         from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFeature
         from torch_rechub.models.multi_task import MMOE, PLE
 
-        tasks = [name for names in groups for name in names]
         features = [SparseFeature(f"id{c}", size, self.dim) for c, size in enumerate(sizes.ids)]
         features += [
             SequenceFeature(f"tags{c}", size, self.dim, pooling="mean", padding_idx=0)
             for c, size in enumerate(sizes.tags)
         ]
         features += [DenseFeature(f"value{c}") for c in range(sizes.values)]
-        experts = {"dims": self.widths, "activation": "relu", "dropout": self.dropout}
-        towers = [{"dims": [self.tower], "activation": "relu"} for _ in tasks]
-        kinds = ["classification"] * len(tasks)
-        self.model: nn.Module = (
+        experts = {"dims": [hidden, self.out], "activation": "relu", "dropout": self.dropout}
+        tasks = sum(map(len, groups))
+        towers = [{"dims": [self.tower], "activation": "relu"}] * tasks
+        kinds = ["classification"] * tasks
+        made: nn.Module = (
             MMOE(features, kinds, 6, experts, towers)
             if self.kind == "mmoe"
             else PLE(features, kinds, 2, 1, 2, experts, towers)
         )
-        self.size = (
-            [list(sizes.ids), sizes.values, list(sizes.tags)],
-            items,
-            [list(names) for names in groups],
-        )
+        return made
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores (B, K): the logits of its chances."""
@@ -133,6 +153,11 @@ class Rechub(Ranker):
         columns |= {f"value{c}": column for c, column in enumerate(rows.values.unbind(1))}
         chance: Tensor = self.model(columns)
         return torch.logit(chance, eps=1e-6)
+
+
+def experts_of(model: nn.Module) -> int:
+    """Parameters of what lies between embeddings and towers."""
+    return size_of(model) - size_of(model.get_submodule("embedding")) - size_of(model.get_submodule("towers"))
 
 
 def _table(rows: Impressions) -> np.ndarray:

@@ -15,9 +15,13 @@ from torch.nn import functional as F
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.recsys.comparison.next_item import Told, data_for
 from apps.recsys.data import Data
-from apps.recsys.ranked import fame_of
+from apps.recsys.metrics import ndcg
+from apps.recsys.ranked import TOP, fame_of, ranked
 from apps.recsys.recommender import known_only
 from apps.recsys.sequences import FIRST, HELD_OUT, Walk, Walks
+
+LOOKED_AT = 5
+"""Epochs of a factorisation between looks at validation."""
 
 
 def rules(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -97,19 +101,23 @@ class Factors(Rule):
     name = "bpr"
 
     def learn(self, data: Data, trial: Trial, seed: int) -> tuple[Callable[[Walk], Tensor], int]:
-        """Stochastic gradients over pairs of an item that a user took and one at random."""
+        """Stochastic gradients over pairs of an item that a user took and one at random; the state of best
+        validation NDCG is kept, looked at every few epochs."""
         torch.manual_seed(seed)
         walks, number, dim = data.walks("train"), len(data.catalogue), self.budget["factors"]
         items = walks.walk.items
         known = items >= FIRST
         user = torch.from_numpy(walks.user)[:, None].expand_as(items)[known]
         taken = items[known]
-        people, things = nn.Embedding(int(walks.user.max()) + 1, dim), nn.Embedding(number, dim + 1)
+        most = max(int(data.walks(part).user.max()) for part in ("train", *HELD_OUT))
+        people, things = nn.Embedding(most + 1, dim), nn.Embedding(number, dim + 1)
         nn.init.normal_(people.weight, std=0.1)
         nn.init.normal_(things.weight, std=0.1)
         chosen = [people.weight, things.weight]
         optimizer = torch.optim.Adam(chosen, trial["learning_rate"], weight_decay=trial["weight_decay"])
-        for _ in range(self.budget["factor_epochs"]):
+        asked = {part: _numbers(data.walks(part)) for part in HELD_OUT}
+        best, kept = -1.0, torch.empty(0)
+        for epoch in range(1, self.budget["factor_epochs"] + 1):
             for rows in torch.split(torch.randperm(len(taken)), 1024):
                 other = torch.randint(FIRST, number, (len(rows),))
                 who = F.pad(people(user[rows]), (0, 1), value=1.0)
@@ -117,12 +125,29 @@ class Factors(Rule):
                 optimizer.zero_grad()
                 torch.autograd.backward(-F.logsigmoid(ahead).mean())
                 optimizer.step()
-        factors = F.pad(people.weight.detach(), (0, 1), value=1.0) @ things.weight.detach().T
-        number_of = {tuple(w): u for part in HELD_OUT for w, u in _users(data.walks(part))}
-        return lambda walk: known_only(
-            factors[[number_of[tuple(w)] for w in walk.items.tolist()]]
-        ), factors.numel()
+            if epoch % LOOKED_AT == 0 or epoch == self.budget["factor_epochs"]:
+                factors = F.pad(people.weight.detach(), (0, 1), value=1.0) @ things.weight.detach().T
+                gain = self._gain(data, factors, asked["validation"])
+                if gain > best:
+                    best, kept = gain, factors
+        numbers = asked["validation"] | asked["test"]
+        return lambda walk: known_only(kept[_rows(walk, numbers)]), kept.numel()
+
+    @staticmethod
+    def _gain(data: Data, factors: Tensor, numbers: dict[tuple[int, ...], int]) -> float:
+        fame = fame_of(data.walks("train"), len(data.catalogue))
+        told = ranked(lambda walk: known_only(factors[_rows(walk, numbers)]), data.walks("validation"), fame)
+        return float(ndcg(told.rank, TOP).mean())
 
 
-def _users(walks: Walks) -> list[tuple[list[int], int]]:
-    return list(zip(walks.walk.items.tolist(), walks.user.tolist(), strict=True))
+def _numbers(walks: Walks) -> dict[tuple[int, ...], int]:
+    """Users by all that they took before and the item that came, as windows do not tell whose they are."""
+    return {_name(walks.walk, row): int(user) for row, user in enumerate(walks.user)}
+
+
+def _rows(walk: Walk, numbers: dict[tuple[int, ...], int]) -> list[int]:
+    return [numbers[_name(walk, row)] for row in range(len(walk.items))]
+
+
+def _name(walk: Walk, row: int) -> tuple[int, ...]:
+    return (*walk.seen[row].tolist(), -1, *walk.items[row].tolist())

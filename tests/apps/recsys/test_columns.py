@@ -76,6 +76,15 @@ def test_labels_are_columns_or_conditions_and_may_be_blank() -> None:
     assert np.isnan(labels[3, 0])
 
 
+def test_a_condition_on_a_blank_cell_is_not_known() -> None:
+    frame = pd.DataFrame({"rating": [5, np.nan, 3], "my score": [1, 1, np.nan]})
+    schema = Schema({"good": Task("rating >= 4"), "bad": Task("rating < 4 and `my score` > 0")}, {})
+    good, bad = schema.labels(frame, "log").T
+    assert good[[0, 2]].tolist() == [1, 0]
+    assert np.isnan(good).tolist() == [False, True, False]
+    assert np.isnan(bad).tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("schema", "fault"),
     [
@@ -95,6 +104,7 @@ def test_labels_that_are_none_are_one_sentence(schema: Schema, fault: str) -> No
     [
         (Schema({"click": Task()}, {"click": "category"}), "has click among features, and it is a label"),
         (Schema({"click": Task()}, {"like": "category"}, outcomes=["like"]), "has like among features"),
+        (Schema({"dear": Task("price > 2")}, {"price": "number"}), "has price among features"),
         (Schema({"click": Task()}, {"size": "number"}), "has no column 'size'"),
         (Schema({"buy": Task()}, {"level": "category"}), "has no column 'buy'"),
         (Schema({"click": Task()}, {}, user="who"), "has no column 'who'"),
@@ -113,6 +123,12 @@ def test_a_log_that_does_not_fit_is_one_sentence(schema: Schema, fault: str) -> 
         ({"tasks": {}, "features": {}, "labels": []}, "unknown key 'labels'"),
         ({"tasks": {"a": {"if": "x"}}, "features": {}}, "the task a has other keys"),
         ({"tasks": {}, "features": {"a": "word"}}, "the feature a is of kind 'word'"),
+        ({"tasks": "a", "features": {}}, "tasks is 'a': make it a table of names"),
+        ({"tasks": {}, "features": ["a", "b"]}, r"features is \['a', 'b'\]: make it a table"),
+        ({"tasks": {}, "features": {}, "user": ["u"]}, r"user is \['u'\]: make it one name"),
+        ({"tasks": {}, "features": {}, "outcomes": "play"}, "outcomes is 'play': make it a list"),
+        ({"tasks": {"a": 3}, "features": {}}, "the task a is 3: give it `when` and `group`"),
+        ({"tasks": {"a": {"when": 5}}, "features": {}}, "the task a is 1 when 5: write a condition"),
     ],
 )
 def test_what_is_no_schema_is_one_sentence(tmp_path: Path, content: object, fault: str) -> None:

@@ -132,7 +132,10 @@ def test_a_schema_is_guessed_written_and_trained_with(
         "1",
     ]
     assert main(["recsys", "fit", *options]) == 2
-    assert "the schema has seconds among features, and it is a label or an outcome" in capsys.readouterr().err
+    assert (
+        "the schema has seconds among features, and it is a label, tells one, or is an outcome"
+        in capsys.readouterr().err
+    )
     schema.write_text(schema.read_text().replace("  seconds: number\n", ""))
     assert main(["recsys", "fit", *options]) == 0
 

@@ -8,8 +8,9 @@ from collegium.layer import moe_layers
 
 from apps.common.compare.arms import Cost, check_outcome
 from apps.common.discovery import project_root
+from apps.recsys.bodies import HoME
 from apps.recsys.compare import arms
-from apps.recsys.comparison.networks import networks
+from apps.recsys.comparison.networks import networks, size_of
 from apps.recsys.comparison.outcome import outcome
 from apps.recsys.comparison.sequences import recommenders
 from apps.recsys.data import Data
@@ -17,7 +18,7 @@ from apps.recsys.metrics import gauc
 from apps.recsys.scored import Scored
 
 PROFILES = yaml.safe_load((project_root() / "configs/recsys/compare.yaml").read_text())["profiles"]
-BUDGET = {**PROFILES["quick"]["budget"], "rows": 3000, "epochs": 3, "batch_size": 64}
+BUDGET = {**PROFILES["quick"]["budget"], "data": {"rows": 3000}, "epochs": 3, "batch_size": 64}
 
 
 @pytest.mark.parametrize("name", PROFILES["full"]["arms"])
@@ -59,7 +60,7 @@ def scored(n: int = 4000, users: int = 60) -> Scored:
 
 def test_rare_labels_are_measured_and_left_out_of_the_mean() -> None:
     found = scored()
-    made = outcome(found, Cost())
+    made = outcome(found, Cost(), 300)
     check_outcome(made)
     values = {(value.slice, value.metric): value.value for value in made.values}
     assert values["all", "auc"] == pytest.approx((values["a", "auc"] + values["b", "auc"]) / 2)
@@ -75,7 +76,7 @@ def test_units_resampled_give_the_spread_of_an_auc_over_resampled_users() -> Non
 
     found, random = scored(1500, 200), np.random.default_rng(1)
     _, label, _ = found.of_task(1)
-    units = outcome(found, Cost()).units["all", "auc"]
+    units = outcome(found, Cost(), 300).units["all", "auc"]
     of_units = np.std([random.choice(units, len(units)).mean() for _ in range(800)])
     both = []
     for _ in range(400):
@@ -91,10 +92,15 @@ def test_peers_see_the_same_columns() -> None:
     torch.manual_seed(0)
     data = Data(rows=400)
     data.setup()
-    from apps.recsys.comparison.peers import Rechub, _table
+    from apps.recsys.comparison.peers import Rechub, _table, experts_of
 
-    network = Rechub("ple", dim=4)
-    network.build(data.encoder.sizes, len(data.catalogue), [["watch_0"], ["interact_0"]])
+    network = Rechub("ple", HoME, dim=4)
+    groups, prior = [["watch_0"], ["interact_0"]], [0.4, 0.001]
+    network.build(data.encoder.sizes, len(data.catalogue), groups, prior)
+    wide = (len(data.encoder.sizes.ids) + len(data.encoder.sizes.tags)) * 4 + data.encoder.sizes.values
+    assert experts_of(network.model) == pytest.approx(size_of(HoME(wide, groups)), rel=0.02)
+    begin = [tower.mlp[-1].bias.sigmoid().item() for tower in network.model.towers]
+    assert begin == pytest.approx(prior)
     batch = data.part("train").__getitems__(range(8))
     network.eval()
     assert network(batch).shape == (8, 2)
@@ -104,7 +110,13 @@ def test_peers_see_the_same_columns() -> None:
     assert _table(data.part("train")).shape[1] == len(sizes.ids) + sizes.values + len(sizes.tags)
 
 
-SEQUENCES = {**PROFILES["sequences"]["budget"], "rows": 3000, "epochs": 2, "batch_size": 64, "history": 12}
+SEQUENCES = {
+    **PROFILES["sequences"]["budget"],
+    "data": {"rows": 3000},
+    "epochs": 2,
+    "batch_size": 64,
+    "history": 12,
+}
 SEQUENCES |= {"factor_epochs": 3, "recommenders": {**SEQUENCES["recommenders"]}}
 SEQUENCES["recommenders"]["onerec"] = {**SEQUENCES["recommenders"]["onerec"], "words": [8, 8], "places": 4}
 

@@ -71,10 +71,12 @@ def test_a_blank_time_is_one_sentence() -> None:
 def test_a_history_is_what_a_user_took_before(seed: int, length: int) -> None:
     random, n = np.random.default_rng(seed), 30
     user, item = random.integers(-1, 4, n), random.integers(1, 9, n)
-    taken, order = random.random(n) < 0.6, random.permutation(n)
-    found, latest = histories(user, item, taken, order, length)
-    for place, row in enumerate(order):
-        before = [item[r] for r in order[:place] if user[r] == user[row] and taken[r] and user[row] >= 0]
+    taken, moment = random.random(n) < 0.6, random.integers(0, 12, n)  # of which many are the same
+    order = np.argsort(moment, kind="stable")
+    found, latest = histories(user, item, taken, moment, length)
+    for row in range(n):
+        earlier = [r for r in order if moment[r] < moment[row] and user[r] == user[row]]
+        before = [item[r] for r in earlier if taken[r] and user[row] >= 0]
         wanted = ([0] * length + before)[-length:] if before else [0] * length
         assert found[row].tolist() == wanted
     for who in range(4):
@@ -185,3 +187,49 @@ def test_a_file_without_tasks_asks_for_them(tmp_path: Path) -> None:
         ready(path=tmp_path / "log.csv")
     with pytest.raises(UserError, match="has no column 'buys'"):
         ready(path=tmp_path / "log.csv", tasks=["buys"])
+
+
+def test_held_out_rows_are_joined_with_the_same_tables(tmp_path: Path) -> None:
+    table = simulate(300).drop(columns="time")
+    users = pd.DataFrame({"user_id": table["user_id"].unique()})
+    users.assign(age=users["user_id"] % 7).to_csv(tmp_path / "users.csv", index=False)
+    table[:200].to_csv(tmp_path / "log.csv", index=False)
+    table[200:].to_csv(tmp_path / "rest.csv", index=False)
+    data = ready(
+        path=tmp_path / "log.csv",
+        held_out=tmp_path / "rest.csv",
+        users=tmp_path / "users.csv",
+        tasks=["watch_0"],
+    )
+    assert "age" in data.schema.features
+    assert len(data.places["train"]) == 200
+
+
+def test_a_log_that_has_changed_is_refused(tmp_path: Path) -> None:
+    table = simulate(600)
+    table.to_csv(tmp_path / "log.csv", index=False)
+    state = ready(path=tmp_path / "log.csv", tasks=["watch_0"]).state_dict()
+    ready(path=tmp_path / "log.csv", tasks=["watch_0"]).load_state_dict(state)
+    table[:550].to_csv(tmp_path / "log.csv", index=False)
+    with pytest.raises(UserError, match="has changed since training: restore it"):
+        ready(path=tmp_path / "log.csv", tasks=["watch_0"]).load_state_dict(state)
+
+
+def test_a_history_of_rows_in_no_order_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a history needs rows in order of time"):
+        ready(rows=300, split="random", history=3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("stars", "category"), ("play", "number")])
+def test_a_feature_that_tells_a_label_is_pointed_at_where_the_schema_is_guessed(
+    name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = simulate(600)
+    table["stars"] = np.where(table["watch_0"] == 1, "five", "two")
+    table["play"] = table["watch_0"] * 10 + table["x0"]
+    table.drop(columns={"stars", "play"} - {name}).to_csv(tmp_path / "log.csv", index=False)
+    data = ready(path=tmp_path / "log.csv", tasks=["watch_0"])
+    assert data.schema.features[name] == kind
+    told = capsys.readouterr().out
+    assert f"note: {name} alone tells watch_0 almost surely" in told
+    assert told.count("note:") == 1

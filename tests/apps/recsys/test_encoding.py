@@ -76,7 +76,7 @@ def test_blank_numbers_are_told_from_zero() -> None:
 
 
 def test_rows_become_ids_values_and_tags() -> None:
-    encoder = Encoder.fit(TRAIN, SCHEMA, bins=4)
+    encoder = Encoder.fit(TRAIN, SCHEMA, "log", bins=4)
     rows = encoder.encode(pd.DataFrame({"city": ["b"], "price": [9.0], "tags": ["y new x"]}), "log")
     assert rows.ids.shape == (1, 2)
     assert rows.values.tolist() == [[1.0]]
@@ -88,14 +88,14 @@ def test_rows_become_ids_values_and_tags() -> None:
 
 
 def test_a_schema_without_a_kind_gives_columns_of_no_width() -> None:
-    rows = Encoder.fit(TRAIN, Schema({}, {"price": "number"})).encode(TRAIN, "log")
+    rows = Encoder.fit(TRAIN, Schema({}, {"price": "number"}), "log").encode(TRAIN, "log")
     assert rows.tags.shape == (6, 0, MOST_TAGS)
-    rows = Encoder.fit(TRAIN, Schema({}, {"city": "category"})).encode(TRAIN, "log")
+    rows = Encoder.fit(TRAIN, Schema({}, {"city": "category"}), "log").encode(TRAIN, "log")
     assert rows.values.shape == (6, 0)
 
 
 def test_an_encoder_comes_back_from_plain_values() -> None:
-    encoder = Encoder.fit(TRAIN, SCHEMA)
+    encoder = Encoder.fit(TRAIN, SCHEMA, "log")
     again = Encoder.from_state(encoder.state())
     for one, other in zip(encoder.encode(TRAIN, "a"), again.encode(TRAIN, "a"), strict=True):
         assert torch.equal(one, other)
@@ -104,7 +104,7 @@ def test_an_encoder_comes_back_from_plain_values() -> None:
 
 
 def test_a_word_among_numbers_is_one_sentence() -> None:
-    encoder = Encoder.fit(TRAIN, SCHEMA)
+    encoder = Encoder.fit(TRAIN, SCHEMA, "log")
     bad = TRAIN.assign(price=["1", "2", "cheap", "4", "5", "6"])
-    with pytest.raises(UserError, match=r"mine.csv: price is 'cheap' in row 3, and was a number in training"):
+    with pytest.raises(UserError, match=r"mine.csv: price is 'cheap' in row 3, and should be a number"):
         encoder.encode(bad, "mine.csv")

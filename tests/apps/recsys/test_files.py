@@ -49,6 +49,8 @@ def test_tables_are_joined_by_their_first_column_and_bring_new_columns_alone(tmp
         ({"inter": ""}, "cannot be read as an atomic file"),
         ({"inter": INTER, "user": "name:token\n1\n"}, "its first column is 'name'"),
         ({"inter": INTER, "user": "user_id:token\n1\n1\n"}, "user_id 1 has two rows"),
+        ({"inter": "user_id:token\tuser_id:float\n1\t2\n"}, "two columns are called user_id"),
+        ({"inter": "user_id:token\tclick:float\n1\t1\n2\tabc\n"}, "click is 'abc' in row 2"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, files: dict[str, str], mend: str) -> None:
@@ -61,3 +63,19 @@ def test_bad_files_are_one_sentence(tmp_path: Path, files: dict[str, str], mend:
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         read_log(tmp_path / "none.inter")
+
+
+def test_lists_of_parquet_are_tags(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user_id": [1, 2, 3], "genres": [["a", "b c"], [], None]})
+    frame.to_parquet(tmp_path / "log.parquet")
+    found = read_log(tmp_path / "log.parquet")
+    assert found.kinds == {"genres": "tags"}
+    assert found.frame["genres"].tolist()[:2] == ["a|b c", ""]
+    assert found.frame["genres"].isna().tolist() == [False, False, True]
+
+
+def test_keys_of_another_kind_are_one_sentence(tmp_path: Path) -> None:
+    pd.DataFrame({"user_id": [1, 2], "x": [1, 2]}).to_csv(tmp_path / "log.csv", index=False)
+    pd.DataFrame({"user_id": ["a", "b"], "age": [1, 2]}).to_csv(tmp_path / "users.csv", index=False)
+    with pytest.raises(UserError, match="user_id holds text and numbers"):
+        read_log(tmp_path / "log.csv", tmp_path / "users.csv")

@@ -103,4 +103,4 @@ def test_hits_and_ndcg_by_hand() -> None:
     rank = np.array([1.0, 3.0, 11.0])
     assert hits(rank, 10).tolist() == [1.0, 1.0, 0.0]
     assert ndcg(rank, 10).tolist() == [1.0, 0.5, 0.0]
-    assert coverage(np.array([[0, 1], [1, 2]]), 6) == 0.5
+    assert coverage(np.array([[3, 1], [1, 2], [1, 0]]), 6) == 0.5

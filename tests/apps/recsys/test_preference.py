@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from collegium import record
+from collegium.balance import BiasBalance
+from collegium.inspection import parameters
 
 from apps.recsys.data import Data
 from apps.recsys.preference import AlignedOneRec, dpo
@@ -50,22 +53,54 @@ def test_before_alignment_it_is_next_token_prediction(data: Data) -> None:
     network.loss(walk)
     assert bool(network.aligning)
     own = network.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in network.reference.state_dict().items())
+    before = network.reference.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in before.items())
+    assert not network.reference.training
 
 
-def test_the_reference_stays_where_alignment_began(data: Data) -> None:
-    network, walk = built(data), data.walks("train").__getitems__(range(16))
+def test_the_reference_stays_and_only_training_moves_biases(data: Data) -> None:
+    """With dropout and balancing by biases: the reference neither drops nor moves, and what is written for
+    pairs is nobody's load."""
+    network = built(data, dropout=0.5, align_from=0.0)
+    walk = data.walks("train").__getitems__(range(16))
+    balancing = BiasBalance(network, rate=0.1)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     network.progress = 0.9
-    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-2)
     network.loss(walk)
-    before = {name: value.clone() for name, value in network.reference.state_dict().items()}
+    sessions = torch.stack(network.pair(walk), 1)
+    first = network.reference.chances(walk, sessions)
+    assert torch.equal(first, network.reference.chances(walk, sessions))
     for _ in range(3):
         optimizer.zero_grad()
-        network.loss(walk).backward()
+        with record(network) as routings:
+            network.loss(walk).backward()
+        assert all(len(calls) == 2 for calls in routings.values())  # words, and chances of pairs
+        balancing.observe(routings)
+        balancing.step()
         optimizer.step()
-    after = network.reference.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert not torch.equal(network.spoken.weight, network.reference.spoken.weight)
+    assert torch.equal(first, network.reference.chances(walk, sessions))
+    assert not torch.equal(network.writer.chances(walk, sessions), first)
+
+
+def test_weights_are_counted_once(data: Data) -> None:
+    network = built(data)
+    own, _ = parameters(network.writer)
+    active, _ = parameters(network)
+    assert active - own == sum(p.numel() for p in network.reward.parameters())
+
+
+def test_a_restored_network_has_its_reference(data: Data) -> None:
+    network, walk = built(data), data.walks("train").__getitems__(range(16))
+    network.progress = 0.9
+    network.loss(walk)
+    with torch.no_grad():
+        network.spoken.weight += 1
+    again = built(data)
+    again.load_state_dict(network.state_dict())
+    assert again.ready
+    sessions = torch.stack(network.pair(walk), 1)
+    assert torch.equal(again.reference.chances(walk, sessions), network.reference.chances(walk, sessions))
+    assert torch.equal(again.writer.chances(walk, sessions), network.writer.chances(walk, sessions))
 
 
 def test_preferences_raise_what_is_liked_over_what_is_not(data: Data) -> None:

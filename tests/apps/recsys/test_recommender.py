@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from collegium import Context, routers
@@ -158,11 +159,29 @@ def test_ranks_are_among_what_was_not_seen_and_ties_count_half() -> None:
     assert known_only(torch.zeros(1, 4)).tolist() == [[-torch.inf, -torch.inf, 0, 0]]
 
 
+@pytest.mark.parametrize("length", [1, 3, 5, 50])
+def test_every_item_of_training_is_counted_once_whatever_the_windows(length: int) -> None:
+    data = Data(rows=1500, protocol="next_item", history=length)
+    data.setup()
+    frame = data.source.read().frame.drop_duplicates(["user_id", "item_id"])
+    own = frame.groupby("user_id")
+    size = own["item_id"].transform("size")
+    train = frame[((own.cumcount(ascending=False) >= 2) & (size >= 4)) | (size == 2)]
+    fame = fame_of(data.walks("train"), len(data.catalogue))
+    # one item alone is no window: nothing is told from it
+    for item, count in train["item_id"].value_counts().items():
+        assert fame[data.catalogue.encode(pd.Series([item]))[0]] == count
+    assert fame.sum() == len(train)
+
+
+def test_scores_that_are_no_numbers_rank_nothing() -> None:
+    scores = torch.tensor([[0.0, torch.nan, 1.0], [0.0, 1.0, 2.0]])
+    assert ranks_of(scores, torch.tensor([2, 2])).tolist() == [torch.inf, 1.0]
+
+
 def test_measures_are_of_users_and_of_parts_of_them(data: Data) -> None:
     walks = data.walks("validation")
     fame = fame_of(data.walks("train"), len(data.catalogue))
-    told = int((data.walks("train").walk.items[:, 1:] >= FIRST).sum())
-    assert fame.sum() == told
     found = ranked(
         lambda walk: known_only(torch.from_numpy(fame).double().expand(len(walk.items), -1)), walks, fame
     )

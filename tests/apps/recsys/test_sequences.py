@@ -67,7 +67,8 @@ def test_every_item_but_a_users_first_is_told_once_from_what_came_before(
 
 def test_a_window_has_zeros_in_front_and_the_last_item_to_be_told() -> None:
     item, liked = np.arange(10) + FIRST, np.arange(10, dtype=np.float32)
-    walk = walk_of([np.array([4]), np.array([1, 2, 3, 5])], item, liked, NOTHING, 2, measured=True)
+    rows = [np.array([4]), np.array([1, 2, 3, 5])]
+    walk = walk_of(rows, item, liked, NOTHING, 2, measured=True)
     assert walk.items.tolist() == [[0, 0, 6], [4, 5, 7]]
     assert walk.target.tolist() == [6, 7]
     assert walk.liked[1].tolist() == [2.0, 3.0, 5.0]
@@ -127,10 +128,12 @@ def test_what_is_known_of_an_item_is_that_of_its_rows() -> None:
     [
         (lambda table: table.drop(columns="item_id"), "wants a user and an item"),
         (lambda table: table.assign(user_id=range(len(table))), "no user has 3 items"),
+        (lambda table: table.assign(user_id=table.index // 3, item_id=table.index), "no user has 4 items"),
+        (lambda table: table.assign(time=table["time"].where(table["time"] > 5)), "time is blank in row 1"),
     ],
 )
 def test_logs_without_sequences_are_one_sentence(tmp_path: Path, change: object, fault: str) -> None:
-    change(simulate(50)).to_csv(tmp_path / "log.csv", index=False)  # type: ignore[operator]
+    change(simulate(51)).to_csv(tmp_path / "log.csv", index=False)  # type: ignore[operator]
     with pytest.raises(UserError, match=fault):
         Data(path=tmp_path / "log.csv", tasks=["watch_0"], protocol="next_item").setup()
 
@@ -152,3 +155,16 @@ def test_a_users_own_log_is_read_as_that_of_training() -> None:
         set(h) - {0} <= set(s)
         for h, s in zip(walks.walk.history.tolist(), walks.walk.seen.tolist(), strict=True)
     )
+
+
+def test_a_user_without_a_known_item_is_told_something_too() -> None:
+    data = Data(rows=2000, protocol="next_item", history=6)
+    data.setup()
+    again = Data.from_state(data.state_dict())
+    frame = data.source.read().frame[:40]
+    nobody = frame[:2].assign(user_id=9999, item_id=pd.Series([None, None], dtype="object"))
+    names, walks = again.encode_walks(pd.concat([frame, nobody], ignore_index=True), "log")
+    assert set(names) == {*map(str, frame["user_id"].unique()), "9999"}
+    walk = walks.__getitems__([names.index("9999")])
+    assert walk.history.tolist() == [[0] * 5 + [UNSEEN]]
+    assert walks.activity[names.index("9999")] == 0
