@@ -93,7 +93,7 @@ docs: $(ready) ## Build the documentation site into site/
 
 compile = .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet --extra timeseries --extra drift --extra lidar \
-	--extra recsys --extra dev
+	--extra recsys --extra pointcloud --extra dev
 lock: $(ready) ## Recompile the locks from pyproject.toml: [ARGS=--upgrade]
 	$(compile) --extra docs -o requirements.lock $(ARGS)
 	$(compile) --extra peers -c requirements.lock -o requirements-peers.lock $(ARGS)

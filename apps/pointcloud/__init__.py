@@ -1,0 +1,1 @@
+"""Semantic segmentation of point clouds from mixed sensors, by a transformer with mixtures of experts."""

@@ -1,0 +1,107 @@
+"""What an arm achieved on test scans, with pieces of them as units of the intervals.
+
+Legend: C classes, U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from apps.common.compare import Cost, Outcome, Value
+from apps.common.compare.arms import Place
+from apps.pointcloud.comparison.sets import Set
+from apps.pointcloud.features import Scan
+from apps.pointcloud.metrics import accuracy, confusion, iou, meant
+from apps.pointcloud.tiles import tiles
+from apps.pointcloud.told import ALL, Told
+
+PIECES = 24
+"""Units of each domain, about: scans are cut into tiles that have as many points."""
+
+
+def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
+    """Mean IoU and accuracy of each domain and of all, and points a second.
+
+    Of an unseen domain all of that is of what classes mean.
+
+    Args:
+        told: test scans.
+        found: the set.
+        cost: of the arm.
+    """
+    sheet = found.test.sheet
+    counts = counts_of_units(told, found)
+    values = [Value(ALL, "points_per_second", told.points / told.seconds, True)]
+    units: dict[Place, np.ndarray] = {}
+    of_domains = {sheet.domains[number].name: np.stack(each) for number, each in counts.items()}
+    for domain, each in of_domains.items():
+        units[domain, "miou"] = miou_units(each)
+        values.append(Value(domain, "miou", float(units[domain, "miou"].mean()), True))
+        values.append(Value(domain, "accuracy", accuracy(each.sum(0)), True))
+    if len(of_domains) > 1:
+        units[ALL, "miou"] = mean_units([units[domain, "miou"] for domain in of_domains])
+        values.append(Value(ALL, "miou", float(units[ALL, "miou"].mean()), True))
+    return Outcome(values, units, cost)
+
+
+def counts_of_units(told: Told, found: Set) -> dict[int, list[np.ndarray]]:
+    """Confusion of the points of each unit, by number of the domain; those without a known point are none."""
+    sheet = found.test.sheet
+    none = len(sheet.meanings)
+    number_of = {
+        domain: sum(scan.domain == domain for scan in told.scans) for domain in range(len(sheet.domains))
+    }
+    counts: dict[int, list[np.ndarray]] = {}
+    for scan, label in zip(told.scans, told.labels, strict=True):
+        truth, classes = scan.truth, len(sheet.classes)
+        if found.unseen:
+            truth, label = meant(truth, sheet.shared, none), meant(label, sheet.shared, none)
+            truth, classes = np.where(truth < none, truth, -1), none
+        for rows in pieces_of(scan, -(-PIECES // number_of[scan.domain])):
+            own = confusion(truth[rows], label[rows], classes)
+            if own.sum():
+                counts.setdefault(scan.domain, []).append(own)
+    return counts
+
+
+def pieces_of(scan: Scan, number: int) -> list[np.ndarray]:
+    """Numbers of the points of about so many pieces of a scan."""
+    cells = list(tiles(scan.xyz, -(-len(scan) // number)))
+    owner = np.empty(len(scan), dtype=np.int64)
+    for place, rows in enumerate(cells):
+        owner[rows] = place
+    of_point = owner[scan.of_point]
+    return [np.flatnonzero(of_point == place) for place in range(len(cells))]
+
+
+def miou_units(counts: np.ndarray) -> np.ndarray:
+    """(U,) what each unit adds to the mean IoU, so that their mean is it: it, linearised about the whole.
+
+    Of the ratio of hits to union of a class, the influence of a unit is its hits less the ratio times its
+    union, over the mean union (the delta method).
+
+    Args:
+        counts: (U, C, C + 1) confusion of each.
+    """
+    hits = np.diagonal(counts[:, :, :-1], axis1=1, axis2=2).astype(float)
+    union = counts.sum(2) + counts[:, :, :-1].sum(1) - hits
+    there = counts.sum((0, 2)) > 0
+    ratio = hits[:, there].sum(0) / union[:, there].sum(0)
+    influence = (hits[:, there] - ratio * union[:, there]) / union[:, there].mean(0)
+    return np.asarray(ratio.mean() + influence.mean(1))
+
+
+def mean_units(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Units of a mean over domains, of those of each: their mean is the mean of the means."""
+    whole = float(np.mean([part.mean() for part in parts]))
+    number = sum(len(part) for part in parts)
+    each = [(part - part.mean()) * number / (len(parts) * len(part)) for part in parts]
+    return whole + np.concatenate(each)
+
+
+def score(told: Mapping[str, np.ndarray]) -> float:
+    """One less the mean over domains of the mean IoU, by which settings are chosen."""
+    each = [float(np.nanmean(iou(counts))) for counts in told.values()]
+    return 1 - float(np.mean(each))

@@ -1,0 +1,86 @@
+"""The metrics script: whole held-out scans labelled by a run, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from collegium import inspection, record
+
+from apps.common.console import print_rows
+from apps.common.evaluation import Measured, write_evaluation
+from apps.common.runs import find_run
+from apps.pointcloud import report
+from apps.pointcloud.data import APP, Data, Tiles
+from apps.pointcloud.levels import Level
+from apps.pointcloud.model import PointMoE
+from apps.pointcloud.task import load_run
+from apps.pointcloud.told import asked, by_class, counts_of, measured, shared_counts
+
+LOOKED_AT = 4
+"""Tiles of each domain on which experts are looked at."""
+TEXTS = {
+    "rows": "`miou` is the mean of intersection over union over the classes that have points, `accuracy` the "
+    "share of points whose class is told; `all` is the mean over domains. A cell is labelled by the mean of "
+    "the tiles that see it, a point as its cell.",
+    "classes": "Intersection over union of each class in each domain that has points of it.",
+    "shared": "The same of what classes of several domains mean; what is said to be of no such class is "
+    "wrong.",
+    "experts": "Mutual information of expert and domain, and of expert and class, over the entropy of these: "
+    "0 where an expert tells nothing, 1 where it tells which it is. By layer, the first one first.",
+}
+
+
+def evaluate(
+    run: Path | None = None,
+    split: Literal["validation", "test"] = "validation",
+    sheet: Path | None = None,
+) -> None:
+    """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
+
+    Args:
+        run: a folder runs/pointcloud/<config>/<n>; the newest by default.
+        split: choose on validation; open the test scans once, when all is chosen.
+        sheet: other domains than those of the run, with the same classes.
+    """
+    found = find_run(APP, run)
+    task, data = load_run(found, **({} if sheet is None else {"sheet": str(sheet), "domains": None}))
+    network = task.network
+    told = asked(network, data, split)
+    counts, shared = counts_of(told, data.sheet), shared_counts(told, data.sheet)
+    tables = [
+        Measured("rows", "Metrics", TEXTS["rows"], measured(counts)),
+        Measured("classes", "IoU by class", TEXTS["classes"], by_class(counts, data.sheet.classes)),
+    ]
+    if data.sheet.meanings:
+        rows = by_class(shared, data.sheet.meanings)
+        tables.append(Measured("shared", "IoU by what classes mean", TEXTS["shared"], rows))
+    if experts := knowledge(network, data, split):
+        tables.append(Measured("experts", "What experts tell", TEXTS["experts"], experts))
+    for table in tables:
+        print_rows(table.rows, f"{table.title}: {found.path}, {split}")
+        print(f"{table.text}\n")
+    print(f"{told.points / told.seconds:,.0f} points a second of CPU\n")
+    pictures = report.sections(task, data, split, told)
+    write_evaluation(found, split, tables, pictures, f"{split} scans", other=sheet.stem if sheet else "")
+
+
+@torch.no_grad()
+def knowledge(network: PointMoE, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
+    """What the experts of each layer tell of domain and class: a row a layer."""
+    batch = Tiles(data.part(split), data.classes, data.points).some(LOOKED_AT)
+    with record(network) as routings:
+        network(batch.points)
+    level, label = Level(batch.points.cell, batch.points.cloud, network.patch), batch.label.clamp(min=0)
+    domain = {}
+    for _ in network.dims:
+        domain[len(level.cell)] = batch.points.domain[level.cloud]
+        level, _ = level.coarser()
+    table: list[dict[str, Any]] = []
+    for name, (routing, *_) in routings.items():
+        row = {"layer": name, "domain": inspection.mutual_information(routing, domain[routing.num_tokens])}
+        if routing.num_tokens == len(label):
+            row["class"] = inspection.mutual_information(routing, label)
+        table.append(row)
+    return table

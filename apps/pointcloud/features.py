@@ -1,0 +1,100 @@
+"""What a network is told of a point, whatever the sensor: its surroundings, and what the sensor says or not.
+
+Legend: N points, V cells, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from apps.pointcloud.cloud import UNKNOWN, Cloud
+from apps.pointcloud.grid import cells, height, shape, side_of, thin
+
+NAMES = (
+    "linearity",
+    "planarity",
+    "scattering",
+    "verticality",
+    "height",
+    "log side",
+    "intensity",
+    "has intensity",
+    "red",
+    "green",
+    "blue",
+    "has colour",
+    "echo",
+    "echoes",
+    "has echo",
+)
+HEIGHT = NAMES.index("height")
+GIVEN = {"intensity": slice(6, 8), "colour": slice(8, 12), "echo": slice(12, 15)}
+"""Features that hang on the sensor."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A cloud on its grid.
+
+    name: of the scan; domain: number of its own; side: of a cell, metres; cell: (V, 3) int64; xyz: (V, 3)
+    metres of the point that stands for a cell; features: (V, F); label: (V,) int64; of_point: (N,) the cell
+    of each point; truth: (N,) labels of the points.
+    """
+
+    name: str
+    domain: int
+    side: float
+    cell: np.ndarray
+    xyz: np.ndarray
+    features: np.ndarray
+    label: np.ndarray
+    of_point: np.ndarray
+    truth: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+
+def scan_of(cloud: Cloud, name: str = "", domain: int = 0, side: float | None = None) -> Scan:
+    """Put a cloud on a grid.
+
+    Args:
+        cloud: some points.
+        name: of the scan.
+        domain: number of its own.
+        side: of a cell, metres; by default as the density of the points says.
+    """
+    side = side_of(cloud.xyz) if side is None else side
+    rows, of_point = thin(cells(cloud.xyz, side))
+    kept = cloud.take(rows)
+    unknown = np.full(len(cloud), UNKNOWN)
+    truth = unknown if cloud.label is None else cloud.label
+    return Scan(
+        name,
+        domain,
+        side,
+        cells(kept.xyz, side),
+        kept.xyz,
+        features(kept, side),
+        truth[rows],
+        of_point,
+        truth,
+    )
+
+
+def features(cloud: Cloud, side: float) -> np.ndarray:
+    """(N, F) float32, those that the sensor does not tell being 0, as says the last of each kind."""
+    found = np.zeros((len(cloud), len(NAMES)), dtype=np.float32)
+    found[:, :4] = shape(cloud.xyz)
+    found[:, 4] = np.log1p(height(cloud.xyz, side))
+    found[:, 5] = np.log(side)
+    if cloud.intensity is not None:
+        found[:, GIVEN["intensity"]] = np.stack([cloud.intensity, np.ones(len(cloud))], 1)
+    if cloud.colour is not None:
+        found[:, 8:11], found[:, 11] = cloud.colour / 255 - 0.5, 1
+    if cloud.echo is not None:
+        number, many = cloud.echo[:, 0].astype(np.float32), np.maximum(cloud.echo[:, 1], 1)
+        found[:, 12], found[:, 13], found[:, 14] = number / many, np.log2(many), 1
+    return found

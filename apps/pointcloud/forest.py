@@ -1,0 +1,60 @@
+"""A forest on geometric features: how surveyors have classified points for years.
+
+Source: Weinmann et al. 2015, "Semantic point cloud interpretation based on optimal neighborhoods, relevant
+features and efficient classifiers"; Thomas et al. 2018, "Semantic classification of 3D point clouds with
+multiscale spherical neighborhoods". Shapes of neighbourhoods of several sizes, height above ground, and what
+the sensor says.
+
+Legend: V cells, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+
+from apps.pointcloud.features import Scan
+from apps.pointcloud.grid import shape
+
+NEAR = (8, 32, 96)
+"""Neighbours of the neighbourhoods."""
+
+
+class Forest:
+    """Classes of cells by trees.
+
+    Args:
+        trees: number of them.
+        leaf: cells in a leaf at least.
+        cells: that are learned from, at most.
+        seed: of the trees, and of which cells.
+    """
+
+    def __init__(self, trees: int = 200, leaf: int = 5, cells: int = 40_000, seed: int = 0) -> None:
+        self.cells, self.random = cells, np.random.default_rng(seed)
+        self.forest = RandomForestClassifier(
+            trees, min_samples_leaf=leaf, class_weight="balanced_subsample", random_state=seed, n_jobs=1
+        )
+
+    def fit(self, scans: Sequence[Scan]) -> Forest:
+        """Learn from the known cells of scans."""
+        told = np.concatenate([geometry(scan) for scan in scans])
+        label = np.concatenate([scan.label for scan in scans])
+        known = np.flatnonzero(label >= 0)
+        rows = self.random.permutation(known)[: self.cells]
+        self.forest.fit(told[rows], label[rows])
+        return self
+
+    def predict(self, scan: Scan, classes: np.ndarray) -> np.ndarray:
+        """(V,) the likeliest class of each cell among those that may be (C,)."""
+        chance = self.forest.predict_proba(geometry(scan))
+        may = classes[self.forest.classes_]
+        return np.asarray(self.forest.classes_[np.where(may, chance, -1).argmax(1)])
+
+
+def geometry(scan: Scan) -> np.ndarray:
+    """(V, F) what trees see of each cell."""
+    shapes = [shape(scan.xyz, near) for near in NEAR]
+    return np.concatenate([*shapes, scan.features[:, 4:]], 1)

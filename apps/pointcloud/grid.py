@@ -1,0 +1,75 @@
+"""Points on a grid: how dense they are, which stand for their cell, and how they lie around each other.
+
+Legend: N points, V cells that have some.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+SAMPLE = 4000
+"""Points by which density is told."""
+WIDE = 1.5
+"""Sides of a cell, in distances between neighbours where these are large."""
+NEAR = 16
+"""Neighbours by which the shape around a point is told."""
+GROUND = 32
+"""Width, in cells, of the squares whose lowest point is taken for the ground."""
+
+
+def side_of(xyz: np.ndarray) -> float:
+    """The side of a cell that thins out what is dense and keeps what is sparse, metres.
+
+    It is 1.5 times the distance to the nearest neighbour that three quarters of the points stay below: so a
+    network is told how dense a scan is, and not which sensor made it.
+    """
+    rows = np.random.default_rng(0).choice(len(xyz), min(SAMPLE, len(xyz)), replace=False)
+    distance = cKDTree(xyz).query(xyz[rows], k=2)[0][:, 1]
+    distance = distance[np.isfinite(distance) & (distance > 0)]
+    return WIDE * float(np.quantile(distance, 0.75)) if len(distance) else 1.0
+
+
+def cells(xyz: np.ndarray, side: float) -> np.ndarray:
+    """(N, 3) int64 the cell of each point, from 0."""
+    cell = np.floor(xyz / side).astype(np.int64)
+    return np.asarray(cell - cell.min(0))
+
+
+def thin(cell: np.ndarray, random: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """One point of each cell, at random or the first: its row (V,), and the number of each point's (N,)."""
+    order = np.arange(len(cell)) if random is None else random.permutation(len(cell))
+    width = cell.max(0) + 1
+    key = (cell[order, 0] * width[1] + cell[order, 1]) * width[2] + cell[order, 2]
+    _, first, of_point = np.unique(key, return_index=True, return_inverse=True)
+    number = np.empty(len(cell), dtype=np.int64)
+    number[order] = of_point
+    return order[first], number
+
+
+def shape(xyz: np.ndarray, near: int = NEAR) -> np.ndarray:
+    """(N, 4) how the neighbours of each point lie: linearity, planarity, scattering, and verticality.
+
+    Source: Demantke et al. 2011, "Dimensionality based scale selection in 3D lidar point clouds", eq. 2;
+    Demantke et al. 2012, eq. 1, one less the height of the normal.
+    """
+    near = min(near, len(xyz))
+    _, rows = cKDTree(xyz).query(xyz, k=near)
+    around = xyz[rows.reshape(len(xyz), near)].astype(np.float64)
+    around -= around.mean(1, keepdims=True)
+    spread = np.einsum("nki,nkj->nij", around, around) / near
+    value, way = np.linalg.eigh(spread)
+    small, middle, large = np.sqrt(np.clip(value, 0, None)).T
+    whole = np.maximum(large, 1e-12)
+    found = [(large - middle) / whole, (middle - small) / whole, small / whole, 1 - np.abs(way[:, 2, 0])]
+    return np.stack(found, 1).astype(np.float32)
+
+
+def height(xyz: np.ndarray, side: float) -> np.ndarray:
+    """(N,) float32 metres above the lowest point nearby: of the squares of the ground around."""
+    square = cells(xyz[:, :2], GROUND * side)
+    low = np.full(square.max(0) + 3, np.inf)
+    np.minimum.at(low, (square[:, 0] + 1, square[:, 1] + 1), xyz[:, 2])
+    around = [low[i : i + low.shape[0] - 2, j : j + low.shape[1] - 2] for i in range(3) for j in range(3)]
+    lowest = np.min(around, axis=0)[square[:, 0], square[:, 1]]
+    return np.asarray(xyz[:, 2] - lowest, dtype=np.float32)

@@ -1,0 +1,125 @@
+"""The class of every point of a user's own scan, of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from apps.common.console import print_rows
+from apps.common.errors import UserError
+from apps.common.files import check_out, replacing
+from apps.common.runs import find_run
+from apps.common.trained import task_of
+from apps.pointcloud.blocks import Block, Blocks, Store
+from apps.pointcloud.colours import colours
+from apps.pointcloud.data import APP
+from apps.pointcloud.features import scan_of
+from apps.pointcloud.files import pieces
+from apps.pointcloud.grid import GROUND, side_of
+from apps.pointcloud.model import PointMoE
+from apps.pointcloud.ply import Writer
+from apps.pointcloud.task import Task
+from apps.pointcloud.tiles import chances
+
+BLOCK = 300_000
+"""Points of a block."""
+SAMPLED = 9
+"""Blocks by which density is told."""
+FIELDS = {"x": "f8", "y": "f8", "z": "f8", "red": "u1", "green": "u1", "blue": "u1", "label": "u1"}
+FIELDS |= {"confidence": "f4"}
+
+
+def predict(
+    input: Path,
+    out: Path = Path("labelled.ply"),
+    run: Path | None = None,
+    domain: str | None = None,
+    side: float | None = None,
+) -> None:
+    """Write the points of a scan with class, colour and confidence, in the order of the file.
+
+    The scan is gone through block by block: memory does not grow with it.
+
+    Args:
+        input: a .ply, .pcd, .las, .laz, .bin (KITTI) or .npz; metres.
+        out: .ply to write.
+        run: a folder runs/pointcloud/<config>/<n>; the newest by default.
+        domain: of the run, whose classes are to be told; by default those of all.
+        side: of a cell, metres; by default as dense as the scan is.
+    """
+    check_out(out, input, (".ply",))
+    found = find_run(APP, run)
+    task, checkpoint = task_of(found, Task)
+    state = checkpoint["Data"]
+    names: list[str] = state["classes"]
+    classes = _classes(state, domain)
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder), pieces(input), str(input))
+        blocks = Blocks(store, Path(folder), BLOCK)
+        wide = side or state["side"] or _side(store, blocks)
+        counts = np.zeros(len(names), dtype=np.int64)
+        with replacing(out) as temporary:
+            comments = [f"class {number} {name}" for number, name in enumerate(names)]
+            writer = Writer(temporary, store.points, FIELDS, comments)
+            with Progress(transient=True) as progress:
+                bar = progress.add_task("Points", total=store.points)
+                for number in range(len(blocks)):
+                    block = blocks.block(number, GROUND * wide)
+                    label, sure = label_block(task.network, store, block, classes, wide, state["points"])
+                    _write(writer, store, block.rows, label, sure, names)
+                    counts += np.bincount(label, minlength=len(names))
+                    progress.advance(bar, len(block.rows))
+            writer.close()
+    rows = [
+        {
+            "class": names[c],
+            "points": int(counts[c]),
+            "share": counts[c] / store.points,
+            "colour": _hex(names, c),
+        }
+        for c in np.argsort(-counts)
+        if counts[c]
+    ]
+    print_rows(rows, f"{store.points:,} points in cells of {wide:.3g} m, by {found.path}: {out}")
+
+
+@torch.no_grad()
+def label_block(
+    network: PointMoE, store: Store, block: Block, classes: np.ndarray, side: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each own point of a block (n,), and the chance that it is given."""
+    scan = scan_of(store.cloud(block.around), side=side)
+    chance = chances(network, scan, classes, size)
+    own = chance[scan.of_point[: len(block.rows)]]
+    return own.argmax(1), own.max(1)
+
+
+def _side(store: Store, blocks: Blocks) -> float:
+    """The side of a cell: the median of some blocks."""
+    numbers = np.unique(np.linspace(0, len(blocks) - 1, SAMPLED).astype(int))
+    return float(np.median([side_of(store.where(blocks.rows(number))) for number in numbers]))
+
+
+def _classes(state: dict[str, dict[str, list[str]]], domain: str | None) -> np.ndarray:
+    names, domains = list(state["classes"]), state["domains"]
+    if domain is not None and domain not in domains:
+        raise UserError(f"--domain: the run has no domain {domain!r}: name one of {', '.join(domains)}.")
+    wanted = domains[domain] if domain else [name for own in domains.values() for name in own]
+    return np.isin(names, wanted)
+
+
+def _write(
+    writer: Writer, store: Store, rows: np.ndarray, label: np.ndarray, sure: np.ndarray, names: list[str]
+) -> None:
+    where, colour = store.where(rows), colours(names)[label]
+    values = dict(zip("xyz", where.T, strict=True))
+    values |= dict(zip(("red", "green", "blue"), colour.T, strict=True))
+    writer.put(rows, values | {"label": label, "confidence": sure})
+
+
+def _hex(names: list[str], number: int) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colours(names)[number])

@@ -1,0 +1,243 @@
+"""Domains: scans of one sensor and what their labels mean, as a sheet (YAML) says.
+
+```yaml
+domains:
+  town:
+    files: town/*.laz               # beside the sheet
+    classes: {2: ground, 6: building}   # codes of the files; others are not known
+    validation: [tile_07]           # names of scans, without ending; may have *
+    test: [tile_08, tile_09]
+    gap: 1                          # metres left out along the edges of these
+  room:
+    files: room.ply
+    classes: {0: floor, 1: wall}
+    cut: x                          # one scan, cut across an axis (or azimuth), 60:20:20
+    gap: 0.1                        # metres (or degrees) left out between the parts
+shared:                             # classes of several domains that mean one thing
+  building: [wall, building]
+  ground: [floor, ground]
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from apps.common.errors import UserError
+from apps.common.mistakes import check_config
+from apps.pointcloud.cloud import UNKNOWN, Cloud, cloud_of
+from apps.pointcloud.files import READERS, pieces
+from apps.pointcloud.simulate import KINDS, simulate
+
+APP = "pointcloud"
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+CUTS = ("x", "y", "azimuth")
+SHARES = (0.6, 0.8)
+"""Shares of a scan's points up to which it is for training, and for validation."""
+SIMULATED = {"train": 6, "validation": 2, "test": 4}
+"""Scans of each simulated domain."""
+MEANS = {
+    "ground": ("floor", "road", "sidewalk", "terrain", "ground"),
+    "building": ("ceiling", "wall", "door", "building"),
+    "vegetation": ("vegetation", "trunk"),
+    "car": ("car",),
+}
+"""Classes of the simulated domains that mean one thing."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Scans of one sensor. See the head of this file; without files they are simulated."""
+
+    name: str
+    classes: dict[int, str]
+    files: str = ""
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    cut: str = ""
+    gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Domains, the classes of all of them, and what of these means one thing.
+
+    classes: names, in order; shared: (C,) the number of what a class means, `UNKNOWN` for a class of its own;
+    meanings: names of these; folder: where files lie.
+    """
+
+    domains: tuple[Domain, ...]
+    classes: tuple[str, ...]
+    shared: np.ndarray
+    meanings: tuple[str, ...]
+    folder: Path
+
+    def of(self, domain: Domain) -> np.ndarray:
+        """(C,) bool, the classes of a domain."""
+        return np.isin(self.classes, list(domain.classes.values()))
+
+    def only(self, names: Sequence[str]) -> Sheet:
+        """Some domains; classes stay as they are. Raises UserError for one that there is not."""
+        known = [domain.name for domain in self.domains]
+        for name in names:
+            if name not in known:
+                raise UserError(f"there is no domain {name!r}: name some of {', '.join(known)}.")
+        some = tuple(domain for domain in self.domains if domain.name in names)
+        return Sheet(some, self.classes, self.shared, self.meanings, self.folder)
+
+
+def simulated() -> Sheet:
+    """Rooms, streets and towns."""
+    domains = [Domain(name, dict(enumerate(kind.classes))) for name, kind in KINDS.items()]
+    return _sheet(domains, MEANS, Path())
+
+
+def read_sheet(path: Path) -> Sheet:
+    """Raises UserError where the file is absent or does not fit, or a domain is told in part."""
+    content = check_config(path)
+    domains = content.get("domains")
+    if not isinstance(domains, dict) or not domains:
+        raise UserError(f"{path} names no domains: list them below `domains:`.")
+    known = set(Domain.__dataclass_fields__) - {"name"}
+    found = []
+    for name, said in domains.items():
+        if not isinstance(said, dict) or not said.get("files") or not isinstance(said.get("classes"), dict):
+            raise UserError(f"{path}: domain {name} lacks `files` or `classes`: give both.")
+        wrong = sorted(set(said) - known)
+        if wrong:
+            raise UserError(f"{path}: domain {name} has the unknown key {wrong[0]!r}: mend it.")
+        if said.get("cut", "") not in ("", *CUTS):
+            raise UserError(f"{path}: domain {name} is cut by {said['cut']!r}: use one of {', '.join(CUTS)}.")
+        if not all(isinstance(code, int) for code in said["classes"]):
+            raise UserError(f"{path}: codes of classes of domain {name} must be whole numbers.")
+        lists = {key: tuple(said.get(key, ())) for key in ("validation", "test")}
+        classes = {int(code): str(one) for code, one in said["classes"].items()}
+        found.append(
+            Domain(
+                str(name),
+                classes,
+                str(said["files"]),
+                **lists,
+                cut=said.get("cut", ""),
+                gap=said.get("gap", 0.0),
+            )
+        )
+    return _sheet(found, content.get("shared") or {}, path.resolve().parent)
+
+
+def scans(sheet: Sheet, domain: Domain, part: Part, seed: int = 0) -> Iterator[tuple[str, Cloud]]:
+    """Names and clouds of one part of a domain, labels being numbers of the sheet's classes.
+
+    Raises UserError where there is no file, no label, or none of a class that is known.
+    """
+    number = {name: place for place, name in enumerate(sheet.classes)}
+    codes = {code: number[name] for code, name in domain.classes.items()}
+    if not domain.files:
+        begin = sum(SIMULATED[other] for other in PARTS[: PARTS.index(part)])
+        for scan in range(begin, begin + SIMULATED[part]):
+            cloud = simulate(domain.name, scan, seed)
+            yield f"{domain.name} {scan}", _coded(cloud, cloud.label, codes, domain.name)
+        return
+    for path in files_of(sheet, domain):
+        own = part_of(domain, path.stem)
+        if domain.cut or own == part:
+            cloud = read_cloud(path, codes)
+            yield path.stem, cut(cloud, part, domain) if domain.cut else trimmed(cloud, part, domain)
+
+
+def files_of(sheet: Sheet, domain: Domain) -> list[Path]:
+    """Scans of a domain, beside the sheet or below $COLLEGIUM_DATA. Raises UserError where there are none."""
+    root = os.environ.get("COLLEGIUM_DATA")
+    folders = [sheet.folder, *([Path(root) / APP] if root else [])]
+    for folder in folders:
+        found = sorted(path for path in folder.glob(domain.files) if path.suffix.lower() in READERS)
+        if found:
+            return found
+    where = " or ".join(str(folder) for folder in folders)
+    raise UserError(f"domain {domain.name}: no scan is called {domain.files} in {where}: check the path.")
+
+
+def part_of(domain: Domain, name: str) -> Part:
+    """What a scan is for."""
+    for part, patterns in (("test", domain.test), ("validation", domain.validation)):
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            return part  # type: ignore[return-value]
+    return "train"
+
+
+def read_cloud(path: Path, codes: dict[int, int]) -> Cloud:
+    """A labelled scan as a whole. Raises UserError where it has no labels, or none of the known codes."""
+    parts = list(pieces(path))
+    names = set.intersection(*(set(part) for part in parts)) if parts else set()
+    values = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    if "code" not in values:
+        raise UserError(f"{path} has no labels: give a scan with a field `label` or `classification`.")
+    code = values.pop("code")
+    cloud = cloud_of(values.pop("xyz", np.empty((0, 3))), str(path), scaled(values))
+    return _coded(cloud, code, codes, str(path))
+
+
+def scaled(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Intensities of any unit as shares of what 99 of 100 points stay below, up to 1."""
+    if "intensity" not in values:
+        return values
+    light = values["intensity"].astype(np.float32)
+    most = float(np.quantile(light, 0.99)) if len(light) else 1.0
+    return values | {"intensity": np.clip(light / (most or 1.0), 0, 1)}
+
+
+def cut(cloud: Cloud, part: Part, domain: Domain) -> Cloud:
+    """The part of a scan beyond the guard gaps. Raises UserError where nothing is left."""
+    where = cloud.where()
+    turning = domain.cut == "azimuth"
+    along = np.degrees(np.arctan2(where[:, 1], where[:, 0])) if turning else where[:, "xy".index(domain.cut)]
+    ends = np.quantile(along, [0.0, *SHARES, 1.0])
+    place, half = PARTS.index(part), domain.gap / 2
+    low = ends[place] + (half if place or turning else 0)
+    high = ends[place + 1] - (half if place < 2 or turning else 0)
+    rows = (along >= low) & (along <= high)
+    if not rows.any():
+        raise UserError(f"domain {domain.name}: a gap of {domain.gap} leaves no {part} points: lower it.")
+    return cloud.take(rows)
+
+
+def trimmed(cloud: Cloud, part: Part, domain: Domain) -> Cloud:
+    """A held-out scan without its edges, which may adjoin a scan for training; raises as `cut` does."""
+    if part == "train" or not domain.gap:
+        return cloud
+    flat = cloud.xyz[:, :2]
+    rows = ((flat >= flat.min(0) + domain.gap) & (flat <= flat.max(0) - domain.gap)).all(1)
+    if not rows.any():
+        raise UserError(f"domain {domain.name}: a gap of {domain.gap} leaves no {part} points: lower it.")
+    return cloud.take(rows)
+
+
+def _coded(cloud: Cloud, code: np.ndarray | None, codes: dict[int, int], what: str) -> Cloud:
+    assert code is not None
+    label = np.full(len(cloud), UNKNOWN, dtype=np.int64)
+    for own, number in codes.items():
+        label[code == own] = number
+    if (label == UNKNOWN).all():
+        have = ", ".join(str(one) for one in np.unique(code)[:8])
+        wanted = ", ".join(str(one) for one in codes)
+        raise UserError(f"{what}: no point has a class of the sheet: codes are {have}, wanted {wanted}.")
+    return Cloud(**{**vars(cloud), "label": label})
+
+
+def _sheet(domains: Sequence[Domain], means: dict[str, Any], folder: Path) -> Sheet:
+    classes = tuple(dict.fromkeys(name for domain in domains for name in domain.classes.values()))
+    shared = np.full(len(classes), UNKNOWN)
+    for number, names in enumerate(means.values()):
+        for name in names:
+            if name not in classes:
+                raise UserError(f"shared: there is no class {name!r}: name some of {', '.join(classes)}.")
+            shared[classes.index(name)] = number
+    return Sheet(tuple(domains), classes, shared, tuple(means), folder)

@@ -1,0 +1,132 @@
+"""Training on crops of all domains, and what validation tells of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from apps.common.errors import UserError
+from apps.common.runs import Run
+from apps.common.task import MoETask
+from apps.common.trained import data_of, task_of
+from apps.pointcloud.crops import Batch
+from apps.pointcloud.data import Data
+from apps.pointcloud.metrics import confusion, lovasz, miou
+from apps.pointcloud.model import PointMoE
+
+
+class Task(MoETask):
+    """Cross-entropy and the Lovasz loss, each a mean over the domains of a batch.
+
+    Validation logs `val/miou_<domain>`, `val/miou`, their mean, and `val/loss`, one less that.
+
+    Args:
+        network: built when the domains are known.
+        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
+    """
+
+    network: PointMoE
+
+    def __init__(
+        self,
+        network: PointMoE,
+        balance: dict[str, float | dict[str, Any]] | None = None,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 20,
+        final_fraction: float = 0.0,
+    ) -> None:
+        super().__init__(network, balance or {}, learning_rate, weight_decay, warmup_steps, final_fraction)
+        self.counts: dict[int, np.ndarray] = {}
+
+    def setup(self, stage: str) -> None:
+        """Build the network for the features and classes of the data."""
+        data: Data | None = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return
+        try:
+            self.network.build(data.features, len(data.sheet.classes), len(data.sheet.domains))
+        except ValueError as error:
+            raise UserError(f"model.network: {error}.") from error
+        self.keep_biases()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        scores, penalty = self.forward_with_balance(batch.points)
+        loss = loss_of(scores, batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.points.domain))
+        total: Tensor = loss + penalty
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what is told of cells."""
+        told = self.network(batch.points).argmax(1).cpu().numpy()
+        domain = batch.points.domain[batch.points.cloud].cpu().numpy()
+        truth, classes = batch.label.cpu().numpy(), batch.points.classes.shape[1]
+        for number in np.unique(domain):
+            own = domain == number
+            counts = confusion(truth[own], told[own], classes)
+            self.counts[int(number)] = self.counts.get(int(number), 0) + counts
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure every domain."""
+        self._measure("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same of test cells."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Measure them."""
+        self._measure("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the size of the network."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["size"] = self.network.size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the network, so that there is something to fill.
+
+        Raises UserError where it was built for other domains.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self.network.size not in (None, checkpoint["size"]):
+            raise UserError(
+                "the sheet has other domains or classes than the one that the checkpoint was trained on: "
+                "train another on this sheet, or use predict."
+            )
+        self.network.build(*checkpoint["size"])
+        self.keep_biases()
+
+    def _measure(self, part: str) -> None:
+        counts, self.counts = self.counts, {}
+        data: Data = self.trainer.datamodule  # type: ignore[attr-defined]
+        each = {data.sheet.domains[number].name: miou(found) for number, found in sorted(counts.items())}
+        for name, value in each.items():
+            self.log(f"{part}/miou_{name}", value)
+        mean = float(np.nanmean(list(each.values())))
+        self.log(f"{part}/miou", mean, prog_bar=True)
+        self.log(f"{part}/loss", 1 - mean)
+
+
+def loss_of(scores: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy and Lovasz loss of the known cells, a mean over domains."""
+    domain = batch.points.domain[batch.points.cloud]
+    losses = []
+    for number in torch.unique(batch.points.domain):
+        own = (domain == number) & (batch.label >= 0)
+        if own.any():
+            some, label = scores[own], batch.label[own]
+            losses.append(F.cross_entropy(some, label) + lovasz(some.softmax(1), label))
+    return torch.stack(losses).mean() if losses else scores[:, 0].nan_to_num(0, 0, 0).sum() * 0
+
+
+def load_run(run: Run, **changes: Any) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and its data module, some options changed."""
+    task, _ = task_of(run, Task)
+    return task, data_of(run, Data, run.options("data") | changes)

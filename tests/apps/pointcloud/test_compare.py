@@ -1,0 +1,111 @@
+"""Arms of the comparison, and what they achieved."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from apps.common.compare.arms import check_outcome
+from apps.common.compare.places import config_file
+from apps.pointcloud import sheet
+from apps.pointcloud.compare import Trees, arms
+from apps.pointcloud.comparison.networks import network
+from apps.pointcloud.comparison.outcome import counts_of_units, pieces_of
+from apps.pointcloud.comparison.sets import set_of, sha256_of
+from apps.pointcloud.forest import Forest
+from apps.pointcloud.told import Told
+
+PROFILES: dict[str, Any] = yaml.safe_load(Path(config_file("pointcloud")).read_text())["profiles"]
+BUDGET = {**PROFILES["quick"]["budget"], "crops": 6, "points": 512, "epochs": 1}
+BUDGET["trials"] = {**BUDGET["trials"], "geometric_forest": [{"trees": 5, "leaf": 5}]}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "SIMULATED", {"train": 1, "validation": 1, "test": 1})
+
+
+@pytest.mark.parametrize("name", list(arms(BUDGET)))
+def test_every_arm_gives_an_outcome_that_holds(name: str) -> None:
+    arm = arms(BUDGET)[name]
+    fitted = arm.fit("simulated", dict(arm.trials[0]), 0)
+    assert 0 < fitted.validation < 1
+    found = fitted.test()
+    check_outcome(found)
+    values = {(value[0], value[1]): value[2] for value in found.values}
+    domains = ["rooms", "streets", "towns"]
+    assert values["all", "miou"] == pytest.approx(np.mean([values[domain, "miou"] for domain in domains]))
+    assert values["all", "points_per_second"] > 0
+
+
+@pytest.mark.parametrize("name", ["routed", "geometric_forest"])
+def test_an_unseen_domain_is_measured_by_what_classes_mean(name: str) -> None:
+    arm = arms(BUDGET)[name]
+    found = arm.fit("unseen_towns", dict(arm.trials[0]), 0).test()
+    check_outcome(found)
+    assert {value[0] for value in found.values} == {"towns", "all"}
+
+
+def test_a_network_is_not_trained_on_the_domain_that_it_has_not_seen() -> None:
+    found = set_of("unseen_towns", BUDGET)
+    assert [domain.name for domain in found.train.sheet.domains] == ["rooms", "streets"]
+    assert [domain.name for domain in found.test.sheet.domains] == ["towns"]
+    assert np.array_equal(found.classes[0], found.train.classes.any(0))
+    names = np.array(found.train.sheet.classes)
+    assert not {"ground", "water"} & set(names[found.classes[0]])
+
+
+def test_skewed_sets_have_fewer_crops_of_each_next_domain() -> None:
+    assert set_of("simulated_skewed", BUDGET).train.shares.tolist() == [1, 0.25, 0.0625]
+
+
+def test_sets_have_hashes_of_their_own() -> None:
+    names = ["simulated", "unseen_rooms", "unseen_towns"]
+    assert len({sha256_of(name) for name in names}) == 3
+    assert sha256_of("simulated") == sha256_of("simulated")
+
+
+def test_units_are_pieces_that_hold_every_known_point_once() -> None:
+    found = set_of("simulated", BUDGET)
+    scans = found.test.part("test")
+    for scan in scans:
+        rows = np.concatenate(pieces_of(scan, 8))
+        assert np.array_equal(np.sort(rows), np.arange(len(scan.truth)))
+    told = Told(scans, [np.maximum(scan.truth, 0) for scan in scans], 1.0)
+    counts = counts_of_units(told, found)
+    assert set(counts) == {0, 1, 2}
+    for scan in scans:
+        assert sum(each.sum() for each in counts[scan.domain]) == (scan.truth >= 0).sum()
+        assert 16 <= len(counts[scan.domain]) <= 32
+
+
+def test_arms_are_dense_where_they_should_be() -> None:
+    from collegium.layer import moe_layers
+
+    for name in ("routed", "balanced", "dense_active", "dense_total", "random_router", "domain_norm"):
+        made = network(BUDGET, name)
+        made.build(15, 4, 2)
+        routed = name in ("routed", "balanced", "random_router")
+        assert bool(moe_layers(made)) == routed
+        frozen = [
+            not p.requires_grad for layer in moe_layers(made).values() for p in layer.router.parameters()
+        ]
+        assert all(frozen) == ((name != "routed" and name != "balanced") or not frozen)
+
+
+def test_a_forest_tells_classes_that_may_be() -> None:
+    found = set_of("simulated", BUDGET)
+    scan = found.train.part("train")[0]
+    forest = Forest(trees=10, seed=0).fit([scan])
+    classes = found.train.classes[0]
+    told = forest.predict(scan, classes)
+    assert (told == scan.label).mean() > 0.9
+    classes[scan.label[0]] = False
+    assert scan.label[0] not in set(forest.predict(scan, classes))
+
+
+def test_trees_are_grown_for_each_domain() -> None:
+    fitted = Trees(BUDGET).fit("simulated", {"trees": 3, "leaf": 5}, 0)
+    assert len(fitted.forests) == 3  # type: ignore[attr-defined]

@@ -1,0 +1,188 @@
+"""Scans of every format, whole and by pieces, and damaged ones."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+from pypcd4.pypcd4 import PointCloud
+
+from apps.common.errors import UserError
+from apps.pointcloud.files import bytes_of, pieces
+from apps.pointcloud.ply import Writer
+
+N = 57
+RANDOM = np.random.default_rng(0)
+XYZ = RANDOM.uniform(-50, 50, (N, 3)).round(3)
+LIGHT = RANDOM.integers(0, 60_000, N)
+COLOUR = RANDOM.integers(0, 256, (N, 3)).astype(np.uint8)
+CODE = RANDOM.integers(0, 9, N)
+ECHO = np.stack([RANDOM.integers(1, 3, N), np.full(N, 3)], 1).astype(np.uint8)
+
+
+def ply(path: Path, order: str = "<") -> set[str]:
+    form = {"<": "binary_little_endian", ">": "binary_big_endian", "": "ascii"}[order]
+    names = ["x", "y", "z", "intensity", "red", "green", "blue", "label"]
+    kinds = ["double"] * 3 + ["float"] + ["uchar"] * 3 + ["int"]
+    head = ["ply", f"format {form} 1.0", "comment made here", f"element vertex {N}"]
+    head += [f"property {kind} {name}" for kind, name in zip(kinds, names, strict=True)]
+    head += ["element face 1", "property list uchar int vertex_indices", "end_header", ""]
+    rows = [
+        (*p, float(i), *c.tolist(), int(k))
+        for p, i, c, k in zip(XYZ.tolist(), LIGHT, COLOUR, CODE, strict=True)
+    ]
+    if order:
+        body = b"".join(struct.pack(order + "dddfBBBi", *row) for row in rows) + struct.pack(
+            order + "Biii", 3, 0, 1, 2
+        )
+    else:
+        body = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode() + b"3 0 1 2\n"
+    path.write_bytes("\n".join(head).encode() + body)
+    return {"intensity", "colour", "code"}
+
+
+def las(path: Path) -> set[str]:
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.scales, header.offsets = [0.001] * 3, [0.0] * 3
+    file = laspy.LasData(header)
+    file.x, file.y, file.z = XYZ.T
+    file.intensity, file.classification = LIGHT, CODE
+    file.return_number, file.number_of_returns = ECHO.T
+    file.red, file.green, file.blue = COLOUR.T.astype(np.uint16) * 257
+    file.write(path)
+    return {"intensity", "colour", "code", "echo"}
+
+
+def pcd(path: Path) -> set[str]:
+    fields, kinds = ("x", "y", "z", "intensity", "label"), (np.float32,) * 4 + (np.int32,)
+    values = [*XYZ.T.astype(np.float32), LIGHT.astype(np.float32), CODE.astype(np.int32)]
+    PointCloud.from_points(values, fields, kinds).save(path)
+    return {"intensity", "code"}
+
+
+def kitti(path: Path) -> set[str]:
+    np.concatenate([XYZ, LIGHT[:, None]], 1).astype("<f4").tofile(path)
+    (CODE + (7 << 16)).astype("<u4").tofile(path.with_suffix(".label"))  # with numbers of instances above
+    return {"intensity", "code"}
+
+
+def npz(path: Path) -> set[str]:
+    np.savez(
+        path,
+        xyz=XYZ - [10, 0, 0],
+        offset=np.array([10.0, 0, 0]),
+        rgb=COLOUR,
+        label=CODE,
+        intensity=LIGHT,
+        return_number=ECHO[:, 0],
+        number_of_returns=ECHO[:, 1],
+        instance=np.zeros((N, 2)),
+    )
+    return {"intensity", "colour", "code", "echo"}
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], set[str]]]] = {
+    "ply": ("ply", ply),
+    "ply, big end first": ("ply", lambda path: ply(path, ">")),
+    "ply, text": ("ply", lambda path: ply(path, "")),
+    "las": ("las", las),
+    "laz": ("laz", las),
+    "pcd": ("pcd", pcd),
+    "kitti": ("bin", kitti),
+    "npz": ("npz", npz),
+}
+
+
+@pytest.mark.parametrize("size", [10, N, 1000])
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_what_was_written_is_read(name: str, size: int, tmp_path: Path) -> None:
+    ending, write = WRITERS[name]
+    told = write(tmp_path / f"scan.{ending}")
+    parts = list(pieces(tmp_path / f"scan.{ending}", size))
+    assert [len(part["xyz"]) for part in parts] == [size] * (N // size) + [N % size] * (N % size > 0)
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    assert set(whole) == {"xyz", *told}
+    assert np.abs(whole["xyz"] - XYZ).max() < (1e-9 if ending in ("ply", "npz") else 6e-4)
+    assert np.array_equal(whole["intensity"].astype(int), LIGHT)
+    assert np.array_equal(whole["code"].astype(int), CODE)
+    if "colour" in told:
+        assert np.array_equal(whole["colour"], COLOUR)
+    if "echo" in told:
+        assert np.array_equal(whole["echo"], ECHO)
+
+
+@pytest.mark.parametrize("name", ["ply", "ply, text", "las", "laz", "pcd", "kitti", "npz"])
+def test_a_file_that_was_cut_off_is_one_sentence(name: str, tmp_path: Path) -> None:
+    ending, write = WRITERS[name]
+    path = tmp_path / f"scan.{ending}"
+    write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 5 + 1])
+    with pytest.raises(UserError) as caught:
+        list(pieces(path, 10))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("scan.ply", b"no ply", "is no PLY file"),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement face 1\nproperty list uchar int i\nend_header\n",
+            "face comes before",
+        ),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n",
+            "has no field y",
+        ),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty half x\nend_header\n1\n",
+            "of type half",
+        ),
+        ("scan.bin", b"1234567", "no whole points"),
+        ("scan.pcd", b"hello", "damaged or no PCD file"),
+        ("scan.las", b"LASFhello", "damaged or no LAS file"),
+        ("scan.txt", b"1 2 3", "cannot tell the format"),
+    ],
+)
+def test_what_is_no_scan_is_one_sentence(name: str, content: bytes, fault: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=fault):
+        list(pieces(tmp_path / name))
+
+
+def test_a_missing_file_and_labels_of_other_points_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        list(pieces(tmp_path / "scan.ply"))
+    kitti(tmp_path / "scan.bin")
+    np.zeros(3, "<u4").tofile(tmp_path / "scan.label")
+    with pytest.raises(UserError, match="57 points and 3 labels"):
+        list(pieces(tmp_path / "scan.bin"))
+    np.savez(tmp_path / "scan.npz", xyz=XYZ, label=np.zeros(3))
+    with pytest.raises(UserError, match=r"label has the shape \[3\], for 57 points"):
+        list(pieces(tmp_path / "scan.npz"))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 255, 257.0])
+def test_colours_of_any_scale_are_bytes(scale: float) -> None:
+    kind = np.uint16 if scale > 1 else np.float64
+    colour = (COLOUR.astype(np.float64) * scale).round(12).astype(kind)
+    assert np.array_equal(bytes_of(colour), COLOUR)
+
+
+def test_points_are_written_where_they_belong(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "out.ply", N, {"x": "f8", "y": "f8", "z": "f8", "label": "u1"}, ["class 0 a"])
+    for rows in np.array_split(np.random.default_rng(1).permutation(N), 4):
+        x, y, z = XYZ[rows].T
+        writer.put(rows, {"x": x, "y": y, "z": z, "label": CODE[rows]})
+    writer.close()
+    (found,) = pieces(tmp_path / "out.ply")
+    assert np.array_equal(found["xyz"], XYZ)
+    assert np.array_equal(found["code"], CODE)
+    assert b"comment class 0 a" in (tmp_path / "out.ply").read_bytes()[:200]
