@@ -40,7 +40,7 @@ RESULTS = results_folder() / "recommenders.json"
 PAGE = project_root() / "apps" / "recsys" / "README.md"
 PROFILES = ("full", "sequences", "generative")
 PEERS = {"full": "rechub_mmoe", "sequences": "sasrec", "generative": "sasrec"}
-SAME = ("random_router", "no_contrast", "aligned")
+SAME = ("random_router", "no_contrast", "no_masking", "sasrec_masked", "aligned")
 """The network of `routed`, trained in another manner."""
 MANY = {"full": 1024, "sequences": 128, "generative": 128}
 """Rows, or users, of a batch."""

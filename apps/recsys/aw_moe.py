@@ -5,7 +5,8 @@ Ranking in E-commerce" (ICDE), of which the abstract is public: one gate unit an
 behaviour, experts weighed by their sum, and contrast between the gate of a history and that of the same one
 masked at random, which stands for a user with few behaviours. The rest is ours. As every item is a candidate
 here, behaviours are held against what self-attention knows of the user and not against one candidate; the sum
-is a mean, so that it does not grow with the history; experts add to that state.
+is a mean, so that it does not grow with the history; experts add to that state, at first nothing; and items
+are told from masked histories as well, as of users with few behaviours they are to be told.
 
 Legend: B users, L behaviours, N the last of them, D width, K experts, I ids of items.
 """
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from apps.common.controls import of_one_output
 from apps.recsys.encoding import Sizes
-from apps.recsys.recommender import SelfAttention, known_only, next_item_loss
+from apps.recsys.recommender import SelfAttention, known_only
 from apps.recsys.sequences import Walk
 
 
@@ -54,7 +55,7 @@ class AWMoE(SelfAttention):
         hidden: width inside an expert.
         unit: width inside the units.
         last: N, behaviours that the units look at.
-        masked: share of the behaviours that the contrast hides.
+        masked, few: see SelfAttention; the contrast hides as many.
         contrast: weight of its loss.
         temperature: of it.
         router: (width of a token, K) -> how experts are weighed; a token is a state with its gate behind.
@@ -72,12 +73,13 @@ class AWMoE(SelfAttention):
         last: int = 20,
         masked: float = 0.5,
         contrast: float = 0.1,
+        few: float = 0.5,
         temperature: float = 0.2,
         router: Callable[[int, int], Router] = Told,
     ) -> None:
-        super().__init__(dim, depth, heads, dropout)
+        super().__init__(dim, depth, heads, dropout, few, masked)
         self.experts, self.hidden, self.unit, self.last = experts, hidden, unit, last
-        self.masked, self.contrast, self.temperature = masked, contrast, temperature
+        self.contrast, self.temperature = contrast, temperature
         self.router = router
 
     def _make(self, profile: Sizes, items: int, length: int) -> None:
@@ -89,22 +91,25 @@ class AWMoE(SelfAttention):
         width = self.dim + self.experts
         self.mixture = MoE(
             of_one_output(self.router(width, self.experts)),
-            MLP(width, self.experts, self.hidden, "relu", self.dim),
+            block := MLP(width, self.experts, self.hidden, "relu", self.dim),
         )
+        nn.init.zeros_(block.down)
         check_needs(self, [])
         check_causal(self)
 
     def loss(self, walk: Walk) -> Tensor:
-        """Each item of a window is told from those before it; and the contrast of the gates at the end."""
-        history = walk.items[:, :-1]
+        """Each item of a window is told from those before it, and from some of these; and the contrast of the
+        gates at the end."""
+        history, coming = walk.items[:, :-1], walk.items[:, 1:]
         mixed, gate = self.mix(history)
-        told = next_item_loss(mixed @ self.items.weight.T, walk.items[:, 1:])
-        if not self.contrast:
+        told = self._told(mixed, coming)
+        if not self.contrast and not self.few:
             return told
-        hidden = torch.rand(history.shape, device=history.device) < self.masked
-        hidden[:, -1] = False
-        _, few = self.mix(history.masked_fill(hidden, 0))
-        return told + self.contrast * contrast(gate[:, -1], few[:, -1], self.temperature)
+        hidden = self._hidden(history)
+        mixed, less = self.mix(history.masked_fill(hidden, 0))
+        told_less = self._told(mixed, coming.masked_fill(hidden, 0))
+        apart = contrast(gate[:, -1], less[:, -1], self.temperature)
+        return (1 - self.few) * told + self.few * told_less + self.contrast * apart
 
     def scores(self, walk: Walk) -> Tensor:
         """By the mixed state behind the last item."""

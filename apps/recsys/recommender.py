@@ -92,11 +92,22 @@ class SelfAttention(Recommender):
         depth: layers.
         heads: of attention.
         dropout: everywhere.
+        few: share of the loss of what is told from masked histories, as of users with few items; 0 as usual.
+        masked: share of the items that are masked there.
     """
 
-    def __init__(self, dim: int = 64, depth: int = 2, heads: int = 2, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        dim: int = 64,
+        depth: int = 2,
+        heads: int = 2,
+        dropout: float = 0.3,
+        few: float = 0.0,
+        masked: float = 0.5,
+    ) -> None:
         super().__init__()
         self.dim, self.depth, self.heads, self.dropout = dim, depth, heads, dropout
+        self.few, self.masked = few, masked
 
     def _make(self, profile: Sizes, items: int, length: int) -> None:
         self.items = nn.Embedding(items, self.dim, padding_idx=0)
@@ -110,13 +121,27 @@ class SelfAttention(Recommender):
         self.norm = nn.LayerNorm(self.dim)
 
     def loss(self, walk: Walk) -> Tensor:
-        """Each item of a window is told from those before it."""
-        states = self._read(walk.items[:, :-1])
-        return next_item_loss(states @ self.items.weight.T, walk.items[:, 1:])
+        """Each item of a window is told from those before it, and from some of these."""
+        history, coming = walk.items[:, :-1], walk.items[:, 1:]
+        told = self._told(self._read(history), coming)
+        if not self.few:
+            return told
+        hidden = self._hidden(history)
+        less = self._told(self._read(history.masked_fill(hidden, 0)), coming.masked_fill(hidden, 0))
+        return (1 - self.few) * told + self.few * less
 
     def scores(self, walk: Walk) -> Tensor:
         """By the state behind the last item."""
         return known_only(self._read(walk.history)[:, -1] @ self.items.weight.T)
+
+    def _told(self, states: Tensor, coming: Tensor) -> Tensor:
+        return next_item_loss(states @ self.items.weight.T, coming)
+
+    def _hidden(self, history: Tensor) -> Tensor:
+        """(B, L) which items are masked, at random; never the last."""
+        hidden = torch.rand(history.shape, device=history.device) < self.masked
+        hidden[:, -1] = False
+        return hidden
 
     def _read(self, history: Tensor) -> Tensor:
         """(B, L) ids to (B, L, D), a state behind each item."""

@@ -52,7 +52,7 @@ class OneExpert(SelfAttention):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{key: options[key] for key in ("dim", "depth", "heads")})
+        super().__init__(**{key: options[key] for key in ("dim", "depth", "heads", "few")})
         self.options = options
 
     def _make(self, profile: Sizes, items: int, length: int) -> None:
@@ -77,8 +77,10 @@ def recommenders(budget: Mapping[str, Any]) -> dict[str, Callable[[], Recommende
         return attention | {
             "routed": partial(AWMoE, **own),
             "no_contrast": partial(AWMoE, **{**own, "contrast": 0.0}),
+            "no_masking": partial(AWMoE, **{**own, "contrast": 0.0, "few": 0.0}),
             "dense_total": partial(OneExpert, **own),
             "random_router": partial(FrozenUnits, **own),
+            "sasrec_masked": partial(SelfAttention, **sizes["sasrec"], few=own["few"]),
         }
     one = dict(sizes["onerec"])
     mixture = partial(MixtureFFN, **one.pop("mixture"))
@@ -107,7 +109,7 @@ class Sequential(Arm):
     def __init__(self, budget: Mapping[str, Any], name: str, make: Callable[[], Recommender]) -> None:
         self.budget, self.name, self.make = budget, name, make
         self.trials = budget["trials"]["recommenders"]
-        kind = "sasrec" if name == "sasrec" else budget["routed"]
+        kind = "sasrec" if name.startswith("sasrec") else budget["routed"]
         own = budget["recommenders"]["aligned"] if name == "aligned" else {}
         self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind], **own}
 

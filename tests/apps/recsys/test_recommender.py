@@ -60,6 +60,8 @@ def test_a_user_without_history_has_finite_scores(name: str, data: Data) -> None
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_step_teaches_every_parameter(name: str, data: Data) -> None:
     network = built(name, data).train()
+    if isinstance(network, AWMoE):
+        torch.nn.init.normal_(network.mixture.experts.down)  # at first experts add nothing
     network.loss(data.walks("train").__getitems__(range(64))).backward()
     untouched = [
         n for n, p in network.named_parameters() if p.numel() and (p.grad is None or not p.grad.any())
@@ -124,6 +126,30 @@ def test_the_gate_does_not_know_the_order_of_behaviours(data: Data) -> None:
     torch.testing.assert_close(
         network.gate(states, behaviours, there)[:, 3], network.gate(states, turned, there)[:, 3]
     )
+
+
+def test_as_it_is_drawn_aw_moe_is_the_self_attention_below(data: Data) -> None:
+    network = built("aw_moe", data).eval()
+    walk = data.walks("validation").__getitems__(range(8))
+    wanted = SelfAttention.scores(network, walk)  # type: ignore[arg-type]
+    torch.testing.assert_close(network.scores(walk), wanted)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "aw_moe"])
+def test_masked_histories_are_told_from_what_is_left(name: str, data: Data) -> None:
+    """The loss of masked histories is that of a walk whose masked items are no history and no target."""
+    network, walk = built(name, data).eval(), data.walks("train").__getitems__(range(8))
+    network.few, network.contrast = 1.0, 0.0
+    torch.manual_seed(3)
+    loss = network.loss(walk)
+    torch.manual_seed(3)
+    hidden = torch.rand(walk.items[:, 1:].shape) < 0.5
+    hidden[:, -1] = False
+    kept = torch.where(torch.nn.functional.pad(hidden, (0, 1)), 0, walk.items)
+    network.few = 0.0
+    states = network._read(kept[:, :-1])
+    wanted = next_item_loss(states @ network.items.weight.T, walk.items[:, 1:].masked_fill(hidden, 0))
+    torch.testing.assert_close(loss, wanted)
 
 
 def test_contrast_is_small_where_gates_are_nearest_to_their_own() -> None:
