@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from apps.common.compare.places import config_file, results_folder
-from apps.common.compare.profile import read_profile
+from apps.common.compare.profile import Profile, read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
@@ -50,13 +50,19 @@ def main(rounds: int = 7) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    budget = read_profile(config_file("timeseries"), "full").budget
-    names = [name for name in budget["networks"] if name != "zero_shot"]
+    profile = read_profile(config_file("timeseries"), "full")
+    budget = profile.budget
+    names = contenders(profile)
     seconds = least({name: calls(name, budget) for name in names}, rounds)
     rows = [each for name in names for each in _rows(name, budget, seconds[name])]
     told = {"rounds": rounds, "batch": BATCH}
     write_results(RESULTS, results("forecasters", "make bench APP=timeseries", rows, told))
     refresh()
+
+
+def contenders(profile: Profile) -> list[str]:
+    """Networks that are arms of a profile, but one that is another by its weights alone."""
+    return [name for name in profile.budget["networks"] if name in profile.arms and name != "zero_shot"]
 
 
 def calls(name: str, budget: Mapping[str, Any]) -> dict[str, Callable[[], object]]:

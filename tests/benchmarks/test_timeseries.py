@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from apps.common.compare.places import config_file
+from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
-from benchmarks.timeseries import METRICS, PAGE, batch, calls, fresh_page, tables
+from apps.timeseries.comparison.contenders import build
+from benchmarks.timeseries import METRICS, PAGE, PEER, batch, calls, contenders, fresh_page, tables
 
 BUDGET: dict[str, Any] = {
     "context": 32,
@@ -48,3 +51,11 @@ def test_the_table_tells_ratios_to_patchtst() -> None:
     lines = tables(Results(rows=rows, **told)).splitlines()
     assert lines[2] == "| patchtst | 10 (1.00) | 10 (1.00) | 10 (1.00) | 80 (1.00) |"
     assert lines[3] == "| dlinear | 25 (2.50) | 25 (2.50) | 25 (2.50) | 20 (0.25) |"
+
+
+def test_every_network_of_the_full_profile_can_be_built() -> None:
+    profile = read_profile(config_file("timeseries"), "full")
+    found = contenders(profile)
+    assert {PEER, "moirai_moe", "ridge_moe"} <= set(found)
+    for name in found:
+        assert sum(p.numel() for p in build(name, profile.budget, "routed", {}).parameters()) > 0
