@@ -39,6 +39,7 @@ from apps.pointcloud.simulate import KINDS, simulate
 APP = "pointcloud"
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+HELD_OUT = PARTS[1:]
 CUTS = ("x", "y", "azimuth")
 SHARES = (0.6, 0.8)
 """Shares of a scan's points up to which it is for training, and for validation."""
@@ -118,7 +119,7 @@ def read_sheet(path: Path) -> Sheet:
             raise UserError(f"{path}: domain {name} is cut by {said['cut']!r}: use one of {', '.join(CUTS)}.")
         if not all(isinstance(code, int) for code in said["classes"]):
             raise UserError(f"{path}: codes of classes of domain {name} must be whole numbers.")
-        lists = {key: tuple(said.get(key, ())) for key in ("validation", "test")}
+        lists = {key: _names(said.get(key) or [], f"{path}: {key} of domain {name}") for key in HELD_OUT}
         classes = {int(code): str(one) for code, one in said["classes"].items()}
         found.append(
             Domain(
@@ -131,6 +132,12 @@ def read_sheet(path: Path) -> Sheet:
             )
         )
     return _sheet(found, content.get("shared") or {}, path.resolve().parent)
+
+
+def _names(said: object, where: str) -> tuple[str, ...]:
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        raise UserError(f"{where} is {said!r}: make it a list of names, those of digits in quotes.")
+    return tuple(said)
 
 
 def scans(sheet: Sheet, domain: Domain, part: Part, seed: int = 0) -> Iterator[tuple[str, Cloud]]:

@@ -1,5 +1,6 @@
 """Domains of one's own: what a sheet says, how scans are parted, and what does not fit."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from apps.common.discovery import data_folder
 from apps.common.errors import UserError
-from apps.pointcloud.sheet import PARTS, Sheet, read_sheet, scans, simulated
+from apps.pointcloud.sheet import PARTS, Sheet, files_of, read_sheet, scans, simulated
 
 RANDOM = np.random.default_rng(0)
 TOWN: dict[str, Any] = {"files": "town_*.npz", "classes": {2: "ground", 6: "building"}}
@@ -78,6 +79,19 @@ def test_the_simulated_sheet_has_a_partner_for_every_domain() -> None:
             assert own & set().union(*meant[:place], *meant[place + 1 :])
 
 
+@pytest.mark.data
+def test_every_real_domain_has_scans_for_every_part() -> None:
+    if "COLLEGIUM_DATA" not in os.environ:
+        pytest.skip("there is no COLLEGIUM_DATA")
+    sheet = read_sheet(data_folder("pointcloud") / "real.yaml")
+    for domain in sheet.domains:
+        names = {part: [name for name, _ in scans(sheet, domain, part)] for part in PARTS}
+        assert all(names.values()), domain.name
+        if not domain.cut:
+            every = [name for own in names.values() for name in own]
+            assert len(every) == len(set(every)) == len(files_of(sheet, domain))
+
+
 def test_parts_of_simulated_domains_share_no_scan() -> None:
     sheet = simulated()
     names = [name for part in PARTS for name, _ in scans(sheet.only(["rooms"]), sheet.domains[0], part)]
@@ -93,6 +107,8 @@ def test_parts_of_simulated_domains_share_no_scan() -> None:
         ({"domains": {"town": {**TOWN, "cut": "z"}}}, "is cut by 'z': use one of x, y, azimuth"),
         ({"domains": {"town": {**TOWN, "classes": {"a": "b"}}}}, "must be whole numbers"),
         ({"domains": {"town": TOWN}, "shared": {"a": ["tree"]}}, "there is no class 'tree'"),
+        ({"domains": {"town": {**TOWN, "test": [77_055]}}}, "test of domain town is .77055.: make it a list"),
+        ({"domains": {"town": {**TOWN, "validation": "town_1"}}}, "validation of domain town is 'town_1'"),
     ],
 )
 def test_sheets_that_do_not_fit_are_one_sentence(content: object, fault: str, tmp_path: Path) -> None:
