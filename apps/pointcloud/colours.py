@@ -1,12 +1,11 @@
-"""A colour for each class: that of what it is where its name is known, else one of a palette."""
+"""A colour for each class: that of what it is where its name is known, else a hue of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
+from matplotlib.colors import hsv_to_rgb, to_rgb
 
 NAMED = {
     "ground": "#b39b72",
@@ -31,10 +30,13 @@ NAMED = {
     "chair": "#ee6c4d",
 }
 UNKNOWN = (190, 190, 190)
+TURN = 0.618
+"""Hues of classes without a colour are the golden section apart, so that no two are alike."""
 
 
 def colours(classes: Sequence[str]) -> np.ndarray:
     """(C + 1, 3) uint8, the last for no class."""
-    spare = iter(colormaps["tab20b"](np.linspace(0, 1, max(len(classes), 2)))[:, :3])
-    chosen = [to_rgb(NAMED[name]) if name in NAMED else next(spare) for name in classes]
+    hue = np.arange(len(classes)) * TURN % 1
+    spare = hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.55), np.full_like(hue, 0.75)], 1))
+    chosen = [to_rgb(NAMED[name]) if name in NAMED else own for name, own in zip(classes, spare, strict=True)]
     return np.concatenate([np.rint(255 * np.array(chosen)), [UNKNOWN]]).astype(np.uint8)
