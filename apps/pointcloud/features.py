@@ -10,27 +10,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.pointcloud.cloud import UNKNOWN, Cloud
-from apps.pointcloud.grid import cells, height, shape, side_of, thin
+from apps.pointcloud.grid import cells, height, shapes, side_of, thin
 
+NEAR = (16, 64)
+"""Neighbours of the two neighbourhoods whose shapes are told."""
+SHAPE = ("linearity", "planarity", "scattering", "verticality")
+PLACE = ("height", "log side")
+GIVEN_NAMES = {
+    "intensity": ("intensity", "has intensity"),
+    "colour": ("red", "green", "blue", "has colour"),
+    "echo": ("echo", "echoes", "has echo"),
+}
 NAMES = (
-    "linearity",
-    "planarity",
-    "scattering",
-    "verticality",
-    "height",
-    "log side",
-    "intensity",
-    "has intensity",
-    "red",
-    "green",
-    "blue",
-    "has colour",
-    "echo",
-    "echoes",
-    "has echo",
+    *SHAPE,
+    *(f"wide {name}" for name in SHAPE),
+    *PLACE,
+    *(name for kind in GIVEN_NAMES.values() for name in kind),
 )
 HEIGHT = NAMES.index("height")
-GIVEN = {"intensity": slice(6, 8), "colour": slice(8, 12), "echo": slice(12, 15)}
+GIVEN = {
+    kind: slice(NAMES.index(names[0]), NAMES.index(names[-1]) + 1) for kind, names in GIVEN_NAMES.items()
+}
 """Features that hang on the sensor."""
 
 
@@ -87,14 +87,14 @@ def scan_of(cloud: Cloud, name: str = "", domain: int = 0, side: float | None = 
 def features(cloud: Cloud, side: float) -> np.ndarray:
     """(N, F) float32, those that the sensor does not tell being 0, as says the last of each kind."""
     found = np.zeros((len(cloud), len(NAMES)), dtype=np.float32)
-    found[:, :4] = shape(cloud.xyz)
-    found[:, 4] = np.log1p(height(cloud.xyz, side))
-    found[:, 5] = np.log(side)
+    found[:, :HEIGHT] = shapes(cloud.xyz, NEAR)
+    found[:, HEIGHT] = np.log1p(height(cloud.xyz, side))
+    found[:, HEIGHT + 1] = np.log(side)
     if cloud.intensity is not None:
         found[:, GIVEN["intensity"]] = np.stack([cloud.intensity, np.ones(len(cloud))], 1)
     if cloud.colour is not None:
-        found[:, 8:11], found[:, 11] = cloud.colour / 255 - 0.5, 1
+        found[:, GIVEN["colour"]] = np.column_stack([cloud.colour / 255 - 0.5, np.ones(len(cloud))])
     if cloud.echo is not None:
         number, many = cloud.echo[:, 0].astype(np.float32), np.maximum(cloud.echo[:, 1], 1)
-        found[:, 12], found[:, 13], found[:, 14] = number / many, np.log2(many), 1
+        found[:, GIVEN["echo"]] = np.stack([number / many, np.log2(many), np.ones(len(cloud))], 1)
     return found

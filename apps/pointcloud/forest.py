@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from apps.pointcloud.features import Scan
-from apps.pointcloud.grid import shape
+from apps.pointcloud.features import HEIGHT, Scan
+from apps.pointcloud.grid import shapes
 
 NEAR = (8, 32, 96)
 """Neighbours of the neighbourhoods."""
@@ -56,5 +56,4 @@ class Forest:
 
 def geometry(scan: Scan) -> np.ndarray:
     """(V, F) what trees see of each cell."""
-    shapes = [shape(scan.xyz, near) for near in NEAR]
-    return np.concatenate([*shapes, scan.features[:, 4:]], 1)
+    return np.concatenate([shapes(scan.xyz, NEAR), scan.features[:, HEIGHT:]], 1)

@@ -5,6 +5,8 @@ Legend: N points, V cells that have some.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -12,8 +14,8 @@ SAMPLE = 4000
 """Points by which density is told."""
 WIDE = 1.5
 """Sides of a cell, in distances between neighbours where these are large."""
-NEAR = 16
-"""Neighbours by which the shape around a point is told."""
+PIECE = 65_536
+"""Points whose neighbours are held at once."""
 GROUND = 32
 """Width, in cells, of the squares whose lowest point is taken for the ground."""
 
@@ -47,22 +49,34 @@ def thin(cell: np.ndarray, random: np.random.Generator | None = None) -> tuple[n
     return order[first], number
 
 
-def shape(xyz: np.ndarray, near: int = NEAR) -> np.ndarray:
-    """(N, 4) how the neighbours of each point lie: linearity, planarity, scattering, and verticality.
+def shapes(xyz: np.ndarray, nears: Sequence[int]) -> np.ndarray:
+    """(N, 4 K) how the neighbours of each point lie: linearity, planarity, scattering, and verticality.
 
     Source: Demantke et al. 2011, "Dimensionality based scale selection in 3D lidar point clouds", eq. 2;
     Demantke et al. 2012, eq. 1, one less the height of the normal.
+
+    Args:
+        xyz: (N, 3).
+        nears: sizes of K neighbourhoods, in points.
     """
-    near = min(near, len(xyz))
-    _, rows = cKDTree(xyz).query(xyz, k=near)
-    around = xyz[rows.reshape(len(xyz), near)].astype(np.float64)
-    around -= around.mean(1, keepdims=True)
-    spread = np.einsum("nki,nkj->nij", around, around) / near
+    tree, most = cKDTree(xyz), min(max(nears), len(xyz))
+    found = np.empty((len(xyz), 4 * len(nears)), dtype=np.float32)
+    for first in range(0, len(xyz), PIECE):
+        own = xyz[first : first + PIECE]
+        around = xyz[tree.query(own, k=most)[1].reshape(len(own), most)] - own[:, None]
+        parts = [_shape(around[:, :near].astype(np.float64)) for near in nears]
+        found[first : first + PIECE] = np.concatenate(parts, 1)
+    return found
+
+
+def _shape(around: np.ndarray) -> np.ndarray:
+    around = around - around.mean(1, keepdims=True)
+    spread = np.einsum("nki,nkj->nij", around, around) / around.shape[1]
     value, way = np.linalg.eigh(spread)
     small, middle, large = np.sqrt(np.clip(value, 0, None)).T
     whole = np.maximum(large, 1e-12)
     found = [(large - middle) / whole, (middle - small) / whole, small / whole, 1 - np.abs(way[:, 2, 0])]
-    return np.stack(found, 1).astype(np.float32)
+    return np.stack(found, 1)
 
 
 def height(xyz: np.ndarray, side: float) -> np.ndarray:

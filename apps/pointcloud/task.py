@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,20 @@ from apps.common.task import MoETask
 from apps.common.trained import data_of, task_of
 from apps.pointcloud.crops import Batch
 from apps.pointcloud.data import Data
+from apps.pointcloud.features import Scan
 from apps.pointcloud.metrics import confusion, lovasz, miou
 from apps.pointcloud.model import PointMoE
 
 
 class Task(MoETask):
-    """Cross-entropy and the Lovasz loss, each a mean over the domains of a batch.
+    """Cross-entropy, by how rare a class is, and the Lovasz loss, each a mean over the domains of a batch.
 
     Validation logs `val/miou_<domain>`, `val/miou`, their mean, and `val/loss`, one less that.
 
     Args:
         network: built when the domains are known.
+        rare: a class weighs by its share of its domain's training cells to the power of minus this; 0 for all
+            alike.
         balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
@@ -35,12 +39,14 @@ class Task(MoETask):
         self,
         network: PointMoE,
         balance: dict[str, float | dict[str, Any]] | None = None,
-        learning_rate: float = 2e-3,
+        rare: float = 0.5,
+        learning_rate: float = 4e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 20,
         final_fraction: float = 0.0,
     ) -> None:
         super().__init__(network, balance or {}, learning_rate, weight_decay, warmup_steps, final_fraction)
+        self.rare, self.weights = rare, torch.ones(())
         self.counts: dict[int, np.ndarray] = {}
 
     def setup(self, stage: str) -> None:
@@ -53,11 +59,13 @@ class Task(MoETask):
         except ValueError as error:
             raise UserError(f"model.network: {error}.") from error
         self.keep_biases()
+        if stage == "fit":
+            self.weights = weights_of(data.part("train"), data.classes, self.rare)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         scores, penalty = self.forward_with_balance(batch.points)
-        loss = loss_of(scores, batch)
+        loss = loss_of(scores, batch, self.weights)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.points.domain))
         total: Tensor = loss + penalty
         return total
@@ -114,15 +122,36 @@ class Task(MoETask):
         self.log(f"{part}/loss", 1 - mean)
 
 
-def loss_of(scores: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy and Lovasz loss of the known cells, a mean over domains."""
+def weights_of(scans: Sequence[Scan], classes: np.ndarray, rare: float) -> Tensor:
+    """(D, C) weights of the classes of each domain, 0 for those that none of its cells has.
+
+    Args:
+        scans: that are trained on.
+        classes: (D, C) bool.
+        rare: power of a class's share.
+    """
+    counts = np.zeros(classes.shape)
+    for scan in scans:
+        counts[scan.domain] += np.bincount(scan.label[scan.label >= 0], minlength=classes.shape[1])
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return torch.from_numpy(np.where(counts > 0, np.maximum(share, 1e-12) ** -rare, 0).astype(np.float32))
+
+
+def loss_of(scores: Tensor, batch: Batch, weights: Tensor) -> Tensor:
+    """Weighted cross-entropy and Lovasz loss of the known cells, a mean over domains.
+
+    Args:
+        scores: (T, C).
+        batch: with the labels.
+        weights: (D, C) of the classes of each domain.
+    """
     domain = batch.points.domain[batch.points.cloud]
     losses = []
     for number in torch.unique(batch.points.domain):
         own = (domain == number) & (batch.label >= 0)
         if own.any():
-            some, label = scores[own], batch.label[own]
-            losses.append(F.cross_entropy(some, label) + lovasz(some.softmax(1), label))
+            some, label, weight = scores[own], batch.label[own], weights[number].to(scores)
+            losses.append(F.cross_entropy(some, label, weight) + lovasz(some.softmax(1), label))
     return torch.stack(losses).mean() if losses else scores[:, 0].nan_to_num(0, 0, 0).sum() * 0
 
 

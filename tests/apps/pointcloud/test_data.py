@@ -36,13 +36,13 @@ def test_what_a_sensor_does_not_say_is_zero_and_said_to_be() -> None:
         np.tile([[2, 3]], (50, 1)).astype(np.uint8),
     )
     nothing = features(cloud_of(xyz, "a"), 0.1)
-    assert (nothing[:, 6:] == 0).all()
+    assert (nothing[:, 10:] == 0).all()
     all_of_it = features(cloud_of(xyz, "a", {"intensity": light, "colour": colour, "echo": echo}), 0.1)
-    assert np.array_equal(all_of_it[:, :6], nothing[:, :6])
-    assert np.array_equal(all_of_it[:, 6], light)
-    assert np.allclose(all_of_it[:, 8:11], colour / 255 - 0.5)
-    assert np.allclose(all_of_it[:, 12:14], [2 / 3, np.log2(3)])
-    assert (all_of_it[:, [7, 11, 14]] == 1).all()
+    assert np.array_equal(all_of_it[:, :10], nothing[:, :10])
+    assert np.array_equal(all_of_it[:, 10], light)
+    assert np.allclose(all_of_it[:, 12:15], colour / 255 - 0.5)
+    assert np.allclose(all_of_it[:, 16:18], [2 / 3, np.log2(3)])
+    assert (all_of_it[:, [11, 15, 18]] == 1).all()
     assert len(NAMES) == all_of_it.shape[1]
 
 
@@ -63,7 +63,7 @@ def test_a_crop_is_turned_scaled_and_told_less_of_but_keeps_its_shape() -> None:
         cells = np.linalg.norm(crop.cell[:, None] - crop.cell[None], axis=2) * one.side
         far = own > 8
         assert 0.85 < np.median(cells[far] / own[far]) < 1.15
-        assert np.array_equal(crop.features[:, :4], one.features[rows, :4])
+        assert np.array_equal(crop.features[:, :8], one.features[rows, :8])
     hidden = [
         (augmented(one, rows, np.random.default_rng(s)).features[:, GIVEN["intensity"]] == 0).all()
         for s in range(200)

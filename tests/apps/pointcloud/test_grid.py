@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.pointcloud.grid import cells, height, shape, side_of, thin
+from apps.pointcloud.grid import cells, height, shapes, side_of, thin
 
 RANDOM = np.random.default_rng(0)
 LATTICE = np.stack(np.meshgrid(*[np.arange(12.0)] * 3), -1).reshape(-1, 3)
@@ -42,17 +42,17 @@ def test_shapes_by_hand() -> None:
     floor, wall = np.stack([t, u, 0 * t], 1), np.stack([t, 0 * t, u], 1)
     blob = RANDOM.normal(size=(300, 3))
     for points, wanted in ((line, (1, 0, 0)), (floor, (0, 1, 0)), (wall, (0, 1, 0))):
-        found = shape(points, 60)
+        found = shapes(points, [60])
         assert np.abs(np.median(found[:, :3], 0) - wanted).max() < 0.25
         assert np.allclose(found[:, :3].sum(1), 1, atol=1e-5)
-    assert np.median(shape(blob, 60)[:, 2]) > 0.4
-    assert shape(floor, 60)[:, 3].max() < 1e-4
-    assert shape(wall, 60)[:, 3].min() > 1 - 1e-4
+    assert np.median(shapes(blob, [60])[:, 2]) > 0.4
+    assert shapes(floor, [60])[:, 3].max() < 1e-4
+    assert shapes(wall, [60])[:, 3].min() > 1 - 1e-4
 
 
 def test_few_points_have_a_shape_too() -> None:
-    assert np.isfinite(shape(RANDOM.normal(size=(2, 3)))).all()
-    assert shape(np.zeros((1, 3))).shape == (1, 4)
+    assert np.isfinite(shapes(RANDOM.normal(size=(2, 3)), [16])).all()
+    assert shapes(np.zeros((1, 3)), [16]).shape == (1, 4)
 
 
 def test_height_is_above_the_lowest_nearby() -> None:
