@@ -81,7 +81,7 @@ def cloud_of(xyz: np.ndarray, what: str, told: Mapping[str, np.ndarray | None] |
     for name, value in given.items():
         if len(value) != len(xyz):
             raise UserError(f"{what}: {len(value):,} values of {name} for {len(xyz):,} points.")
-    offset = np.floor(xyz.min(0))
+    offset = np.floor(np.median(xyz, axis=0))  # no stray point moves it
     return Cloud((xyz - offset).astype(np.float32), offset, **given)
 
 

@@ -11,7 +11,7 @@ from apps.pointcloud.comparison.networks import KINDS, Network, OnePerDomain
 from apps.pointcloud.comparison.outcome import outcome, score
 from apps.pointcloud.comparison.sets import Set, set_of, sha256_of
 from apps.pointcloud.data import Data
-from apps.pointcloud.forest import Forest
+from apps.pointcloud.forest import Forest, geometry
 from apps.pointcloud.sheet import Part
 from apps.pointcloud.told import Told, counts_of
 
@@ -61,11 +61,12 @@ class FittedTrees(Fitted):
 
     def tell(self, data: Data, part: Part) -> Told:
         """Label scans."""
-        began, scans = time.process_time(), data.part(part)
+        scans = data.part(part)
         classes = self.found.classes if data is self.found.test else data.classes
+        seen, began = [geometry(scan) for scan in scans], time.process_time()
         labels = [
-            self.forests[scan.domain % len(self.forests)].predict(scan, classes[scan.domain])[scan.of_point]
-            for scan in scans
+            self.forests[scan.domain % len(self.forests)].predict(own, classes[scan.domain])[scan.of_point]
+            for scan, own in zip(scans, seen, strict=True)
         ]
         return Told(scans, labels, time.process_time() - began)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from apps.pointcloud.features import GIVEN, HEIGHT, Scan
-from apps.pointcloud.grid import cells
+from apps.pointcloud.grid import cells, local, thin
 from apps.pointcloud.model import Points
 
 HIDDEN = 0.2
@@ -86,13 +86,19 @@ class Crops(Dataset[Batch]):
 
 
 def augmented(scan: Scan, rows: np.ndarray, random: np.random.Generator) -> Crop:
-    """Cells of a scan, turned about the vertical, mirrored, scaled, jittered, and told less of."""
+    """Cells of a scan, turned about the vertical, mirrored, scaled, jittered, and told less of.
+
+    Of those that come to share a cell one is kept, at random.
+    """
     angle, grow = random.uniform(0, 2 * np.pi), random.uniform(*SCALE)
     c, s = np.cos(angle), np.sin(angle)
     mirror = np.diag([random.choice([-1.0, 1.0]), 1.0, 1.0])
     turn = grow * np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]) @ mirror
     xyz = (scan.xyz[rows] - scan.xyz[rows].mean(0)) @ turn.T
     xyz = xyz + random.normal(0, JITTER * scan.side, xyz.shape)
+    cell = cells(xyz, scan.side)
+    kept, _ = thin(cell, random)
+    rows, cell = rows[kept], cell[kept]
     told = scan.features[rows].copy()
     told[:, HEIGHT] = np.log1p(np.expm1(told[:, HEIGHT]) * grow)
     for name, columns in GIVEN.items():
@@ -100,7 +106,7 @@ def augmented(scan: Scan, rows: np.ndarray, random: np.random.Generator) -> Crop
             told[:, columns] = 0
         elif name != "echo":
             told[:, columns.start : columns.stop - 1] *= random.uniform(0.8, 1.2)
-    return Crop(cells(xyz, scan.side), told, scan.label[rows], scan.domain)
+    return Crop(local(cell), told, scan.label[rows], scan.domain)
 
 
 def batch(crops: Sequence[Crop], classes: np.ndarray) -> Batch:

@@ -15,6 +15,7 @@ from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, as_it_is
 from apps.pointcloud.crops import Batch, Crop, Crops, batch
 from apps.pointcloud.features import NAMES, Scan, scan_of
+from apps.pointcloud.grid import local
 from apps.pointcloud.sheet import APP, Part, Sheet, read_sheet, scans, simulated
 from apps.pointcloud.tiles import tiles
 
@@ -153,5 +154,4 @@ class Tiles(Dataset[Batch]):
         return self.__getitems__(chosen)
 
     def _crop(self, scan: Scan, rows: np.ndarray) -> Crop:
-        cell = scan.cell[rows]
-        return Crop(cell - cell.min(0), scan.features[rows], scan.label[rows], scan.domain)
+        return Crop(local(scan.cell[rows]), scan.features[rows], scan.label[rows], scan.domain)

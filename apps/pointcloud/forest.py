@@ -47,9 +47,9 @@ class Forest:
         self.forest.fit(told[rows], label[rows])
         return self
 
-    def predict(self, scan: Scan, classes: np.ndarray) -> np.ndarray:
-        """(V,) the likeliest class of each cell among those that may be (C,)."""
-        chance = self.forest.predict_proba(geometry(scan))
+    def predict(self, seen: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """(V,) the likeliest class of each cell among those that may be (C,), by its `geometry` (V, F)."""
+        chance = self.forest.predict_proba(seen)
         may = classes[self.forest.classes_]
         return np.asarray(self.forest.classes_[np.where(may, chance, -1).argmax(1)])
 

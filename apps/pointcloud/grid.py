@@ -10,10 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
+from apps.pointcloud.curves import BITS
+
 SAMPLE = 4000
 """Points by which density is told."""
 WIDE = 1.5
 """Sides of a cell, in distances between neighbours where these are large."""
+HALF = 2 ** (BITS - 1) - 1
+"""Cells from the middle of a crop to its edge, at most."""
 PIECE = 65_536
 """Points whose neighbours are held at once."""
 GROUND = 32
@@ -38,15 +42,22 @@ def cells(xyz: np.ndarray, side: float) -> np.ndarray:
     return np.asarray(cell - cell.min(0))
 
 
+def local(cell: np.ndarray) -> np.ndarray:
+    """(V, 3) cells of one crop, from 0; those that lie beyond what curves hold are moved to its edge."""
+    low = cell.min(0)
+    if (cell.max(0) - low >= 2 * HALF).any():
+        low = np.median(cell, axis=0).astype(np.int64) - HALF
+    return np.asarray(np.clip(cell - low, 0, 2 * HALF))
+
+
 def thin(cell: np.ndarray, random: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
     """One point of each cell, at random or the first: its row (V,), and the number of each point's (N,)."""
-    order = np.arange(len(cell)) if random is None else random.permutation(len(cell))
-    width = cell.max(0) + 1
-    key = (cell[order, 0] * width[1] + cell[order, 1]) * width[2] + cell[order, 2]
-    _, first, of_point = np.unique(key, return_index=True, return_inverse=True)
+    start = np.arange(len(cell)) if random is None else random.permutation(len(cell))
+    order = start[np.lexsort(cell[start, ::-1].T)]
+    is_new = np.concatenate([[True], (np.diff(cell[order], axis=0) != 0).any(1)])
     number = np.empty(len(cell), dtype=np.int64)
-    number[order] = of_point
-    return order[first], number
+    number[order] = np.cumsum(is_new) - 1
+    return order[is_new], number
 
 
 def shapes(xyz: np.ndarray, nears: Sequence[int]) -> np.ndarray:
@@ -81,9 +92,13 @@ def _shape(around: np.ndarray) -> np.ndarray:
 
 def height(xyz: np.ndarray, side: float) -> np.ndarray:
     """(N,) float32 metres above the lowest point nearby: of the squares of the ground around."""
-    square = cells(xyz[:, :2], GROUND * side)
-    low = np.full(square.max(0) + 3, np.inf)
-    np.minimum.at(low, (square[:, 0] + 1, square[:, 1] + 1), xyz[:, 2])
-    around = [low[i : i + low.shape[0] - 2, j : j + low.shape[1] - 2] for i in range(3) for j in range(3)]
-    lowest = np.min(around, axis=0)[square[:, 0], square[:, 1]]
-    return np.asarray(xyz[:, 2] - lowest, dtype=np.float32)
+    square = cells(xyz[:, :2], GROUND * side) + 1
+    wide = int(square.max()) + 2
+    there, of_point = np.unique(square[:, 0] * wide + square[:, 1], return_inverse=True)
+    low = np.full(len(there), np.inf)
+    np.minimum.at(low, of_point, xyz[:, 2])
+    lowest = low.copy()
+    for step in (x * wide + y for x in (-1, 0, 1) for y in (-1, 0, 1)):
+        beside = np.searchsorted(there, there + step).clip(max=len(there) - 1)
+        np.minimum(lowest, np.where(there[beside] == there + step, low[beside], np.inf), out=lowest)
+    return np.asarray(xyz[:, 2] - lowest[of_point], dtype=np.float32)

@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from apps.common.console import print_rows
@@ -14,13 +13,12 @@ from apps.common.errors import UserError
 from apps.common.files import check_out, replacing
 from apps.common.runs import find_run
 from apps.common.trained import task_of
-from apps.pointcloud.blocks import Block, Blocks, Store
+from apps.pointcloud.blocks import Blocks, Store
 from apps.pointcloud.colours import colours
 from apps.pointcloud.data import APP
 from apps.pointcloud.features import scan_of
 from apps.pointcloud.files import pieces
 from apps.pointcloud.grid import GROUND, side_of
-from apps.pointcloud.model import PointMoE
 from apps.pointcloud.ply import Writer
 from apps.pointcloud.task import Task
 from apps.pointcloud.tiles import chances
@@ -56,7 +54,7 @@ def predict(
     task, checkpoint = task_of(found, Task)
     state = checkpoint["Data"]
     names: list[str] = state["classes"]
-    classes = _classes(state, domain)
+    own, classes = _classes(state, domain, task.network.told_domain)
     with TemporaryDirectory() as folder:
         store = Store(Path(folder), pieces(input), str(input))
         blocks = Blocks(store, Path(folder), BLOCK)
@@ -69,7 +67,10 @@ def predict(
                 bar = progress.add_task("Points", total=store.points)
                 for number in range(len(blocks)):
                     block = blocks.block(number, GROUND * wide)
-                    label, sure = label_block(task.network, store, block, classes, wide, state["points"])
+                    scan = scan_of(store.cloud(block.around), domain=own, side=wide)
+                    chance = chances(task.network, scan, classes, state["points"])
+                    chance = chance[scan.of_point[: len(block.rows)]]
+                    label, sure = chance.argmax(1), chance.max(1)
                     _write(writer, store, block.rows, label, sure, names)
                     counts += np.bincount(label, minlength=len(names))
                     progress.advance(bar, len(block.rows))
@@ -87,29 +88,24 @@ def predict(
     print_rows(rows, f"{store.points:,} points in cells of {wide:.3g} m, by {found.path}: {out}")
 
 
-@torch.no_grad()
-def label_block(
-    network: PointMoE, store: Store, block: Block, classes: np.ndarray, side: float, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each own point of a block (n,), and the chance that it is given."""
-    scan = scan_of(store.cloud(block.around), side=side)
-    chance = chances(network, scan, classes, size)
-    own = chance[scan.of_point[: len(block.rows)]]
-    return own.argmax(1), own.max(1)
-
-
 def _side(store: Store, blocks: Blocks) -> float:
     """The side of a cell: the median of some blocks."""
     numbers = np.unique(np.linspace(0, len(blocks) - 1, SAMPLED).astype(int))
     return float(np.median([side_of(store.where(blocks.rows(number))) for number in numbers]))
 
 
-def _classes(state: dict[str, dict[str, list[str]]], domain: str | None) -> np.ndarray:
+def _classes(
+    state: dict[str, dict[str, list[str]]], domain: str | None, is_told: bool
+) -> tuple[int, np.ndarray]:
+    """The number of the domain, and (D, C) those of its classes, or of all."""
     names, domains = list(state["classes"]), state["domains"]
     if domain is not None and domain not in domains:
         raise UserError(f"--domain: the run has no domain {domain!r}: name one of {', '.join(domains)}.")
+    if domain is None and is_told:
+        raise UserError(f"the run's norms are told the domain: say --domain, one of {', '.join(domains)}.")
     wanted = domains[domain] if domain else [name for own in domains.values() for name in own]
-    return np.isin(names, wanted)
+    number = list(domains).index(domain) if domain else 0
+    return number, np.tile(np.isin(names, wanted), (len(domains), 1))
 
 
 def _write(

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from apps.pointcloud.crops import Crop, batch
 from apps.pointcloud.features import Scan
+from apps.pointcloud.grid import local
 from apps.pointcloud.model import Points
 
 MARGIN = 0.3
 """Share of a tile's radius by which it looks beyond its edges."""
+MOST = 8
+"""A tile so many times fuller with its margin looks at its own cells alone: some point of it lies far off."""
 
 
 def tiles(xyz: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -51,13 +54,13 @@ def chances(
 
     Args:
         ask: cells to scores (T, C).
-        scan: of which domain nobody else is told.
-        classes: (C,) bool, those that may be.
+        scan: to label.
+        classes: (D, C) bool, those that may be, by domain.
         size: cells of a tile at most, without its margin.
         tick: told the cells of each tile that is done.
     """
     tree = cKDTree(scan.xyz[:, :2])
-    votes = np.zeros((len(scan), len(classes)), dtype=np.float32)
+    votes = np.zeros((len(scan), classes.shape[1]), dtype=np.float32)
     for own in tiles(scan.xyz, size):
         flat = scan.xyz[own, :2]
         low, high = flat.min(0), flat.max(0)
@@ -65,10 +68,9 @@ def chances(
         around = np.asarray(tree.query_ball_point((low + high) / 2, np.linalg.norm(high - low) / 2 + reach))
         near = scan.xyz[around, :2]
         inside = ((near >= low - reach) & (near <= high + reach)).all(1)
-        rows = np.sort(around[inside])
-        cell = scan.cell[rows]
-        crop = Crop(cell - cell.min(0), scan.features[rows], scan.label[rows], 0)
-        scores = ask(batch([crop], classes[None]).points)
+        rows = np.sort(around[inside]) if inside.sum() <= MOST * size else own
+        crop = Crop(local(scan.cell[rows]), scan.features[rows], scan.label[rows], scan.domain)
+        scores = ask(batch([crop], classes).points)
         votes[rows] += scores.softmax(1).float().cpu().numpy()
         tick(len(own))
     return np.asarray(votes / votes.sum(1, keepdims=True))

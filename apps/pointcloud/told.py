@@ -56,7 +56,7 @@ def tell(
         tick: told the cells of each tile that is done.
     """
     began = time.process_time()
-    labels = [chances(ask, scan, classes[scan.domain], size, tick).argmax(1)[scan.of_point] for scan in scans]
+    labels = [chances(ask, scan, classes, size, tick).argmax(1)[scan.of_point] for scan in scans]
     return Told(list(scans), labels, time.process_time() - began)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -71,7 +71,10 @@ class Network(Arm):
 
 
 class OnePerDomain(Network):
-    """A network for each domain, which together see as many crops as one on all."""
+    """A network for each domain, which together see as many crops as one on all.
+
+    A batch has as many crops of its domain as one of the joint network has, so that each takes as many steps.
+    """
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train each on its own domain."""
@@ -82,16 +85,16 @@ class OnePerDomain(Network):
         for domain in domains:
             own = set_of(data, self.budget, seed).train
             own.sheet, own.shares = own.sheet.only([domain.name]), np.ones(1)
+            own.batch_size = max(1, round(own.batch_size / len(domains)))
             made.append(self.train(own, trial, seed, share))
         return FittedNetwork(partial(by_domain, made), made[0], found, len(made))
 
 
 @torch.no_grad()
-def by_domain(networks: list[PointMoE], points: Points) -> Tensor:
+def by_domain(networks: Sequence[Ask], points: Points) -> Tensor:
     """Scores of a batch of one domain, by its own network, to which it is the first."""
     own = networks[int(points.domain[0])]
-    scores: Tensor = own(points._replace(domain=torch.zeros_like(points.domain)))
-    return scores
+    return own(points._replace(domain=torch.zeros_like(points.domain)))
 
 
 class FittedNetwork(Fitted):

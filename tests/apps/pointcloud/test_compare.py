@@ -1,21 +1,25 @@
 """Arms of the comparison, and what they achieved."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from apps.common.compare.arms import check_outcome
 from apps.common.compare.places import config_file
 from apps.pointcloud import sheet
 from apps.pointcloud.compare import Trees, arms
-from apps.pointcloud.comparison.networks import network
+from apps.pointcloud.comparison.networks import by_domain, network
 from apps.pointcloud.comparison.outcome import counts_of_units, pieces_of
 from apps.pointcloud.comparison.sets import set_of, sha256_of
-from apps.pointcloud.forest import Forest
-from apps.pointcloud.told import Told
+from apps.pointcloud.forest import Forest, geometry
+from apps.pointcloud.model import Points
+from apps.pointcloud.told import Told, tell
 
 PROFILES: dict[str, Any] = yaml.safe_load(Path(config_file("pointcloud")).read_text())["profiles"]
 BUDGET = {**PROFILES["quick"]["budget"], "crops": 6, "points": 512, "epochs": 1}
@@ -100,10 +104,28 @@ def test_a_forest_tells_classes_that_may_be() -> None:
     scan = found.train.part("train")[0]
     forest = Forest(trees=10, seed=0).fit([scan])
     classes = found.train.classes[0]
-    told = forest.predict(scan, classes)
+    told = forest.predict(geometry(scan), classes)
     assert (told == scan.label).mean() > 0.9
     classes[scan.label[0]] = False
-    assert scan.label[0] not in set(forest.predict(scan, classes))
+    assert scan.label[0] not in set(forest.predict(geometry(scan), classes))
+
+
+def test_each_domain_is_told_by_its_own_network() -> None:
+    asked: list[int] = []
+
+    def of(number: int) -> Callable[[Points], torch.Tensor]:
+        def ask(points: Points) -> torch.Tensor:
+            asked.append(number)
+            assert points.domain.tolist() == [0]  # the first one of its own sheet
+            return torch.zeros(len(points.cell), points.classes.shape[1])
+
+        return ask
+
+    data = set_of("simulated", BUDGET).test
+    scans = data.part("test")
+    tell(partial(by_domain, [of(number) for number in range(3)]), scans, data.classes, 10**6)
+    assert asked == [scan.domain for scan in scans]
+    assert set(asked) == {0, 1, 2}
 
 
 def test_trees_are_grown_for_each_domain() -> None:

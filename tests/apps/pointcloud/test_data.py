@@ -8,10 +8,13 @@ import torch
 
 from apps.common.errors import UserError
 from apps.pointcloud import sheet
+from apps.pointcloud.around import around
 from apps.pointcloud.cloud import cloud_of
 from apps.pointcloud.crops import apportioned, augmented, batch
 from apps.pointcloud.data import Data, Tiles
 from apps.pointcloud.features import GIVEN, NAMES, Scan, features, scan_of
+from apps.pointcloud.levels import Level
+from apps.pointcloud.model import Points
 from apps.pointcloud.tiles import chances, tiles
 
 RANDOM = np.random.default_rng(0)
@@ -55,20 +58,43 @@ def test_a_scan_on_its_grid_knows_every_point() -> None:
 
 def test_a_crop_is_turned_scaled_and_told_less_of_but_keeps_its_shape() -> None:
     one, rows = scan(), np.arange(200)
+    places = {tuple(row): number for number, row in enumerate(one.features[rows, :8].tolist())}
     for seed in range(10):
         crop = augmented(one, rows, np.random.default_rng(seed))
-        assert np.array_equal(crop.label, one.label[rows])
+        kept = [places[tuple(row)] for row in crop.features[:, :8].tolist()]
+        assert len(set(kept)) == len(kept) > 150
+        assert np.array_equal(crop.label, one.label[kept])
         assert (crop.cell >= 0).all()
-        own = np.linalg.norm(one.xyz[rows, None] - one.xyz[None, rows], axis=2)
+        own = np.linalg.norm(one.xyz[kept, None] - one.xyz[None, kept], axis=2)
         cells = np.linalg.norm(crop.cell[:, None] - crop.cell[None], axis=2) * one.side
         far = own > 8
         assert 0.85 < np.median(cells[far] / own[far]) < 1.15
-        assert np.array_equal(crop.features[:, :8], one.features[rows, :8])
     hidden = [
         (augmented(one, rows, np.random.default_rng(s)).features[:, GIVEN["intensity"]] == 0).all()
         for s in range(200)
     ]
     assert np.mean(hidden) == pytest.approx(0.2, abs=0.08)
+
+
+def test_a_crop_has_one_point_of_each_cell() -> None:
+    whole = scan(9000)
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        crop = augmented(whole, np.arange(len(whole)), random)
+        assert len(crop.cell) == len(np.unique(crop.cell, axis=0)) < len(whole)
+
+
+def test_gradients_of_a_crop_are_those_of_the_sum_written_out() -> None:
+    crop = augmented(scan(2000), np.arange(900), np.random.default_rng(1))
+    cell, cloud = torch.from_numpy(crop.cell), torch.zeros(len(crop.cell), dtype=torch.long)
+    beside = Level(cell, cloud, 64).beside()
+    x = torch.randn(len(cell), 4, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(27, 4, dtype=torch.double)
+    slope = torch.randn(len(cell), 4, dtype=torch.double)
+    padded = torch.cat([x, x.new_zeros(1, 4)])
+    (wanted,) = torch.autograd.grad((padded[beside] * weight[:, None]).sum(0), x, slope)
+    (found,) = torch.autograd.grad(around(x, weight, beside), x, slope)
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("shares", [[1, 1, 1], [4, 2, 1], [1, 0, 3]])
@@ -112,7 +138,8 @@ def test_crops_are_cells_around_a_place_of_a_training_scan() -> None:
     data = Data(crops=6, points=128)
     for b in data.train_dataloader():
         sizes = torch.bincount(b.points.cloud)
-        assert (sizes == 128).all()
+        assert (sizes <= 128).all()
+        assert (sizes > 64).all()
         for number, domain in enumerate(b.points.domain.tolist()):
             label = b.label[b.points.cloud == number]
             assert b.points.classes[number][label].all()
@@ -128,7 +155,7 @@ def test_tiles_hold_every_point_once(size: int) -> None:
 
 
 def test_chances_are_the_mean_of_the_tiles_that_see_a_cell() -> None:
-    one, classes = scan(), np.array([True, True, False])
+    one, classes = scan(), np.array([[True, True, False]])
     seen = np.zeros(len(one))
     places = {tuple(row): number for number, row in enumerate(one.features.round(6).tolist())}
 
@@ -150,9 +177,41 @@ def test_chances_are_the_mean_of_the_tiles_that_see_a_cell() -> None:
 
 
 def test_one_tile_says_what_the_network_says() -> None:
-    one, classes = scan(300), np.ones(3, dtype=bool)
+    one, classes = scan(300), np.ones((1, 3), dtype=bool)
     found = chances(lambda points: points.features[:, :3], one, classes, 5000)
     assert np.allclose(found, torch.from_numpy(one.features[:, :3]).softmax(1).numpy(), atol=1e-6)
+
+
+def test_whoever_is_asked_about_a_scan_hears_its_domain() -> None:
+    heard = []
+
+    def ask(points: Points) -> torch.Tensor:
+        heard.append(int(points.domain))
+        return torch.zeros(len(points.cell), 3).masked_fill(~points.classes[0], -torch.inf)
+
+    for domain in range(3):
+        found = chances(ask, scan(500, domain), np.eye(3, dtype=bool), 200)
+        assert (found.argmax(1) == domain).all()
+    assert heard == sorted(heard)
+    assert set(heard) == {0, 1, 2}
+
+
+def test_a_point_far_off_leaves_the_others_as_they_are() -> None:
+    xyz = RANDOM.uniform(0, 20, (2000, 3)) * [1, 0.5, 0.1] + [654_321, 6_861_234, 35]
+    alone, beside = (cloud_of(points, "a scan") for points in (xyz, np.concatenate([xyz, np.zeros((1, 3))])))
+    assert np.abs(beside.where()[:-1] - xyz).max() < 1e-4
+    one, other = scan_of(alone, side=0.3), scan_of(beside, side=0.3)
+    assert np.allclose(one.features[one.of_point], other.features[other.of_point[:-1]], atol=1e-3)
+    sizes = []
+
+    def ask(points: Points) -> torch.Tensor:
+        sizes.append(len(points.cell))
+        assert (points.cell >= 0).all()
+        assert (points.cell < 2**16).all()
+        return torch.zeros(len(points.cell), 3)
+
+    chances(ask, other, np.ones((1, 3), dtype=bool), 100)
+    assert max(sizes) <= 800
 
 
 def test_tiles_to_look_at_are_of_every_domain() -> None:
@@ -165,9 +224,9 @@ def test_clouds_of_a_batch_stand_one_after_the_other() -> None:
     one, other = scan(300), scan(200, domain=1)
     crops = [augmented(s, np.arange(len(s)), np.random.default_rng(0)) for s in (one, other)]
     both = batch(crops, np.eye(2, 3, dtype=bool))
-    assert torch.bincount(both.points.cloud).tolist() == [len(one), len(other)]
+    assert torch.bincount(both.points.cloud).tolist() == [len(crop.cell) for crop in crops]
     assert both.points.classes.tolist() == [[True, False, False], [False, True, False]]
-    assert both.label.tolist() == [*one.label, *other.label]
+    assert both.label.tolist() == [*crops[0].label, *crops[1].label]
 
 
 @pytest.mark.parametrize(
