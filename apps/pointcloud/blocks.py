@@ -12,12 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from apps.common.errors import UserError
-from apps.pointcloud.cloud import Cloud, cloud_of, refuse_degrees
+from apps.pointcloud.cloud import Cloud, cloud_of, refuse_degrees, refuse_gaps
 from apps.pointcloud.files import Piece
+from apps.pointcloud.units import Units
 
 FINE = 256
 """Squares along the longer side of a scan, of which blocks are made."""
-KINDS = {"xyz": ("f8", 3), "intensity": ("f4", 1), "colour": ("u1", 3), "echo": ("u1", 2)}
+SAMPLE = 10**6
+"""Points by which units and the extent of a scan are told, about."""
+STRAY = 0.001
+"""Share of the points that may lie beyond the squares, along each axis and way; the outermost hold them."""
+KINDS = {"xyz": ("f8", 3), "intensity": ("f4", 1), "colour": ("f4", 3), "echo": ("u1", 2)}
 """What is kept of a point: type and columns."""
 
 
@@ -55,7 +60,7 @@ class Store:
                 raise UserError(f"{what}: points {self.points:,} and on say other things than those before.")
             xyz = piece["xyz"]
             if len(xyz):
-                cloud_of(xyz, what)  # refuses what is no number
+                refuse_gaps(xyz, what)
             for name in own:
                 values = xyz if name == "xyz" else piece[name]
                 files[name].write(np.ascontiguousarray(values, KINDS[name][0]).tobytes())
@@ -67,25 +72,22 @@ class Store:
         if not self.points:
             raise UserError(f"{what} holds no points: give a scan that has some.")
         refuse_degrees(low, high, what)
-        self.low, self.high = low, high
         self._values = {
             name: np.memmap(folder / name, kind, "r", shape=(self.points, columns))
             for name, (kind, columns) in KINDS.items()
             if name in (names or ())
         }
-        light = self._values.get("intensity")
-        self.brightest = (
-            1.0 if light is None else float(np.quantile(light[:: max(1, len(light) // 10**6)], 0.99))
-        )
+        some = {name: np.array(value[:: -(-self.points // SAMPLE)]) for name, value in self._values.items()}
+        self.units = Units.of(some)
+        self.low, self.high = np.quantile(some["xyz"][:, :2], [STRAY, 1 - STRAY], axis=0)
 
     def cloud(self, rows: np.ndarray) -> Cloud:
         """Some points."""
         told = {name: np.array(value[rows]) for name, value in self._values.items()}
         xyz = told.pop("xyz")
         if "intensity" in told:
-            light = told["intensity"][:, 0] / (self.brightest or 1.0)
-            told["intensity"] = np.clip(light, 0, 1).astype(np.float32)
-        return cloud_of(xyz, self.what, told)
+            told["intensity"] = told["intensity"][:, 0]
+        return cloud_of(xyz, self.what, self.units.apply(told))
 
     def where(self, rows: np.ndarray | slice) -> np.ndarray:
         """(n, 3) float64 coordinates of some points, as they were given."""
@@ -103,7 +105,7 @@ class Blocks:
 
     def __init__(self, store: Store, folder: Path, size: int) -> None:
         self.store = store
-        self.edge = max(float((store.high - store.low)[:2].max()) / FINE, 1e-9)
+        self.edge = max(float((store.high - store.low).max()) / FINE, 1e-9)
         counts = np.zeros((FINE + 1, FINE + 1), dtype=np.int64)
         for _, square in self._squares():
             np.add.at(counts, (square[:, 0], square[:, 1]), 1)
@@ -143,10 +145,11 @@ class Blocks:
         return Block(own, np.concatenate(parts))
 
     def ends(self, number: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
-        """The corners (2,) of a rectangle with a margin, metres."""
+        """The corners (2,) of a rectangle with a margin, metres; one at the edge goes on without end."""
         x, y = self.rectangles[number]
-        low = self.store.low[:2] + self.edge * np.array([x.start, y.start]) - margin
-        return low, self.store.low[:2] + self.edge * np.array([x.stop, y.stop]) + margin
+        first, last = np.array([x.start, y.start]), np.array([x.stop, y.stop])
+        low = np.where(first == 0, -np.inf, self.store.low + self.edge * first - margin)
+        return low, np.where(last > FINE, np.inf, self.store.low + self.edge * last + margin)
 
     def _meets(self, number: int, low: np.ndarray, high: np.ndarray) -> bool:
         own_low, own_high = self.ends(number, 0.0)
@@ -157,7 +160,7 @@ class Blocks:
         step = 1 << 20
         for first in range(0, self.store.points, step):
             flat = self.store.where(slice(first, first + step))[:, :2]
-            yield first, np.floor((flat - self.store.low[:2]) / self.edge).astype(np.int64).clip(0, FINE)
+            yield first, np.floor((flat - self.store.low) / self.edge).clip(0, FINE).astype(np.int64)
 
 
 def rectangles(counts: np.ndarray, size: int) -> Iterator[tuple[slice, slice]]:

@@ -62,27 +62,31 @@ def cloud_of(xyz: np.ndarray, what: str, told: Mapping[str, np.ndarray | None] |
         told: values of the other fields of Cloud.
 
     Raises:
-        UserError: no points, other than three coordinates, coordinates that are no numbers or are degrees, or
-            other than one value a point.
+        UserError: no points, other than three coordinates, coordinates that are no numbers, or other than one
+            value a point.
     """
     xyz = np.asarray(xyz, dtype=np.float64)
     if xyz.ndim != 2 or xyz.shape[1] != 3:
         raise UserError(f"{what}: a point has three coordinates, and here is an array of {list(xyz.shape)}.")
     if not len(xyz):
         raise UserError(f"{what} holds no points: give a scan that has some.")
-    bad = ~np.isfinite(xyz).all(1)
-    if bad.any():
-        raise UserError(
-            f"{what}: coordinates of {bad.sum():,} of {len(xyz):,} points are no numbers, the first of point "
-            f"{int(bad.argmax())}: remove these points."
-        )
-    refuse_degrees(xyz.min(0), xyz.max(0), what)
+    refuse_gaps(xyz, what)
     given = {name: value for name, value in (told or {}).items() if value is not None}
     for name, value in given.items():
         if len(value) != len(xyz):
             raise UserError(f"{what}: {len(value):,} values of {name} for {len(xyz):,} points.")
     offset = np.floor(np.median(xyz, axis=0))  # no stray point moves it
     return Cloud((xyz - offset).astype(np.float32), offset, **given)
+
+
+def refuse_gaps(xyz: np.ndarray, what: str) -> None:
+    """Raise UserError where some coordinates (N, 3) are no numbers."""
+    bad = ~np.isfinite(xyz).all(1)
+    if bad.any():
+        raise UserError(
+            f"{what}: coordinates of {bad.sum():,} of {len(xyz):,} points are no numbers, the first of point "
+            f"{int(bad.argmax())}: remove these points."
+        )
 
 
 def refuse_degrees(least: np.ndarray, most: np.ndarray, what: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,24 @@ class Data(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take over: the sheet is in the configuration."""
+        """Nothing to take over: the sheet is in the configuration, and the task calls `check`."""
+
+    def check(self, state_dict: dict[str, Any]) -> None:
+        """Raise UserError unless classes and domains are those of training."""
+        self.check_domains(state_dict["domains"])
+        if list(self.sheet.classes) != list(state_dict["classes"]):
+            raise UserError(
+                "the sheet has other classes than the one that the checkpoint was trained on: train on this "
+                "sheet, or use evaluate or predict."
+            )
+
+    def check_domains(self, trained: Iterable[str]) -> None:
+        """Raise UserError unless the domains are those of training."""
+        names = [domain.name for domain in self.sheet.domains]
+        if names != list(trained):
+            raise UserError(
+                f"the domains are {', '.join(names)}, and those of training {', '.join(trained)}: name these."
+            )
 
     def _in_order(self, part: Part) -> DataLoader[Any]:
         return DataLoader(Tiles(self.part(part), self.classes, self.points), 1, collate_fn=as_it_is)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from collegium import inspection, record
+from collegium import Routing, inspection, record
+from torch import Tensor
 
 from apps.common.console import print_rows
 from apps.common.evaluation import Measured, write_evaluation
@@ -14,6 +16,7 @@ from apps.common.runs import find_run
 from apps.pointcloud import report
 from apps.pointcloud.data import APP, Data, Tiles
 from apps.pointcloud.levels import Level
+from apps.pointcloud.metrics import iou, recall
 from apps.pointcloud.model import PointMoE
 from apps.pointcloud.task import load_run
 from apps.pointcloud.told import asked, by_class, counts_of, measured, shared_counts
@@ -25,8 +28,9 @@ TEXTS = {
     "share of points whose class is told; `all` is the mean over domains. A cell is labelled by the mean of "
     "the tiles that see it, a point as its cell.",
     "classes": "Intersection over union of each class in each domain that has points of it.",
-    "shared": "The same of what classes of several domains mean; what is said to be of no such class is "
-    "wrong.",
+    "right": "Share of the points of each class whose class is told.",
+    "shared": "Intersection over union of what classes of several domains mean; what is said to be of no "
+    "such class is wrong.",
     "experts": "Mutual information of expert and domain, and of expert and class, over the entropy of these: "
     "0 where an expert tells nothing, 1 where it tells which it is. By layer, the first one first.",
 }
@@ -51,10 +55,11 @@ def evaluate(
     counts, shared = counts_of(told, data.sheet), shared_counts(told, data.sheet)
     tables = [
         Measured("rows", "Metrics", TEXTS["rows"], measured(counts)),
-        Measured("classes", "IoU by class", TEXTS["classes"], by_class(counts, data.sheet.classes)),
+        Measured("classes", "IoU by class", TEXTS["classes"], by_class(counts, data.sheet.classes, iou)),
+        Measured("right", "Accuracy by class", TEXTS["right"], by_class(counts, data.sheet.classes, recall)),
     ]
     if data.sheet.meanings:
-        rows = by_class(shared, data.sheet.meanings)
+        rows = by_class(shared, data.sheet.meanings, iou)
         tables.append(Measured("shared", "IoU by what classes mean", TEXTS["shared"], rows))
     if experts := knowledge(network, data, split):
         tables.append(Measured("experts", "What experts tell", TEXTS["experts"], experts))
@@ -72,7 +77,7 @@ def knowledge(network: PointMoE, data: Data, split: Literal["validation", "test"
     batch = Tiles(data.part(split), data.classes, data.points).some(LOOKED_AT)
     with record(network) as routings:
         network(batch.points)
-    level, label = Level(batch.points.cell, batch.points.cloud, network.patch), batch.label.clamp(min=0)
+    level, label = Level(batch.points.cell, batch.points.cloud, network.patch), batch.label
     domain = {}
     for _ in network.dims:
         domain[len(level.cell)] = batch.points.domain[level.cloud]
@@ -81,6 +86,18 @@ def knowledge(network: PointMoE, data: Data, split: Literal["validation", "test"
     for name, (routing, *_) in routings.items():
         row = {"layer": name, "domain": inspection.mutual_information(routing, domain[routing.num_tokens])}
         if routing.num_tokens == len(label):
-            row["class"] = inspection.mutual_information(routing, label)
+            row["class"] = inspection.mutual_information(of_known(routing, label >= 0), label[label >= 0])
         table.append(row)
     return table
+
+
+def of_known(routing: Routing, known: Tensor) -> Routing:
+    """The routing of those of its tokens (T,) that are known, numbered anew."""
+    own = known[routing.token]
+    return replace(
+        routing,
+        token=(known.cumsum(0) - 1)[routing.token[own]],
+        expert=routing.expert[own],
+        weight=routing.weight[own],
+        num_tokens=int(known.sum()),
+    )

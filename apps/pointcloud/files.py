@@ -1,13 +1,15 @@
 """Scans of users: PLY, PCD, LAS and LAZ, KITTI's .bin beside .label, and npz, a piece at a time.
 
-Whatever the format, what is read of a point is `xyz`, and where a file has it `intensity` (as it stands
-there), `colour` (0 to 255), `echo`, and `code`, the class that the file gives it.
+Whatever the format, what is read of a point is `xyz`, and where a file has it `intensity` and `colour` (as
+they stand there), `echo`, and `code`, the class that the file gives it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,6 +25,13 @@ KNOWN = (*"xyzrgb", "label", "intensity", "return_number", "number_of_returns")
 """Arrays of an npz file, once those of several columns are taken apart."""
 PACKED = {"r": 16, "g": 8, "b": 0}
 """Where the colours of a PCD file lie in one number."""
+COARSE = 0.1
+"""Steps of coordinates, metres, that are too wide to tell shapes by."""
+FAULTS = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(struct.error, BadZipFile),
+)
+"""What readers raise where a file is not what its ending says."""
 Piece = dict[str, np.ndarray]
 
 
@@ -41,38 +50,49 @@ def pieces(path: Path, size: int = PIECE) -> Iterator[Piece]:
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise UserError(f"{path}: cannot tell the format: use one of {', '.join(READERS)}.")
-    yield from read(path, size)
+    try:
+        yield from read(path, size)
+    except FAULTS as error:
+        why = shorten(" ".join(str(error).split()), 160)
+        raise UserError(
+            f"{path} is damaged or no {path.suffix[1:].upper()} file ({why}): copy or write it again."
+        ) from error
 
 
 def named(path: Path, fields: Mapping[str, np.ndarray]) -> Piece:
-    """Fields of a table of points as what they mean. Raises UserError where x, y or z is missing."""
+    """Fields of a table of points as what they mean.
+
+    Raises UserError where x, y or z is missing, or stored too coarsely.
+    """
     names = {name.lower(): name for name in fields}
     missing = [axis for axis in "xyz" if axis not in names]
     if missing:
         raise UserError(f"{path} has no field {missing[0]}: its fields are {', '.join(fields) or 'none'}.")
-    found = {"xyz": np.stack([np.asarray(fields[names[axis]], np.float64) for axis in "xyz"], 1)}
+    axes = [np.asarray(fields[names[axis]]) for axis in "xyz"]
+    found = {"xyz": np.stack([axis.astype(np.float64) for axis in axes], 1)}
+    _check_steps(path, axes)
     for wanted, said in (("intensity", ("intensity", "scalar_intensity", "reflectance")), ("code", CODES)):
         have = [names[name.lower()] for name in said if name.lower() in names]
         if have:
             found[wanted] = np.asarray(fields[have[0]])
     for triple in (("red", "green", "blue"), ("r", "g", "b")):
         if all(name in names for name in triple):
-            found["colour"] = bytes_of(np.stack([fields[names[name]] for name in triple], 1))
+            found["colour"] = np.stack([fields[names[name]] for name in triple], 1)
     pair = ("return_number", "number_of_returns")
     if all(name in names for name in pair):
         found["echo"] = np.stack([fields[names[name]] for name in pair], 1).astype(np.uint8)
     return found
 
 
-def bytes_of(colour: np.ndarray) -> np.ndarray:
-    """Colours of 0 to 1, 255 or 65,535 as (N, 3) uint8."""
-    if colour.dtype == np.uint8:
-        return colour
-    most = float(colour.max(initial=0))
-    scale = (
-        255.0 if np.issubdtype(colour.dtype, np.floating) and most <= 1 else 1.0 if most <= 255 else 1 / 257
-    )
-    return np.clip(np.rint(colour * scale), 0, 255).astype(np.uint8)
+def _check_steps(path: Path, axes: Sequence[np.ndarray]) -> None:
+    for values in axes:
+        if values.dtype == np.float32 and len(values):
+            step = float(np.spacing(np.abs(values[np.isfinite(values)]).max(initial=0)))
+            if step > COARSE:
+                raise UserError(
+                    f"{path}: coordinates as large as these, in 32 bits, are known to {step:.2g} m only: "
+                    "write them in 64 bits, or less an offset."
+                )
 
 
 def _ply(path: Path, size: int) -> Iterator[Piece]:
@@ -82,13 +102,10 @@ def _ply(path: Path, size: int) -> Iterator[Piece]:
 def _pcd(path: Path, size: int) -> Iterator[Piece]:
     from pypcd4.pypcd4 import PointCloud
 
-    try:
-        cloud = PointCloud.from_path(path)
-        fields = {name: np.asarray(cloud.pc_data[name]) for name in cloud.fields}
-    except (ValueError, KeyError, IndexError, RuntimeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged or no PCD file ({error}): write it again.") from error
-    if "rgb" in fields:
-        packed = fields.pop("rgb").view(np.uint32)
+    cloud = PointCloud.from_path(path)
+    fields = {name: np.asarray(cloud.pc_data[name]) for name in cloud.fields}
+    for name in {"rgb", "rgba"} & set(fields):
+        packed = fields.pop(name).view(np.uint32)
         fields |= {name: ((packed >> shift) & 255).astype(np.uint8) for name, shift in PACKED.items()}
     for start in range(0, len(next(iter(fields.values()))), size):
         yield named(path, {name: value[start : start + size] for name, value in fields.items()})
@@ -104,8 +121,8 @@ def _las(path: Path, size: int) -> Iterator[Piece]:
             for points in file.chunk_iterator(size):
                 have += len(points)
                 yield _las_piece(path, points)
-    except (LaspyException, ValueError, OSError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged or no LAS file ({error}): copy it again.") from error
+    except LaspyException as error:
+        raise ValueError(error) from error
     if have < wanted:
         raise UserError(f"{path} ends after {have:,} of {wanted:,} points: copy it again.")
 
@@ -144,22 +161,20 @@ def _kitti(path: Path, size: int) -> Iterator[Piece]:
 
 def _npz(path: Path, size: int) -> Iterator[Piece]:
     """`xyz`, or `x`, `y` and `z`; `label`, `intensity`, `rgb` or `colour`, `return_number` with how many."""
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, BadZipFile, EOFError) as error:
-        raise UserError(f"{path} is damaged or no npz file of arrays ({error}): write it again.") from error
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
     if "xyz" in arrays:
         xyz = arrays.pop("xyz")
         if xyz.ndim != 2 or xyz.shape[1] != 3:
             raise UserError(f"{path}: xyz has the shape {list(xyz.shape)}, and a point three coordinates.")
-        shift = arrays.pop("offset", np.zeros(3))
-        arrays |= dict(zip("xyz", (xyz + shift).T, strict=True))
+        if "offset" in arrays:
+            xyz = xyz + arrays.pop("offset").astype(np.float64)
+        arrays |= dict(zip("xyz", xyz.T, strict=True))
     for name in ("rgb", "colour", "color"):
         if name in arrays and arrays[name].ndim == 2:
             arrays |= dict(zip("rgb", arrays.pop(name).T, strict=False))
     arrays = {name: value for name, value in arrays.items() if name in KNOWN}
-    number = len(arrays["x"]) if "x" in arrays else 1
+    number = arrays["x"].size if "x" in arrays else 1
     for name, value in arrays.items():
         if value.shape != (number,):
             raise UserError(f"{path}: {name} has the shape {list(value.shape)}, for {number:,} points.")

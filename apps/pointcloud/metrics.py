@@ -33,6 +33,12 @@ def iou(counts: np.ndarray) -> np.ndarray:
     return np.where(there > 0, hit / np.maximum(there + said - hit, 1), np.nan)
 
 
+def recall(counts: np.ndarray) -> np.ndarray:
+    """(C,) share of the points of each class that are told, NaN for one that has none; of `confusion`."""
+    there = counts.sum(1)
+    return np.where(there > 0, np.diagonal(counts[:, :-1]) / np.maximum(there, 1), np.nan)
+
+
 def miou(counts: np.ndarray) -> float:
     """The mean over the classes that have points; NaN where none has."""
     each = iou(counts)

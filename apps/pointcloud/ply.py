@@ -79,14 +79,23 @@ def read_header(path: Path) -> Header:
                 if not element and name != "vertex":
                     raise UserError(f"{path}: {name} comes before the points: write the points first.")
                 element = name
-                points = int(number) if name == "vertex" else points
+                points = _number(path, number) if name == "vertex" else points
             case ["property", "list", *_] if element == "vertex":
                 raise UserError(f"{path}: a list stands in each point: write points of single values.")
             case ["property", kind, name] if element == "vertex":
                 if kind not in TYPES:
                     raise UserError(f"{path}: values of type {kind} are not known: write it again.")
                 fields.append((name, TYPES[kind]))
+    names = [name for name, _ in fields]
+    if len(set(names)) < len(names) or not names:
+        raise UserError(f"{path}: its header names fields of points twice, or none: write it again.")
     return Header(order, points, fields, begin)
+
+
+def _number(path: Path, said: str) -> int:
+    if not said.isdecimal():
+        raise UserError(f"{path}: its header says {said!r} for the number of points: write it again.")
+    return int(said)
 
 
 def pieces(path: Path, size: int) -> Iterator[dict[str, np.ndarray]]:

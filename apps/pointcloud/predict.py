@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from apps.common.console import print_rows
 from apps.common.errors import UserError
@@ -17,7 +19,7 @@ from apps.pointcloud.blocks import Blocks, Store
 from apps.pointcloud.colours import colours
 from apps.pointcloud.data import APP
 from apps.pointcloud.features import scan_of
-from apps.pointcloud.files import pieces
+from apps.pointcloud.files import Piece, pieces
 from apps.pointcloud.grid import GROUND, side_of
 from apps.pointcloud.ply import Writer
 from apps.pointcloud.task import Task
@@ -27,8 +29,9 @@ BLOCK = 300_000
 """Points of a block."""
 SAMPLED = 9
 """Blocks by which density is told."""
-FIELDS = {"x": "f8", "y": "f8", "z": "f8", "red": "u1", "green": "u1", "blue": "u1", "label": "u1"}
-FIELDS |= {"confidence": "f4"}
+FAR = 100.0
+"""A cell so many times wider or narrower than what a scan's density asks for is taken for a mistake."""
+FIELDS = {"x": "f8", "y": "f8", "z": "f8", "red": "u1", "green": "u1", "blue": "u1", "confidence": "f4"}
 
 
 def predict(
@@ -56,24 +59,25 @@ def predict(
     names: list[str] = state["classes"]
     own, classes = _classes(state, domain, task.network.told_domain)
     with TemporaryDirectory() as folder:
-        store = Store(Path(folder), pieces(input), str(input))
+        store = Store(Path(folder), _counted(pieces(input)), str(input))
         blocks = Blocks(store, Path(folder), BLOCK)
-        wide = side or state["side"] or _side(store, blocks)
+        wide = _side(store, blocks, state["side"] if side is None else side)
         counts = np.zeros(len(names), dtype=np.int64)
         with replacing(out) as temporary:
             comments = [f"class {number} {name}" for number, name in enumerate(names)]
-            writer = Writer(temporary, store.points, FIELDS, comments)
+            kinds = FIELDS | {"label": "u1" if len(names) <= 256 else "u2"}
+            writer = Writer(temporary, store.points, kinds, comments)
             with Progress(transient=True) as progress:
                 bar = progress.add_task("Points", total=store.points)
                 for number in range(len(blocks)):
                     block = blocks.block(number, GROUND * wide)
                     scan = scan_of(store.cloud(block.around), domain=own, side=wide)
-                    chance = chances(task.network, scan, classes, state["points"])
+                    tick = partial(_advance, progress, bar, len(block.rows) / len(scan))
+                    chance = chances(task.network, scan, classes, state["points"], tick)
                     chance = chance[scan.of_point[: len(block.rows)]]
                     label, sure = chance.argmax(1), chance.max(1)
                     _write(writer, store, block.rows, label, sure, names)
                     counts += np.bincount(label, minlength=len(names))
-                    progress.advance(bar, len(block.rows))
             writer.close()
     rows = [
         {
@@ -88,10 +92,28 @@ def predict(
     print_rows(rows, f"{store.points:,} points in cells of {wide:.3g} m, by {found.path}: {out}")
 
 
-def _side(store: Store, blocks: Blocks) -> float:
-    """The side of a cell: the median of some blocks."""
+def _counted(parts: Iterable[Piece]) -> Iterator[Piece]:
+    """Show how many points have been read."""
+    with Progress(
+        TextColumn("Read {task.completed:,.0f} points"), SpinnerColumn(), transient=True
+    ) as progress:
+        bar = progress.add_task("", total=None)
+        for part in parts:
+            yield part
+            progress.advance(bar, len(part["xyz"]))
+
+
+def _advance(progress: Progress, bar: TaskID, share: float, cells: int) -> None:
+    progress.advance(bar, share * cells)
+
+
+def _side(store: Store, blocks: Blocks, wanted: float | None) -> float:
+    """The side of a cell that is wanted, or the median of what some blocks ask for."""
     numbers = np.unique(np.linspace(0, len(blocks) - 1, SAMPLED).astype(int))
-    return float(np.median([side_of(store.where(blocks.rows(number))) for number in numbers]))
+    own = float(np.median([side_of(store.where(blocks.rows(number))) for number in numbers]))
+    if wanted is not None and not own / FAR <= wanted <= own * FAR:
+        raise UserError(f"--side is {wanted:g} m, and the points of {store.what} ask for {own:.2g}: mend it.")
+    return own if wanted is None else wanted
 
 
 def _classes(

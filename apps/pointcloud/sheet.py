@@ -22,19 +22,20 @@ shared:                             # classes of several domains that mean one t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from apps.common.errors import UserError
 from apps.common.mistakes import check_config
-from apps.pointcloud.cloud import UNKNOWN, Cloud, cloud_of
+from apps.pointcloud.cloud import UNKNOWN, Cloud, cloud_of, refuse_degrees
 from apps.pointcloud.files import READERS, pieces
 from apps.pointcloud.simulate import KINDS, simulate
+from apps.pointcloud.units import Units
 
 APP = "pointcloud"
 Part = Literal["train", "validation", "test"]
@@ -85,6 +86,18 @@ class Sheet:
         """(C,) bool, the classes of a domain."""
         return np.isin(self.classes, list(domain.classes.values()))
 
+    def among(self, classes: Sequence[str]) -> Sheet:
+        """The same domains, their classes being some of those of a network.
+
+        Raises UserError for a class that is not.
+        """
+        for name in self.classes:
+            if name not in classes:
+                raise UserError(f"the run knows no class {name!r}: its classes are {', '.join(classes)}.")
+        own = {name: int(number) for name, number in zip(self.classes, self.shared, strict=True)}
+        shared = np.array([own.get(name, UNKNOWN) for name in classes])
+        return replace(self, classes=tuple(classes), shared=shared)
+
     def only(self, names: Sequence[str]) -> Sheet:
         """Some domains; classes stay as they are. Raises UserError for one that there is not."""
         known = [domain.name for domain in self.domains]
@@ -117,6 +130,11 @@ def read_sheet(path: Path) -> Sheet:
             raise UserError(f"{path}: domain {name} has the unknown key {wrong[0]!r}: mend it.")
         if said.get("cut", "") not in ("", *CUTS):
             raise UserError(f"{path}: domain {name} is cut by {said['cut']!r}: use one of {', '.join(CUTS)}.")
+        gap = said.get("gap", 0.0)
+        if not isinstance(gap, int | float) or not 0 <= gap < np.inf:
+            raise UserError(f"{path}: the gap of domain {name} is {gap!r}: give a number of 0 or more.")
+        if said.get("cut") and (said.get("validation") or said.get("test")):
+            raise UserError(f"{path}: domain {name} is cut, and names held-out scans: keep one of the two.")
         if not all(isinstance(code, int) for code in said["classes"]):
             raise UserError(f"{path}: codes of classes of domain {name} must be whole numbers.")
         lists = {key: _names(said.get(key) or [], f"{path}: {key} of domain {name}") for key in HELD_OUT}
@@ -128,10 +146,14 @@ def read_sheet(path: Path) -> Sheet:
                 str(said["files"]),
                 **lists,
                 cut=said.get("cut", ""),
-                gap=said.get("gap", 0.0),
+                gap=gap,
             )
         )
-    return _sheet(found, content.get("shared") or {}, path.resolve().parent)
+    means = content.get("shared") or {}
+    if not isinstance(means, dict):
+        raise UserError(f"{path}: `shared` is no mapping of meanings to lists of classes: mend it.")
+    shared = {str(name): _names(said, f"{path}: {name} below `shared`") for name, said in means.items()}
+    return _sheet(found, shared, path.resolve().parent)
 
 
 def _names(said: object, where: str) -> tuple[str, ...]:
@@ -165,7 +187,9 @@ def files_of(sheet: Sheet, domain: Domain) -> list[Path]:
     root = os.environ.get("COLLEGIUM_DATA")
     folders = [sheet.folder, *([Path(root) / APP] if root else [])]
     for folder in folders:
-        found = sorted(path for path in folder.glob(domain.files) if path.suffix.lower() in READERS)
+        whole = folder.resolve() / domain.files
+        paths = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
+        found = sorted(path for path in paths if path.suffix.lower() in READERS)
         if found:
             return found
     where = " or ".join(str(folder) for folder in folders)
@@ -188,17 +212,10 @@ def read_cloud(path: Path, codes: dict[int, int]) -> Cloud:
     if "code" not in values:
         raise UserError(f"{path} has no labels: give a scan with a field `label` or `classification`.")
     code = values.pop("code")
-    cloud = cloud_of(values.pop("xyz", np.empty((0, 3))), str(path), scaled(values))
+    xyz = values.pop("xyz", np.empty((0, 3)))
+    cloud = cloud_of(xyz, str(path), Units.of(values).apply(values))
+    refuse_degrees(xyz.min(0), xyz.max(0), str(path))
     return _coded(cloud, code, codes, str(path))
-
-
-def scaled(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Intensities of any unit as shares of what 99 of 100 points stay below, up to 1."""
-    if "intensity" not in values:
-        return values
-    light = values["intensity"].astype(np.float32)
-    most = float(np.quantile(light, 0.99)) if len(light) else 1.0
-    return values | {"intensity": np.clip(light / (most or 1.0), 0, 1)}
 
 
 def cut(cloud: Cloud, part: Part, domain: Domain) -> Cloud:
@@ -239,12 +256,14 @@ def _coded(cloud: Cloud, code: np.ndarray | None, codes: dict[int, int], what: s
     return Cloud(**{**vars(cloud), "label": label})
 
 
-def _sheet(domains: Sequence[Domain], means: dict[str, Any], folder: Path) -> Sheet:
+def _sheet(domains: Sequence[Domain], means: Mapping[str, Sequence[str]], folder: Path) -> Sheet:
     classes = tuple(dict.fromkeys(name for domain in domains for name in domain.classes.values()))
     shared = np.full(len(classes), UNKNOWN)
     for number, names in enumerate(means.values()):
         for name in names:
             if name not in classes:
                 raise UserError(f"shared: there is no class {name!r}: name some of {', '.join(classes)}.")
+            if shared[classes.index(name)] != UNKNOWN:
+                raise UserError(f"shared: class {name} means two things: leave it in one of them.")
             shared[classes.index(name)] = number
     return Sheet(tuple(domains), classes, shared, tuple(means), folder)

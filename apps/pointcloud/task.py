@@ -100,14 +100,11 @@ class Task(MoETask):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network, so that there is something to fill.
 
-        Raises UserError where it was built for other domains.
+        Raises UserError where it was built for other domains or classes.
         """
         super().on_load_checkpoint(checkpoint)
-        if self.network.size not in (None, checkpoint["size"]):
-            raise UserError(
-                "the sheet has other domains or classes than the one that the checkpoint was trained on: "
-                "train another on this sheet, or use predict."
-            )
+        if self.network.size is not None:
+            self.trainer.datamodule.check(checkpoint["Data"])  # type: ignore[attr-defined]
         self.network.build(*checkpoint["size"])
         self.keep_biases()
 
@@ -157,5 +154,9 @@ def loss_of(scores: Tensor, batch: Batch, weights: Tensor) -> Tensor:
 
 def load_run(run: Run, **changes: Any) -> tuple[Task, Data]:
     """The task of the best checkpoint, in evaluation mode, and its data module, some options changed."""
-    task, _ = task_of(run, Task)
-    return task, data_of(run, Data, run.options("data") | changes)
+    task, checkpoint = task_of(run, Task)
+    data = data_of(run, Data, run.options("data") | changes)
+    data.sheet = data.sheet.among(checkpoint["Data"]["classes"])
+    if task.network.told_domain:
+        data.check_domains(checkpoint["Data"]["domains"])
+    return task, data

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from apps.pointcloud.data import Data
 from apps.pointcloud.features import Scan
-from apps.pointcloud.metrics import accuracy, confusion, iou, meant, miou
+from apps.pointcloud.metrics import accuracy, confusion, meant, miou
 from apps.pointcloud.model import PointMoE, Points
 from apps.pointcloud.sheet import Sheet
 from apps.pointcloud.tiles import chances
@@ -90,9 +90,11 @@ def measured(counts: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     return [*rows, {"slice": ALL, "points": sum(row["points"] for row in rows), **mean}]
 
 
-def by_class(counts: dict[str, np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a class: its IoU in each domain that has points of it, and None elsewhere."""
-    each = {domain: iou(of_domain) for domain, of_domain in counts.items()}
+def by_class(
+    counts: dict[str, np.ndarray], names: Sequence[str], measure: Callable[[np.ndarray], np.ndarray]
+) -> list[dict[str, Any]]:
+    """A row a class: what it has by a measure, in each domain with points of it; not finite elsewhere."""
+    each = {domain: measure(of_domain) for domain, of_domain in counts.items()}
     rows = []
     for place, name in enumerate(names):
         values = {domain: float(found[place]) for domain, found in each.items()}

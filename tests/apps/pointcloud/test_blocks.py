@@ -55,6 +55,25 @@ def test_blocks_hold_every_point_once_and_those_around_them(size: int, tmp_path:
         assert np.array_equal(np.sort(block.around), wanted)
 
 
+def test_points_far_off_do_not_make_blocks_larger(tmp_path: Path) -> None:
+    xyz = RANDOM.uniform(0, 50, (5000, 3)) + np.array([654_000, 6_861_000, 0])
+    xyz[77] = 0
+    kept = store(tmp_path, xyz)
+    blocks = Blocks(kept, tmp_path, 400)
+    assert blocks.sizes.max() <= 400
+    assert blocks.sizes.sum() == 5000
+    near = np.flatnonzero((np.abs(xyz[:, :2] - xyz[4, :2]) < 5).all(1))
+    number = next(n for n in range(len(blocks)) if 4 in blocks.rows(n))
+    assert set(near) <= set(blocks.block(number, 5.0).around)
+
+
+def test_a_piece_that_looks_like_degrees_is_of_a_scan_that_does_not(tmp_path: Path) -> None:
+    wall = np.array([[1.0, 2.0, 0.0], [1.01, 2.0, 2.4]])
+    kept = store(tmp_path, np.concatenate([RANDOM.uniform(0, 9, (700, 3)), wall]))
+    assert kept.points == 702
+    assert len(kept.cloud(np.array([700, 701]))) == 2
+
+
 def test_what_is_kept_is_what_was_given(tmp_path: Path) -> None:
     xyz = RANDOM.uniform(0, 9, (1500, 3)) + np.array([654_000, 6_861_000, 0])
     kept = store(tmp_path, xyz)

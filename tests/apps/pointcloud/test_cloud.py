@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apps.common.errors import UserError
-from apps.pointcloud.cloud import cloud_of
+from apps.pointcloud.cloud import cloud_of, refuse_degrees
 
 
 def test_national_grids_keep_their_millimetres() -> None:
@@ -34,7 +34,6 @@ def test_some_points_keep_all_that_is_told_of_them() -> None:
             np.array([[0, 0, 0], [1, np.nan, 0], [np.inf, 0, 0]]),
             "of 2 of 3 points are no numbers, the first of point 1",
         ),
-        (np.array([[4.3517, 52.0116, -1.2], [4.3529, 52.0125, 34.0]]), "longitude and latitude"),
     ],
 )
 def test_what_is_no_cloud_is_one_sentence(xyz: np.ndarray, fault: str) -> None:
@@ -52,7 +51,13 @@ def test_what_is_no_cloud_is_one_sentence(xyz: np.ndarray, fault: str) -> None:
     ],
 )
 def test_metres_are_not_taken_for_degrees(xyz: np.ndarray) -> None:
-    assert len(cloud_of(xyz, "a scan")) == 2
+    refuse_degrees(xyz.min(0), xyz.max(0), "a scan")
+
+
+def test_degrees_are_refused() -> None:
+    xyz = np.array([[4.3517, 52.0116, -1.2], [4.3529, 52.0125, 34.0]])
+    with pytest.raises(UserError, match=r"a scan is 0\.0012 wide .* longitude and latitude"):
+        refuse_degrees(xyz.min(0), xyz.max(0), "a scan")
 
 
 def test_values_of_other_numbers_of_points_are_refused() -> None:

@@ -67,6 +67,8 @@ def test_a_run_learns_and_is_measured_by_domain_class_and_meaning(run: Path) -> 
     assert rows["towns"]["accuracy"] > 0.8
     assert rows["rooms"]["accuracy"] > 0.5
     assert rows["all"]["miou"] == pytest.approx((rows["rooms"]["miou"] + rows["towns"]["miou"]) / 2, rel=1e-4)
+    right = {row["class"]: row["towns"] for row in found["right"]}
+    assert right["ground"] > 0.8
     by_class = {row["class"]: row for row in found["classes"]}
     assert by_class["ground"]["rooms"] is None
     assert by_class["ground"]["towns"] > 0.8
@@ -118,6 +120,8 @@ def test_other_classes_may_be_told_where_no_domain_is_named(run: Path, scan: Pat
         (["--domain", "moons"], "the run has no domain 'moons': name one of rooms, towns"),
         (["--out", "labels.csv"], "give a name that ends in .ply"),
         (["--input", "none.ply"], "there is no such file"),
+        (["--side", "-1"], "--side is -1 m, and the points of"),
+        (["--side", "0"], "--side is 0 m"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(
@@ -143,4 +147,31 @@ def test_a_checkpoint_of_other_classes_is_refused(
     best = str(run / "checkpoints" / "best.ckpt")
     narrow = ["--model.network.init_args.dims", "[16, 32]", "--data.domains", "[rooms, streets]"]
     assert main(["pointcloud", "validate", "--config", CONFIG, *narrow, "--ckpt_path", best]) == 2
-    assert "the sheet has other domains or classes" in capsys.readouterr().err
+    assert "the domains are rooms, streets, and those of training rooms, towns" in capsys.readouterr().err
+    sheet = tmp_path / "sheet.yaml"
+    domain = {"files": "scan.ply", "classes": {0: "floor", 1: "moon"}, "cut": "x"}
+    sheet.write_text(yaml.safe_dump({"domains": {"rooms": domain}}))
+    save(tmp_path / "scan.ply", "rooms", 3)
+    assert main(["pointcloud", "evaluate", "--run", str(run), "--sheet", str(sheet)]) == 2
+    assert "the run knows no class 'moon': its classes are floor, " in capsys.readouterr().err
+
+
+def test_another_sheet_may_name_domains_and_classes_in_another_order(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = list(KINDS["towns"].classes)
+    domains = {
+        "village": {
+            "files": "towns_*.ply",
+            "classes": {number: names[number] for number in reversed(range(len(names)))},
+            "validation": ["towns_11"],
+            "test": ["towns_12"],
+        }
+    }
+    for number in (10, 11, 12):
+        save(tmp_path / f"towns_{number}.ply", "towns", number)
+    (tmp_path / "sheet.yaml").write_text(yaml.safe_dump({"domains": domains}, sort_keys=False))
+    assert main(["pointcloud", "evaluate", "--run", str(run), "--sheet", str(tmp_path / "sheet.yaml")]) == 0
+    (found,) = run.glob("evaluation/sheet/*/metrics.json")
+    rows = {row["slice"]: row for row in json.loads(found.read_text())["rows"]}
+    assert rows["village"]["accuracy"] > 0.8

@@ -10,8 +10,9 @@ import pytest
 from pypcd4.pypcd4 import PointCloud
 
 from apps.common.errors import UserError
-from apps.pointcloud.files import bytes_of, pieces
+from apps.pointcloud.files import pieces
 from apps.pointcloud.ply import Writer
+from apps.pointcloud.units import Units
 
 N = 57
 RANDOM = np.random.default_rng(0)
@@ -108,7 +109,7 @@ def test_what_was_written_is_read(name: str, size: int, tmp_path: Path) -> None:
     assert np.array_equal(whole["intensity"].astype(int), LIGHT)
     assert np.array_equal(whole["code"].astype(int), CODE)
     if "colour" in told:
-        assert np.array_equal(whole["colour"], COLOUR)
+        assert np.array_equal(Units.of(whole).apply(whole)["colour"], COLOUR)
     if "echo" in told:
         assert np.array_equal(whole["echo"], ECHO)
 
@@ -146,6 +147,39 @@ def test_a_file_that_was_cut_off_is_one_sentence(name: str, tmp_path: Path) -> N
             "of type half",
         ),
         ("scan.bin", b"1234567", "no whole points"),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement vertex many\nproperty float x\nend_header\n1\n",
+            "says 'many' for the number of points",
+        ),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement vertex -5\nproperty float x\nend_header\n",
+            "says '-5'",
+        ),
+        (
+            "scan.ply",
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nend_header\n",
+            "twice, or none",
+        ),
+        (
+            "scan.ply",
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty int x\nproperty int x\nend_header\n1 1\n",
+            "twice, or none",
+        ),
+        ("scan.npz", b"\x93NUMPY\x01\x00", "damaged or no NPZ file"),
+        (
+            "scan.pcd",
+            b"VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 9\nHEIGHT 1\nPOINTS 9\n"
+            b"DATA ascii\n1 2 3\n",
+            "damaged or no PCD file|ends after",
+        ),
+        (
+            "scan.pcd",
+            b"VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 9\nHEIGHT 1\nPOINTS 9\n"
+            b"DATA binary_compressed\n12",
+            "damaged or no PCD file",
+        ),
         ("scan.pcd", b"hello", "damaged or no PCD file"),
         ("scan.las", b"LASFhello", "damaged or no LAS file"),
         ("scan.txt", b"1 2 3", "cannot tell the format"),
@@ -153,8 +187,32 @@ def test_a_file_that_was_cut_off_is_one_sentence(name: str, tmp_path: Path) -> N
 )
 def test_what_is_no_scan_is_one_sentence(name: str, content: bytes, fault: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=fault):
+    with pytest.raises(UserError, match=fault) as caught:
         list(pieces(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"xyz": XYZ, "offset": np.zeros(2)},
+        {"x": np.array(1.0), "y": np.array(1.0), "z": np.array(1.0)},
+        {"xyz": np.full((4, 3), "here")},
+    ],
+)
+def test_arrays_that_are_no_points_are_one_sentence(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "scan.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"scan.npz"):
+        list(pieces(tmp_path / "scan.npz"))
+
+
+def test_coordinates_that_were_rounded_by_their_type_are_refused(tmp_path: Path) -> None:
+    far = XYZ + np.array([654_321, 6_861_234, 35])
+    np.savez(tmp_path / "far.npz", xyz=far)
+    assert len(list(pieces(tmp_path / "far.npz"))) == 1
+    np.savez(tmp_path / "far.npz", xyz=far.astype(np.float32))
+    with pytest.raises(UserError, match=r"in 32 bits, are known to 0.5 m only: write them in 64 bits"):
+        list(pieces(tmp_path / "far.npz"))
 
 
 def test_a_missing_file_and_labels_of_other_points_are_one_sentence(tmp_path: Path) -> None:
@@ -173,7 +231,21 @@ def test_a_missing_file_and_labels_of_other_points_are_one_sentence(tmp_path: Pa
 def test_colours_of_any_scale_are_bytes(scale: float) -> None:
     kind = np.uint16 if scale > 1 else np.float64
     colour = (COLOUR.astype(np.float64) * scale).round(12).astype(kind)
-    assert np.array_equal(bytes_of(colour), COLOUR)
+    assert np.array_equal(Units.of({"colour": colour}).apply({"colour": colour})["colour"], COLOUR)
+
+
+def test_a_scan_that_is_black_has_no_colour() -> None:
+    told = {"colour": np.zeros((4, 3), np.uint16), "code": np.arange(4)}
+    assert set(Units.of(told).apply(told)) == {"code"}
+
+
+def test_intensities_are_shares_and_those_that_are_no_number_nothing() -> None:
+    light = np.array([np.nan, 0.0, 100.0, *[200.0] * 300, np.inf])
+    found = Units.of({"intensity": light}).apply({"intensity": light})["intensity"]
+    assert found[:4].tolist() == [0, 0, 0.5, 1]
+    assert found[-1] == 0
+    nothing = {"intensity": np.full(3, np.nan)}
+    assert Units.of(nothing).apply(nothing)["intensity"].tolist() == [0, 0, 0]
 
 
 def test_points_are_written_where_they_belong(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def test_files_are_parted_by_name_and_labels_are_numbers_of_the_sheet(tmp_path: 
     assert cloud.label.tolist() == np.select([code == 2, code == 6], [0, 1], -1).tolist()
 
 
+def test_files_may_stand_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    sheet = write(tmp_path, {"domains": {"town": {**TOWN, "files": str(tmp_path / "town_*.npz")}}})
+    moved = read_sheet(sheet.rename(tmp_path / "elsewhere" / "sheet.yaml"))
+    assert len(files_of(moved, moved.domains[0])) == 4
+
+
 def test_held_out_files_lose_their_edges(tmp_path: Path) -> None:
     sheet = whole(tmp_path, gap=3)
     ((_, train),) = scans(sheet, sheet.domains[0], "train")
@@ -109,6 +116,14 @@ def test_parts_of_simulated_domains_share_no_scan() -> None:
         ({"domains": {"town": TOWN}, "shared": {"a": ["tree"]}}, "there is no class 'tree'"),
         ({"domains": {"town": {**TOWN, "test": [77_055]}}}, "test of domain town is .77055.: make it a list"),
         ({"domains": {"town": {**TOWN, "validation": "town_1"}}}, "validation of domain town is 'town_1'"),
+        ({"domains": {"town": {**TOWN, "gap": "1 m"}}}, "the gap of domain town is '1 m'"),
+        ({"domains": {"town": {**TOWN, "gap": None}}}, "the gap of domain town is None"),
+        ({"domains": {"room": {**ROOM, "gap": -2}}}, "the gap of domain room is -2: give a number of 0"),
+        ({"domains": {"room": {**ROOM, "test": ["room"]}}}, "is cut, and names held-out scans"),
+        ({"domains": {"town": TOWN}, "shared": ["ground"]}, "`shared` is no mapping"),
+        ({"domains": {"town": TOWN}, "shared": {"low": "ground"}}, "low below `shared` is 'ground'"),
+        ({"domains": {"town": TOWN}, "shared": {"low": None}}, "low below `shared` is None"),
+        ({"domains": {"town": TOWN}, "shared": {"a": ["ground"], "b": ["ground"]}}, "means two things"),
     ],
 )
 def test_sheets_that_do_not_fit_are_one_sentence(content: object, fault: str, tmp_path: Path) -> None:
