@@ -47,6 +47,8 @@ def main(rounds: int = 3, rows: int = 5000) -> None:
     every = arms(profile.budget)
     learners = {name: arm for name in profile.arms if isinstance(arm := every[name], Network | River)}
     timed = {name: {data: run_of(arm, data, rows) for data in STREAMS} for name, arm in learners.items()}
+    by_row = {data: run_of(learners["routed"], data, rows, chunk=1) for data in STREAMS}
+    timed |= {"routed, row by row": by_row}
     seconds = least(timed, rounds)
     found = [
         row(
@@ -65,13 +67,26 @@ def main(rounds: int = 3, rows: int = 5000) -> None:
     refresh()
 
 
-def run_of(arm: Network | River, name: str, rows: int) -> Callable[[], Any]:
-    """A call that goes over a stream with a new learner, and returns it."""
+def run_of(arm: Network | River, name: str, rows: int, **options: Any) -> Callable[[], Any]:
+    """A call that goes over a stream with a new learner, and returns it.
+
+    Args:
+        arm: makes the learner.
+        name: of the stream.
+        rows: of it.
+        options: of the arm that are to be others.
+    """
     data = stream(name, rows, seed=0)
-    if isinstance(arm, Network):
-        return lambda: arm.run(data, arm.trials[0], 0)[0]
     table, y, _ = data.read()
-    return lambda: arm.run(table, y.tolist(), 0)[0]
+    if isinstance(arm, River):
+        return lambda: arm.run(table, y.tolist(), 0)[0]
+
+    def run() -> Any:
+        data.x = data.encoded(table)
+        return arm.run(data, trial, 0)[0]
+
+    trial = {**arm.trials[0], **options}
+    return run
 
 
 def megabytes(learner: object) -> float:

@@ -29,18 +29,30 @@ def held_folder(path: Path, refusal: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there replaces `path` if the block succeeds.
 
-    Raises `UserError` where the folder cannot be made.
+    Raises `UserError` where nothing can be written there.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): name another place.") from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = _begun(path)
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise `UserError` where nothing can be written, before work is done for it."""
+    _begun(path).unlink()
+
+
+def _begun(path: Path) -> Path:
+    """An empty file beside a path."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another place.") from error
+    return temporary
 
 
 def check_out(out: Path, input: Path, endings: Sequence[str] = (".csv",)) -> None:

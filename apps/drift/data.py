@@ -19,12 +19,14 @@ from apps.common.loaders import ResumableLoader, as_it_is
 from apps.drift.fair.groups import groups_of
 from apps.drift.labels import UNKNOWN, Labels, wanted_last
 from apps.drift.schema import Row, Schema
-from apps.drift.streams import LENGTH, RECIPES, generate
+from apps.drift.streams import LENGTH, RECIPES, generate, width_of
 from apps.drift.tables import label_column, rows_where
 
 APP = "drift"
 FIRST = 1000
 """Rows that tell what kind each column is."""
+MOST_CLASSES = 100
+"""A target with more labels is taken for a number that is to be estimated, unless `classes` says how many."""
 OF_TARGET = ("above", "wanted")
 """Options that say nothing of another target."""
 
@@ -96,6 +98,7 @@ class Data(LightningDataModule):
         self.sensitive, self.see_sensitive, self.wanted = sensitive, see_sensitive, wanted
         self.groups: list[str] = []
         self.drifts: list[int] = []
+        self.width = 0  # rows that a drift takes, before and behind its middle
         self.ready = False
         self._loader: ResumableLoader | None = None
 
@@ -109,17 +112,32 @@ class Data(LightningDataModule):
         if self.ready:
             return
         rows, y, group = self.read()
-        unseen = [] if self.sensitive is None or self.see_sensitive else [self.sensitive]
-        coded, round_ = self.categories or [], self.cycles or {}
-        self.schema = Schema.of(rows[:FIRST], [self.target or "", *unseen], coded, round_)
-        if not self.schema.columns:
-            raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
-        self.x, self.y, self.group, self.ready = self.schema.take_in(rows), y, group, True
+        self.x, self.y, self.group, self.ready = self.encoded(rows), y, group, True
+        self.schema.check(rows)
+        if stage == "fit":
+            for note in self.notes():
+                print(f"note: {note}.")
         if len(self.x) <= self.window:
             raise UserError(
                 f"{self.source} has {len(self.x)} rows with a label, of which {self.window} are to be held "
                 f"out: add rows, or lower --data.window."
             )
+
+    def encoded(self, rows: list[Row]) -> Tensor:
+        """Rows as features (N, D), the kinds of columns being told by the first ones."""
+        unseen = [] if self.sensitive is None or self.see_sensitive else [self.sensitive]
+        coded, round_ = self.categories or [], self.cycles or {}
+        self.schema = Schema.of(rows[:FIRST], [self.target or "", *unseen], coded, round_)
+        if not self.schema.columns:
+            raise UserError(f"{self.source} has no column but {self.target}: add what labels may hang on.")
+        return self.schema.take_in(rows)
+
+    def notes(self) -> list[str]:
+        """What a user should know of the stream, in sentences."""
+        found = self.schema.notes()
+        return (
+            [*found, f"{self.unlabelled} rows have no label and are left out"] if self.unlabelled else found
+        )
 
     def read(self) -> tuple[list[Row], Tensor, Tensor]:
         """The rows that have a label, as they are, without it; labels (N,) and groups (N,), both int64.
@@ -129,8 +147,14 @@ class Data(LightningDataModule):
         frame = self._frame()
         assert self.target is not None
         labels = label_column(frame, self.target, self.above, self.source)
+        many = labels.nunique()
+        if self.classes is None and many > MOST_CLASSES:
+            raise UserError(
+                f"{self.source}: {self.target} has {many:,} labels: if it is a number, say --data.above, by "
+                f"which it is told in two; if these are classes, --data.classes {many}."
+            )
         names = [] if self.wanted is None else wanted_last(labels, self.wanted, self.source)
-        self.labels = Labels(self.classes or max(2, labels.nunique()), names)
+        self.labels = Labels(self.classes or max(2, many), names)
         y = self.labels.encode(labels)
         group = torch.zeros_like(y)
         if self.sensitive is not None:
@@ -145,6 +169,11 @@ class Data(LightningDataModule):
     def features(self) -> list[str]:
         """The names of the features, after `setup`."""
         return self.schema.features
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether gaps between groups can be told: there are groups, and two labels."""
+        return self.sensitive is not None and len(self.labels.names) == 2
 
     @property
     def learned(self) -> int:
@@ -180,7 +209,7 @@ class Data(LightningDataModule):
         names = {"target": self.target, "above": self.above, "drop": list(self.drop or [])}
         kept = {"schema": self.schema.state(), "labels": self.labels.names, "classes": self.labels.capacity}
         fair = {"sensitive": self.sensitive, "groups": self.groups}
-        return {**names, **kept, **fair, "drifts": self.drifts}
+        return {**names, **kept, **fair, "drifts": self.drifts, "width": self.width}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what is known of columns and labels, unless a stream was read already."""
@@ -188,7 +217,7 @@ class Data(LightningDataModule):
             self.schema = Schema.from_state(state_dict["schema"])
             self.labels = Labels(state_dict["classes"], state_dict["labels"])
             self.sensitive, self.groups = state_dict["sensitive"], state_dict["groups"]
-            self.drifts = state_dict["drifts"]
+            self.drifts, self.width = state_dict["drifts"], state_dict.get("width", 0)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -226,7 +255,9 @@ class Data(LightningDataModule):
             return read_frame(self.path)
         if self.stream in RECIPES:
             self._take_up({"target": "label", **RECIPES[self.stream].read})
-            frame, self.drifts = generate(self.stream, self.rows or LENGTH, self.seed)
+            length = self.rows or LENGTH
+            frame, self.drifts = generate(self.stream, length, self.seed)
+            self.width = width_of(self.stream, length)
             return frame
         entries = catalogue(APP)
         if self.stream not in entries:

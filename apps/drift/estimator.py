@@ -6,7 +6,7 @@ from typing import Any
 from river.base import Classifier
 
 from apps.drift.learner import Learner
-from apps.drift.schema import is_missing
+from apps.drift.schema import as_text, is_missing
 
 NETWORK = {"class_path": "apps.drift.model.StreamMoE", "init_args": {}}
 
@@ -44,7 +44,7 @@ class DriftMoE(Classifier):
         self.network, self.chunk, self.classes = network, chunk, classes
         self.learning_rate, self.seed = learning_rate, seed
         self.learner = Learner(network or NETWORK, None, classes, learning_rate, seed)
-        self._labels: list[Any] = []
+        self._labels: dict[str, Any] = {}
         self._waiting: list[tuple[dict[str, Any], Any]] = []
 
     @property
@@ -55,9 +55,9 @@ class DriftMoE(Classifier):
         """Take a row and its label in; a row without a label teaches nothing."""
         if is_missing(y):
             return
+        y = next((known for known in self._labels.values() if known == y), y)  # 1 and True are one label
         self.learner.labels.encode([y])
-        if y not in self._labels:
-            self._labels.append(y)
+        self._labels.setdefault(as_text(y), y)
         self._waiting.append((_row(x), y))
         if len(self._waiting) == self.chunk:
             rows, labels = zip(*self._waiting, strict=True)
@@ -67,9 +67,10 @@ class DriftMoE(Classifier):
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         """Probabilities of the labels so far; all alike before the first rows were learned."""
         if self.learner.schema is None:
-            return {label: 1 / len(self._labels) for label in self._labels}
+            return {label: 1 / len(self._labels) for label in self._labels.values()}
         probs = self.learner.say([_row(x)]).probs[0].double()
-        return dict(zip(self._labels, (probs / probs.sum()).tolist(), strict=True))
+        labels = [self._labels[name] for name in self.learner.labels.names]
+        return dict(zip(labels, (probs / probs.sum()).tolist(), strict=True))
 
 
 def _row(x: Mapping[Any, Any]) -> dict[str, Any]:

@@ -40,9 +40,11 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     names = task.network.expert_names
     experts = {name: max(0, row - before) for name, row in zip(names, task.network.since(), strict=True)}
     drifts = data.drifts if split == "all" else []
-    rows = tell(table, experts, drifts)
+    rows = tell(table, experts, drifts, data.width)
     print_rows(rows, f"{found.path}, {split} rows")
-    unfair = [] if data.sensitive is None else tell_gaps(table, experts, drifts)
+    unfair = tell_gaps(table, experts, drifts) if data.has_gaps else []
+    if data.sensitive is not None and not unfair:
+        print(f"note: gaps between groups are of two labels, and this stream has {len(data.labels.names)}.")
     if unfair:
         print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
@@ -70,7 +72,7 @@ def part(table: dict[str, np.ndarray], split: Literal["all", "validation", "test
 
 
 def tell(
-    table: dict[str, np.ndarray], experts: Mapping[str, int], drifts: Sequence[int]
+    table: dict[str, np.ndarray], experts: Mapping[str, int], drifts: Sequence[int], width: int = 0
 ) -> list[dict[str, Any]]:
     """Rows of {slice, rows, accuracy, kappa, kappa_m, kappa_t, recovery_rows}.
 
@@ -80,7 +82,7 @@ def tell(
     label, predicted = table["label"], table["predicted"]
     rows = [_row("all", label, predicted)]
     spans = _between(drifts, len(label))
-    costs = [float("nan"), *recovery(right(label, predicted), [begin for begin, _ in spans[1:]])]
+    costs = [float("nan"), *recovery(right(label, predicted), [begin for begin, _ in spans[1:]], width)]
     for (begin, end), cost in zip(spans, costs, strict=True) if spans else []:
         row = _row(f"rows {begin:,} to {end:,}", label[begin:end], predicted[begin:end])
         rows.append(row | {"recovery_rows": int(cost) if np.isfinite(cost) else None})

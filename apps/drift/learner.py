@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from collegium import record
@@ -71,11 +72,8 @@ class Learner:
         self.rows = 0
 
     def meet(self, rows: Sequence[Row]) -> None:
-        """Tell from some rows what their columns are; the first time alone. Later ones must share some."""
+        """Tell from some rows what their columns are; the first time alone."""
         if self.schema is not None:
-            known = [column.name for column in self.schema.columns]
-            if rows and not any(name in row for row in rows for name in known):
-                raise UserError(f"these rows have no column that was learned from: {', '.join(known)}.")
             return
         schema = Schema.of(rows, but=[name for name in (self.target, self.sensitive) if name])
         if not schema.columns:
@@ -166,9 +164,12 @@ class Learner:
         """
         damaged = f"{path} is no state of a stream, or is damaged: name another file."
         try:
+            with ZipFile(path) as file:
+                if file.testzip() is not None:
+                    raise UserError(damaged)
             state = torch.load(path, weights_only=True, map_location="cpu")
             mark = dict(state["collegium"])
-        except (OSError, EOFError, pickle.UnpicklingError, *UNFIT) as error:
+        except (OSError, EOFError, BadZipFile, pickle.UnpicklingError, *UNFIT) as error:
             raise UserError(damaged) from error
         if mark.get("app") != APP or mark.get("format") != FORMAT:
             raise UserError(

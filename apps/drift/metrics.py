@@ -58,21 +58,25 @@ def windowed(hits: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, (total[rows] - total[rows - min(window, len(hits))]) / max(1, min(window, len(hits)))
 
 
-def recovery(hits: np.ndarray, drifts: Sequence[int], window: int = 500, short: float = 0.01) -> list[float]:
+def recovery(
+    hits: np.ndarray, drifts: Sequence[int], width: int = 0, window: int = 500, short: float = 0.01
+) -> list[float]:
     """How many rows each drift cost: until accuracy is back, NaN where it is not before the next drift.
 
     Accuracy over the last ``window`` rows, none from before the drift, is back when it lies no more than
-    ``short`` below that of the ``2 window`` rows before the drift.
+    ``short`` below that of the ``2 window`` rows before concepts began to mix.
 
     Args:
         hits: (N,) whether each prediction was right.
         drifts: rows at which the concept changes, ascending.
+        width: rows before these, and behind, in which the old concept and the new one mix.
         window, short: as above.
     """
     ends = [*drifts, len(hits)][1:]
     costs = []
     for drift, end in zip(drifts, ends, strict=True):
-        before, after = hits[max(0, drift - 2 * window) : drift], hits[drift:end]
+        begin = max(0, drift - width)
+        before, after = hits[max(0, begin - 2 * window) : begin], hits[drift:end]
         rows, means = windowed(after, window)
         back = means >= before.mean() - short if len(before) and len(after) >= window else np.zeros(0, bool)
         costs.append(float(rows[back.argmax()]) if back.any() else float("nan"))

@@ -121,7 +121,7 @@ class StreamMoE(StreamModel):
         """One layer."""
         blocks = [block(features, classes) for block in self.blocks]
         group = ExpertGroups(blocks)
-        self.expert_names = [name for block in blocks for name in names_of(block)]
+        self.expert_names = unlike([name for block in blocks for name in names_of(block)])
         self.watching = Watching(features, group.num_experts, self.router)
         self.mixture = MoE(self.watching, group)
         self.memory = Memory(features, self.memory_size, self.seed)
@@ -182,3 +182,16 @@ def names_of(block: Experts) -> list[str]:
     kind = type(block).__name__.lower()
     names: list[str] = getattr(block, "names", [f"{kind} {n + 1}" for n in range(block.num_experts)])
     return names
+
+
+def unlike(names: Sequence[str]) -> list[str]:
+    """Names with a number behind each that has come before.
+
+    >>> unlike(["tree 1", "recent", "tree 1"])
+    ['tree 1', 'recent', 'tree 1 (2)']
+    """
+    found: list[str] = []
+    for place, name in enumerate(names):
+        again = names[:place].count(name)
+        found.append(f"{name} ({again + 1})" if again else name)
+    return found

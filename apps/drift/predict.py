@@ -1,6 +1,7 @@
 """Run a user's own stream: predict each row, then learn its label."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
-from apps.common.files import check_out, replacing
+from apps.common.files import check_out, check_place, replacing
 from apps.common.frames import read_frame
 from apps.common.runs import find_run, load_checkpoint
 from apps.drift.data import APP
 from apps.drift.learner import Learner, Said
 from apps.drift.schema import Row, as_text, is_missing
 
+CLASSES = 32
+"""Labels that there is room for, where nobody says how many."""
 FIRST = 1000
 """Rows of a file that tell what kind each column is."""
 LATE = 1000
@@ -33,7 +36,7 @@ def predict(
     run: Path | None = None,
     drop: list[str] | None = None,
     chunk: int | None = None,
-    classes: int = 32,
+    classes: int | None = None,
     sensitive: str | None = None,
 ) -> None:
     """Predict every row of a stream before its label is learned, and learn on.
@@ -43,55 +46,84 @@ def predict(
             answered by one on standard output.
         out: CSV to write, a row for each row of a file; not written for standard input.
         target: column of the labels; rows that lack it are predicted and not learned.
-        state: file to go on from, if it is there, and to keep what was learned in; none by default.
+        state: file to go on from, if it is there, and to keep what was learned in; none by default. Of a file
+            it is written with the predictions, or not at all; of standard input when that ends or is stopped.
         run: a trained run, runs/drift/<config>/<n>, to begin with; by default nothing is known at first.
         drop: columns to leave out.
         chunk: rows that are learned together, in one step of the gradient: 16 of a file, where of these rows
             the later ones know the earlier ones but for that step; 1 of standard input, where a row is known
             when its chunk is full. More are faster.
-        classes: how many labels there may be.
+        classes: how many labels there may be: 32, unless a run or a state says it.
         sensitive: column of the groups, which is no feature; a run or a state brings its own. It is written
             beside each prediction, and a model that keeps to fairness learns by it.
     """
     chunk = chunk if chunk is not None else 1 if str(input) == "-" else 16
     if chunk < 1:
         raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
+    _check_places(input, out, state, run)
     learner = _learner(state, run, target, classes, sensitive)
     if learner.target is None and not learner.rows:
         raise UserError("there is nothing to learn from: name the column of the labels, --target.")
-    if state is not None and state.is_dir():
-        raise UserError(f"{state} is a folder: name a file for the state.")
+    if str(input) != "-":
+        _run_file(learner, input, out, chunk, drop or [])
+        _keep(learner, state)
+        return
     try:
-        if str(input) == "-":
-            _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
-        else:
-            _run_file(learner, input, out, chunk, drop or [])
+        _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
+    except BrokenPipeError:  # nobody reads the answers any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:  # a stream seldom ends by itself
-        if str(input) == "-" and learner.schema:
-            for note in learner.schema.notes():
-                print(f"note: {note}.", file=sys.stderr)
-        if state is not None and learner.rows:
-            learner.save(state)
-            print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
+        for note in learner.schema.notes() if learner.schema else []:
+            print(f"note: {note}.", file=sys.stderr)
+        _keep(learner, state)
+
+
+def _keep(learner: Learner, state: Path | None) -> None:
+    if state is not None and learner.rows:
+        learner.save(state)
+        print(f"State after {learner.rows:,} rows: {state}", file=sys.stderr)
+
+
+def _check_places(input: Path, out: Path, state: Path | None, run: Path | None) -> None:
+    if str(input) != "-":
+        check_out(out, input)
+        check_place(out)
+    if state is None:
+        return
+    if state.is_dir():
+        raise UserError(f"{state} is a folder: name a file for the state.")
+    if state.resolve() in (out.resolve(), input.resolve()):
+        raise UserError(f"{state} is the input or the output as well: name another file for the state.")
+    if run is not None and state.is_file():
+        raise UserError(f"{state} is there, so that {run} would not be read: leave one of the two out.")
+    check_place(state)
 
 
 def _learner(
-    state: Path | None, run: Path | None, target: str | None, classes: int, sensitive: str | None
+    state: Path | None, run: Path | None, target: str | None, classes: int | None, sensitive: str | None
 ) -> Learner:
     if state is not None and state.is_file():
-        learner = _with_groups(Learner.load(state), sensitive, state)
+        learner = _with_groups(_with_room(Learner.load(state), classes, state), sensitive, state)
         learner.target = learner.target or target
         if target not in (None, learner.target):
             raise UserError(f"{state} was learned with the target {learner.target}: name another state.")
         return learner
     if run is not None:
-        learner = _with_groups(_of_run(run), sensitive, run)
+        learner = _with_groups(_with_room(_of_run(run), classes, run), sensitive, run)
         if target not in (None, learner.target):
             raise UserError(f"{run} was trained on the target {learner.target}: leave out --target.")
         return learner
     default = project_root() / "configs" / APP / "default.yaml"
     model = yaml.safe_load(default.read_text(encoding="utf-8"))["model"]
-    return Learner(model["network"], target, classes, model["learning_rate"], sensitive=sensitive)
+    room = CLASSES if classes is None else classes
+    return Learner(model["network"], target, room, model["learning_rate"], sensitive=sensitive)
+
+
+def _with_room(learner: Learner, classes: int | None, source: Path) -> Learner:
+    room = learner.labels.capacity
+    if classes not in (None, room):
+        raise UserError(f"{source} has room for {room} labels, and no more can be made: leave out classes.")
+    return learner
 
 
 def _with_groups(learner: Learner, sensitive: str | None, source: Path) -> Learner:
@@ -107,7 +139,6 @@ def _of_run(path: Path) -> Learner:
 
 
 def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
-    check_out(out, input)
     frame = read_frame(input)
     if absent := [name for name in drop if name not in frame]:
         raise UserError(f"{input} has no column {absent[0]!r} to drop: it has {', '.join(frame.columns)}.")
@@ -116,6 +147,11 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
         raise UserError(f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}.")
     rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
     learner.meet(rows[:FIRST])
+    assert learner.schema is not None
+    known = [column.name for column in learner.schema.columns]
+    if not set(known) & set(frame):
+        raise UserError(f"{input} has no column that was learned from: {', '.join(known)}.")
+    learner.schema.check(rows)
     table: list[dict[str, Any]] = []
     hits: list[bool] = []
     with _progress() as progress:
@@ -137,8 +173,10 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
     written = written.reindex(columns=[*told_of, *shares]).fillna(dict.fromkeys(shares, 0.0))
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
-    for note in learner.schema.notes() if learner.schema else []:
+    for note in learner.schema.notes():
         print(f"note: {note}.")
+    if blank := sum(is_missing(row.get(learner.target or "")) for row in rows):
+        print(f"note: {blank:,} rows have no label, and were not learned.")
     share = f", {sum(hits) / len(hits):.4f} of {len(hits):,} labels right" if hits else ""
     print(f"{len(rows):,} rows{share}: {out}")
 
@@ -146,21 +184,38 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
 def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: Sequence[str]) -> None:
     """Answer each line, and learn the labels of every `chunk` rows that have one."""
     waiting: list[Row] = []
-    for number, row in _objects(lines):
-        if row is None:
-            fault = {"error": f"line {number} is no JSON object, and is not learned"}
-            print(json.dumps(fault), file=answers, flush=True)
-            continue
-        row = {name: cell for name, cell in row.items() if name not in drop}
-        learner.meet([row])
-        print(json.dumps(_line(learner, learner.say([row]), 0, row)), file=answers, flush=True)
-        if learner.target is not None and not is_missing(row.get(learner.target)):
-            waiting.append(row)
-        if len(waiting) == chunk:
-            learner.learn(waiting, [row[learner.target or ""] for row in waiting])
-            waiting = []
-    if waiting:
-        learner.learn(waiting, [row[learner.target or ""] for row in waiting])
+    try:
+        for number, row in _objects(lines):
+            try:
+                answer = _answer_one(learner, number, row, drop)
+            except UserError as fault:
+                answer = {"error": f"line {number} is not learned: {fault}"}
+            print(json.dumps(answer), file=answers, flush=True)
+            if row is not None and "error" not in answer and learner.target is not None:
+                waiting += [row] if not is_missing(row.get(learner.target)) else []
+            if len(waiting) == chunk:
+                some, waiting = waiting, []
+                _teach(learner, some)
+    finally:
+        _teach(learner, waiting)
+
+
+def _answer_one(learner: Learner, number: int, row: Row | None, drop: Sequence[str]) -> dict[str, Any]:
+    """What is told of the object of a line. Raises `UserError` where nothing can be."""
+    if row is None:
+        return {"error": f"line {number} is no JSON object, and is not learned"}
+    row = {name: cell for name, cell in row.items() if name not in drop}
+    learner.meet([row])
+    assert learner.schema is not None
+    answer = _line(learner, learner.say([row]), 0, row)
+    learner.labels.encode([learner.label(row.get(learner.target or ""))])
+    learner.schema.check([row])
+    return answer
+
+
+def _teach(learner: Learner, rows: Sequence[Row]) -> None:
+    if rows:
+        learner.learn(rows, [row[learner.target or ""] for row in rows])
 
 
 def _objects(lines: TextIO) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -169,7 +224,7 @@ def _objects(lines: TextIO) -> Iterator[tuple[int, dict[str, Any] | None]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             yield number, row if isinstance(row, dict) else None
 

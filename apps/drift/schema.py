@@ -24,6 +24,11 @@ WAVES = ("sine", "cosine")
 PERIODS = ("day", "week", "year")
 """A time is told by its place in each: a sine and a cosine."""
 
+MOSTLY = 0.95
+"""Share of the first cells of a column that must be numbers, or times, for it to be a column of these."""
+MOST_CODES = 10_000
+"""Values of a category that are kept apart; later ones are as one."""
+
 MOST = 1e15
 """A number beyond is taken for a fault: it would drown all others in single precision."""
 FAR, SETTLED = 50.0, 100
@@ -35,8 +40,8 @@ class Column:
     """One column, and what of it has been seen.
 
     codes: values of a category, numbered as they came; count, mean, squares, least and most: of the numbers
-    so far, squares their squared deviations; odd: cells that were none of the kind; far: numbers that were
-    cut; length: of a cycle, after which a number stands where it stood.
+    so far, squares their squared deviations; odd: cells that were none of the kind; blank: those that held
+    nothing; far: numbers that were cut; length: of a cycle, after which a number stands where it stood.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Column:
     least: float = math.inf
     most: float = -math.inf
     odd: int = 0
+    blank: int = 0
     far: int = 0
     length: float = 1.0
 
@@ -67,13 +73,9 @@ class Column:
         if is_missing(cell):
             return
         number = as_number(cell)
-        if self.kind == "category":
+        if self.kind == "category" and len(self.codes) < MOST_CODES:
             self.codes.setdefault(as_text(cell), len(self.codes))
-        elif self.kind == "time":
-            self.odd += as_time(cell) is None
-        elif math.isnan(number):
-            self.odd += 1
-        elif self.kind == "number":
+        elif self.kind == "number" and not math.isnan(number):
             cut = self._within(number)
             self.far += cut != number
             self.count += 1
@@ -81,6 +83,15 @@ class Column:
             self.mean += off / self.count
             self.squares += off * (cut - self.mean)
             self.least, self.most = min(self.least, cut), max(self.most, cut)
+
+    def check(self, cell: Any) -> None:
+        """Count a cell that holds nothing, or nothing of the kind."""
+        if is_missing(cell):
+            self.blank += 1
+        elif self.kind == "time":
+            self.odd += as_time(cell) is None
+        elif self.kind != "category":
+            self.odd += math.isnan(as_number(cell))
 
     def encode(self, cell: Any) -> list[float]:
         """The numbers of a cell. A missing number is the mean so far, anything else missing is all zeros."""
@@ -169,9 +180,16 @@ class Schema:
             table.append(self._encode(row))
             for column in self.columns:
                 column.take_in(row.get(column.name))
-                if column.name not in row:
-                    self.lacking[column.name] = self.lacking.get(column.name, 0) + 1
         return self._tensor(table)
+
+    def check(self, rows: Iterable[Row]) -> None:
+        """Count what `notes` tells of, in rows with and without a label."""
+        for row in rows:
+            for column in self.columns:
+                if column.name in row:
+                    column.check(row[column.name])
+                else:
+                    self.lacking[column.name] = self.lacking.get(column.name, 0) + 1
 
     def _encode(self, row: Row) -> list[float]:
         return [number for column in self.columns for number in column.encode(row.get(column.name))]
@@ -182,6 +200,7 @@ class Schema:
     def notes(self) -> list[str]:
         """What a user should know of the columns, in sentences."""
         odd = [(c.name, f"{c.odd} cells hold no {c.kind}") for c in self.columns if c.odd]
+        odd += [(c.name, f"{c.blank} cells hold nothing") for c in self.columns if c.blank]
         lacking = [(name, f"{rows} rows do not have it") for name, rows in sorted(self.lacking.items())]
         missing = [f"column {name}: {what}; they count as missing" for name, what in odd + lacking]
         far = [(c.name, c.far) for c in self.columns if c.far]
@@ -212,7 +231,9 @@ def _waves(place: float) -> list[float]:
 
 def is_missing(cell: Any) -> bool:
     """Whether a cell is blank."""
-    return cell is None or cell is pd.NaT or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+    if isinstance(cell, str | float):
+        return cell == "" or cell != cell
+    return cell is None or cell is pd.NaT or cell is pd.NA
 
 
 def as_number(cell: Any) -> float:
@@ -255,6 +276,7 @@ def as_time(cell: Any) -> datetime | None:
 
 def _kind(cells: Sequence[Any]) -> Kind:
     known = [cell for cell in cells if not is_missing(cell)]
-    if all(not math.isnan(as_number(cell)) for cell in known):
+    enough = MOSTLY * len(known)
+    if sum(not math.isnan(as_number(cell)) for cell in known) >= enough:
         return "number"
-    return "time" if all(as_time(cell) is not None for cell in known) else "category"
+    return "time" if sum(as_time(cell) is not None for cell in known) >= enough else "category"

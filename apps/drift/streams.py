@@ -102,7 +102,7 @@ def generate(name: str, rows: int, seed: int = 0) -> tuple[pd.DataFrame, list[in
     """
     recipe = RECIPES[name]
     middles = [round(share * rows) for share in recipe.at]
-    width = GRADUAL * rows if recipe.gradual else ABRUPT
+    width = width_of(name, rows)
     random = np.random.default_rng(seed)
     row = np.arange(rows)
     concept = np.zeros(rows, dtype=int)
@@ -113,6 +113,11 @@ def generate(name: str, rows: int, seed: int = 0) -> tuple[pd.DataFrame, list[in
     values = np.stack([table.to_numpy() for table in tables])[concept, row]
     frame = pd.DataFrame(values, columns=tables[0].columns)
     return frame.astype({"label": int}), middles
+
+
+def width_of(name: str, rows: int) -> int:
+    """Rows before the middle of a drift, and behind, in which concepts mix; beyond, one row in fifty does."""
+    return round(GRADUAL * rows) if RECIPES[name].gradual else ABRUPT
 
 
 def _take(stream: Any, rows: int) -> pd.DataFrame:

@@ -8,13 +8,16 @@ import pandas as pd
 from apps.common.errors import UserError
 from apps.drift.schema import as_number, is_missing
 
+UNFIT = (AttributeError, TypeError, ValueError)
+"""What pandas raises beside, where a condition asks for what cannot be done with the columns."""
+
 
 def rows_where(frame: pd.DataFrame, where: str, source: str) -> pd.DataFrame:
     """The rows for which a condition holds. Raises `UserError` where it is none, or holds for none."""
     told = f"{source}: data.where is {where!r}, which"
     try:
         holds = frame.eval(where)
-    except (AttributeError, KeyError, NameError, SyntaxError, TypeError, ValueError) as error:
+    except (LookupError, NameError, NotImplementedError, SyntaxError, *UNFIT) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{told} cannot be asked of its rows ({reason}): mend it.") from error
     if not isinstance(holds, pd.Series) or holds.dtype != bool:

@@ -50,6 +50,11 @@ class Task(MoETask):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
+        if stage == "fit" and self.trainer.max_epochs != 1:
+            raise UserError(
+                f"trainer.max_epochs is {self.trainer.max_epochs}, and a stream is learned once: what was "
+                "learned from a row must not predict it. Leave it at 1."
+            )
         try:
             self.network.build(len(data.features), data.labels.capacity)
         except ValueError as error:

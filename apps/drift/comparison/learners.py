@@ -39,14 +39,18 @@ class Network(Arm):
         return ("routed", trial) if data not in self.settings.get("cycles", {data: None}) else None
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
-        """Run over the stream once: predict a chunk of rows, then learn them."""
+        """Run over the stream once, predicting a chunk before it is learned; to read columns counts too."""
         rows = stream(data, self.budget["rows"], seed, self.settings.get("cycles", {}).get(data))
+        raw, _, _ = rows.read()
         start = time.process_time()
+        rows.x = rows.encoded(raw)
         network, history = self.run(rows, trial, seed)
         speed = len(rows.y) / (time.process_time() - start)
         table = history.table()
         active, total = inspection.parameters(network)
-        return Measured(table["label"], table["predicted"], rows.drifts, speed, Cost(active, total))
+        return Measured(
+            table["label"], table["predicted"], rows.drifts, rows.width, speed, Cost(active, total)
+        )
 
     def run(self, rows: Data, trial: Trial, seed: int) -> tuple[StreamModel, History]:
         """A model that has gone over a stream, and what it said."""
@@ -90,7 +94,7 @@ class River(Arm):
         start = time.process_time()
         _, said = self.run(table, y.tolist(), seed)
         speed = len(y) / (time.process_time() - start)
-        return Measured(y.numpy(), said, rows.drifts, speed)
+        return Measured(y.numpy(), said, rows.drifts, rows.width, speed)
 
     def run(self, table: Sequence[Row], y: Sequence[int], seed: int) -> tuple[Any, np.ndarray]:
         """A learner that has gone over rows, and what it said of each."""
@@ -111,4 +115,4 @@ class Floor(Arm):
         """Nothing to fit."""
         rows = stream(data, self.budget["rows"], seed)
         label = rows.y.numpy()
-        return Measured(label, self.rule(label), rows.drifts)
+        return Measured(label, self.rule(label), rows.drifts, rows.width)

@@ -21,6 +21,7 @@ class Measured(Fitted):
     Args:
         label, predicted: (N,).
         drifts: rows at which the concept changes.
+        width: rows before and behind these in which concepts mix.
         speed: rows a second of one thread; None for rules that do nothing.
         cost: of the learner.
     """
@@ -30,6 +31,7 @@ class Measured(Fitted):
         label: np.ndarray,
         predicted: np.ndarray,
         drifts: list[int],
+        width: int,
         speed: float | None = None,
         cost: Cost | None = None,
     ) -> None:
@@ -37,7 +39,7 @@ class Measured(Fitted):
         self.validation = 1 - float(right(label[:early], predicted[:early]).mean())
         self.label, self.predicted = label[early:], predicted[early:]
         self.drifts = [row - early for row in drifts if row >= early]
-        self.speed, self.cost = speed, cost or Cost()
+        self.width, self.speed, self.cost = width, speed, cost or Cost()
 
     def test(self) -> Outcome:
         """Accuracy, the kappas, what a drift costs, and the speed, over the later rows."""
@@ -48,7 +50,7 @@ class Measured(Fitted):
         hits = right(self.label, self.predicted)
         if self.drifts:  # what is never back has cost all rows up to the next drift
             stretches = np.diff([*self.drifts, len(hits)])
-            costs = zip(recovery(hits, self.drifts), stretches, strict=True)
+            costs = zip(recovery(hits, self.drifts, self.width), stretches, strict=True)
             lost = [cost if isfinite(cost) else float(rows) for cost, rows in costs]
             values.append(Value("all", "recovery_rows", float(np.mean(lost)), False))
         if self.speed is not None:

@@ -44,7 +44,7 @@ class MoaForest(Arm):
             instance = LabeledInstance.from_array(schema, row, wanted)
             said[i] = forest.predict(instance) or 0
             forest.train(instance)
-        return Measured(label, said, rows.drifts, len(label) / (time.process_time() - start))
+        return Measured(label, said, rows.drifts, rows.width, len(label) / (time.process_time() - start))
 
 
 def as_numbers(table: Sequence[Row]) -> tuple[np.ndarray, dict[str, list[str]]]:

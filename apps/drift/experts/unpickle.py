@@ -46,7 +46,9 @@ def from_bytes(content: Tensor) -> Any:
     """Return the trees. Raises `UserError` where the bytes are no trees, or ask for anything else."""
     try:
         return _Trees(io.BytesIO(content.cpu().numpy().tobytes())).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError, TypeError) as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # among them the panics of river's compiled parts
         raise UserError(
             f"the trees of this checkpoint cannot be read ({error}): they are damaged, or hold more than "
             "trees; take another checkpoint, and trust none that you were not given by its maker."

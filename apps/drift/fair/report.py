@@ -39,9 +39,9 @@ in each group: columns whose bars differ between groups are those that carry the
 
 
 def fair_sections(task: Task, data: Data) -> list[Section]:
-    """Gaps over time, and attributions where the model notes them; nothing without a sensitive column."""
+    """Gaps over time, and attributions where the model notes them; nothing without groups or two labels."""
     table = task.history.table()
-    if data.sensitive is None or not table:
+    if not data.has_gaps or not table:
         return []
     window = max(50, min(1000, len(table["label"]) // 20))
     drifts = [row for row in data.drifts if 0 < row < len(table["label"])]

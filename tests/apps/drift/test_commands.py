@@ -204,6 +204,9 @@ def test_a_stream_that_cannot_be_learned_is_refused(
         (["--data.target", "x"], "no column 'x'"),
         (["--data.drop", "[y]"], "no column 'y'"),
         (["--data.above", "1"], "holds 'down', which is no number"),
+        (["--trainer.max_epochs", "3"], "trainer.max_epochs is 3, and a stream is learned once"),
+        (["--data.target", "size"], "size has 376 labels: if it is a number, say --data.above"),
+        (["--data.where", "'a' if size > 1 else 'b'"], "cannot be asked of its rows"),
     ],
 )
 def test_a_training_stream_that_does_not_fit_is_refused(
@@ -262,6 +265,119 @@ def test_a_state_is_kept_when_a_stream_breaks_off(
         "line 22",
         "line 23",
     ]
+
+
+def test_what_fails_leaves_the_state_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, state, out = table(80), tmp_path / "stream.pt", tmp_path / "said.csv"
+    frame.to_csv(tmp_path / "first.csv", index=False)
+    predict(tmp_path / "first.csv", out, target="state", state=state, classes=3)
+    before = state.read_bytes()
+    frame.assign(state=[f"label {i}" for i in range(80)]).to_csv(tmp_path / "next.csv", index=False)
+    options = ["--input", str(tmp_path / "next.csv"), "--out", str(tmp_path / "p.csv"), "--state", str(state)]
+    assert main(["drift", "predict", *options]) == 2
+    assert "the label 'label 1' is the 4th" in capsys.readouterr().err
+    assert main(["drift", "predict", *options, "--classes", "100"]) == 2
+    assert "has room for 3 labels, and no more can be made" in capsys.readouterr().err
+    assert state.read_bytes() == before
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--state", "said.csv", "--out", "said.csv"], "is the input or the output as well"),
+        (["--state", "mine.csv"], "is the input or the output as well"),
+        (["--state", "/proc/nowhere/x.pt"], "cannot be written"),
+        (["--out", "/proc/nowhere/said.csv"], "cannot be written"),
+        (["--state", "there.pt", "--run", "runs/drift/default/9"], "is there, so that runs/drift/default/9"),
+        (["--state", "there.pt"], "there.pt is no state of a stream"),
+    ],
+)
+def test_places_that_do_not_fit_are_refused_before_anything_is_learned(
+    options: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table(40).to_csv("mine.csv", index=False)
+    Path("there.pt").write_text("a,b\n1,2\n")
+    assert main(["drift", "predict", "--input", "mine.csv", "--target", "state", *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.csv", "there.pt"}
+
+
+def test_lines_that_tell_nothing_are_answered_and_the_stream_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["{}", *[json.dumps(row) for row in json.loads(table(40).to_json(orient="records"))]]
+    rows += ["{}", '{"state": "up"}', '{"size": 1, "state": "left"}', "[" * 100_000, rows[1]]
+    monkeypatch.setattr("sys.stdin", iter(rows))
+    predict(Path("-"), target="state", classes=2)
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    faults = {number: answer["error"] for number, answer in enumerate(answers) if "error" in answer}
+    assert list(faults) == [0, 43, 44]
+    assert "no column but the label" in faults[0]
+    assert "the label 'left' is the 3th" in faults[43]
+    assert answers[41]["prediction"] in ("up", "down")  # as of a row whose cells are all missing
+
+
+def test_what_waited_for_its_chunk_is_learned_when_a_stream_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines() -> Iterator[str]:
+        yield from (json.dumps(row) for row in json.loads(table(30).to_json(orient="records")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", lines())
+    with pytest.raises(KeyboardInterrupt):
+        predict(Path("-"), target="state", state=tmp_path / "stream.pt", chunk=16)
+    assert Learner.load(tmp_path / "stream.pt").rows == 30
+
+
+def test_a_reader_that_has_gone_ends_a_stream_quietly(tmp_path: Path) -> None:
+    rows = [json.dumps(row) for row in json.loads(table(400).to_json(orient="records"))]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    command = f"{sys.executable} -m apps drift predict --input - --target state --state {tmp_path}/stream.pt"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} < {tmp_path}/rows.jsonl | head -1"],
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert 1 <= Learner.load(tmp_path / "stream.pt").rows < 400
+
+
+def test_columns_that_go_and_labels_that_are_missing_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = table(300)
+    frame.loc[200:, "sky"], frame.loc[250:, "state"] = None, None
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    predict(tmp_path / "mine.csv", tmp_path / "said.csv", target="state")
+    told = capsys.readouterr().out
+    assert "note: column sky: 100 cells hold nothing" in told
+    assert "note: 50 rows have no label, and were not learned" in told
+
+
+def test_training_tells_what_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "runs"))
+    frame = table(500)
+    frame.loc[20:29, "state"] = None
+    frame.loc[10, "size"] = 0
+    frame.astype({"size": object}).replace({"size": {0: "?"}}).to_csv(tmp_path / "mine.csv", index=False)
+    options = ["--data.path", str(tmp_path / "mine.csv"), "--data.target", "state"]
+    config = str(project_root() / "configs/drift/default.yaml")
+    assert main(["drift", "fit", "--config", config, *options]) == 0
+    told = capsys.readouterr().out
+    assert "note: column size: 1 cells hold no number; they count as missing." in told
+    assert "note: 10 rows have no label and are left out." in told
 
 
 def test_a_number_beyond_all_bounds_is_missing(tmp_path: Path) -> None:

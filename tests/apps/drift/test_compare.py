@@ -68,7 +68,7 @@ def test_early_rows_choose_and_later_rows_test() -> None:
     predicted = label.copy()
     predicted[:30] = 1 - predicted[:30]
     predicted[800:] = 1 - predicted[800:]
-    fitted = Measured(label, predicted, drifts=[100, 600])
+    fitted = Measured(label, predicted, drifts=[100, 600], width=0)
     assert fitted.validation == pytest.approx(30 / 300)
     assert fitted.drifts == [300]
     outcome = fitted.test()
@@ -83,7 +83,7 @@ def test_a_drift_that_is_never_got_over_has_cost_all_rows_to_the_next() -> None:
     label = np.zeros(6000, dtype=int)
     predicted = label.copy()
     predicted[3000:4500] = 1
-    fitted = Measured(label, predicted, drifts=[3000, 4500])
+    fitted = Measured(label, predicted, drifts=[3000, 4500], width=0)
     values = {value.metric: value.value for value in fitted.test().values}
     back = 500  # rows of the window, all of which must be right again
     assert values["recovery_rows"] == (1500 + back) / 2

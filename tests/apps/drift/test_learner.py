@@ -1,17 +1,26 @@
 """A stream outside Lightning: kept, taken up, refused."""
 
+import pickle
+import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from river import checks
+from river.drift import ADWIN
 
 from apps.common.errors import UserError
 from apps.drift.estimator import DriftMoE
+from apps.drift.experts.unpickle import from_bytes, to_bytes
 from apps.drift.learner import Learner
+from tests.core.blocks import examples
 
 SMALL: dict[str, Any] = {
     "class_path": "apps.drift.model.StreamMoE",
@@ -28,6 +37,16 @@ SMALL: dict[str, Any] = {
         "replay": 16,
     },
 }
+
+
+class Hostile:
+    """When it is unpickled, it makes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Path.touch, (Path(self.path),)  # type: ignore[return-value]
 
 
 def rows(count: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[str]]:
@@ -121,6 +140,49 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
             Learner.load(tmp_path / "bad.pt")
 
 
+def test_a_state_with_a_single_byte_changed_is_refused(tmp_path: Path) -> None:
+    learner = Learner(SMALL, classes=2)
+    taught(learner, 0, 16)
+    learner.save(tmp_path / "state.pt")
+    whole = bytearray((tmp_path / "state.pt").read_bytes())
+    with ZipFile(tmp_path / "state.pt") as file:
+        records = [info for info in file.infolist() if info.file_size > 8]
+    for info in records:
+        content, head = bytearray(whole), info.header_offset
+        name, extra = struct.unpack("<HH", whole[head + 26 : head + 30])
+        content[head + 30 + name + extra + info.file_size // 2] ^= 1
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(UserError, match=r"bad\.pt is no state of a stream"):
+            Learner.load(tmp_path / "bad.pt")
+
+
+@examples(20)
+@given(seed=st.integers(0, 2**16))
+def test_bytes_of_trees_that_were_changed_raise_nothing_else(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    content = to_bytes(ADWIN()).clone()
+    places = random.integers(0, len(content), 3)
+    content[places] = torch.from_numpy(random.integers(0, 256, 3).astype(np.uint8))
+    with suppress(UserError):
+        from_bytes(content)
+
+
+def test_a_state_with_hostile_bytes_runs_nothing(tmp_path: Path) -> None:
+    learner = Learner(SMALL, classes=2)
+    taught(learner, 0, 16)
+    learner.save(tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    call = pickle.dumps(Hostile(str(tmp_path / "touched")))
+    blobs = [name for name, value in state["network"].items() if name.endswith("_extra_state")]
+    assert blobs
+    for name in blobs:
+        hostile = torch.frombuffer(bytearray(call), dtype=torch.uint8)
+        torch.save({**state, "network": {**state["network"], name: hostile}}, tmp_path / "bad.pt")
+        with pytest.raises(UserError, match="cannot be read"):
+            Learner.load(tmp_path / "bad.pt")
+    assert not (tmp_path / "touched").exists()
+
+
 def test_a_state_imports_nothing_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hostile state names a module that would tell that it was imported."""
     (tmp_path / "hostile.py").write_text("raise SystemExit('imported')")
@@ -140,7 +202,7 @@ def test_a_state_imports_nothing_of_others(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_estimator_passes_rivers_checks() -> None:
-    model = DriftMoE(SMALL, chunk=4, classes=12)
+    model = DriftMoE(chunk=16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for check in checks.yield_checks(model):
@@ -156,6 +218,20 @@ def test_the_estimator_keeps_labels_as_they_are() -> None:
     assert set(probs) == {True, False}
     assert sum(probs.values()) == pytest.approx(1)
     assert model.predict_one({"x": 0}) is True
+
+
+def test_the_estimator_takes_equal_labels_for_one_and_texts_for_what_came_first() -> None:
+    model = DriftMoE(SMALL, chunk=4)
+    for i in range(16):
+        model.learn_one({"x": i % 2}, [1, True, "1", 0][i % 4])
+    assert list(model.predict_proba_one({"x": 0})) == [1, 0]
+
+
+def test_the_estimator_reads_rows_of_other_columns() -> None:
+    model = DriftMoE(SMALL, chunk=1)
+    model.learn_one({"a": 1.0}, 1)
+    model.learn_one({"b": 1.0}, 0)
+    assert set(model.predict_proba_one({"c": 1.0})) == {0, 1}
 
 
 def test_the_estimator_learns_nothing_from_a_row_without_a_label() -> None:

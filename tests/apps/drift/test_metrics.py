@@ -56,3 +56,12 @@ def test_recovery_counts_rows_until_accuracy_is_back() -> None:
     first, second = recovery(hits, [1000, 2300], window=100, short=0.01)
     assert first == 300 + 99
     assert math.isnan(second)
+
+
+def test_recovery_is_measured_by_what_was_before_concepts_began_to_mix() -> None:
+    good, mixed = np.ones(1000), np.tile([1.0, 0.0], 100)
+    hits = np.concatenate([good, mixed, mixed, good])
+    (cost,) = recovery(hits, [1200], width=200, window=100)
+    assert cost == 200 + 98  # a hundredth may be wrong
+    (lenient,) = recovery(hits, [1200], window=100)
+    assert lenient == 100  # were the mixed rows the measure, nothing would have been lost

@@ -2,6 +2,7 @@
 
 import math
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,9 +41,13 @@ def test_codes_are_categories_where_it_is_said() -> None:
 
 def test_a_missing_number_is_the_mean_of_the_rows_before() -> None:
     found = schema()
-    x = found.take_in([*ROWS, {"size": None}, {"size": math.nan}, {"size": 9}, {}])
+    rows = [*ROWS, {"size": None}, {"size": math.nan}, {"size": 9}, {}]
+    x = found.take_in(rows)
     assert x[:, 0].tolist() == [2, 4, 3, 3, 9, 5]
+    assert not found.notes()
+    found.check(rows)
     assert found.notes() == [
+        "column size: 2 cells hold nothing; they count as missing",
         "column size: 1 rows do not have it; they count as missing",
         "column sky: 4 rows do not have it; they count as missing",
         "column when: 4 rows do not have it; they count as missing",
@@ -77,13 +82,32 @@ def test_a_time_is_its_place_in_day_week_and_year() -> None:
 
 def test_a_column_that_changes_its_type_counts_as_missing_there() -> None:
     found = schema()
-    x = found.take_in([*ROWS, {**ROWS[0], "size": "big", "when": "soon"}])
+    rows = [*ROWS, {**ROWS[0], "size": "big", "when": "soon"}]
+    x = found.take_in(rows)
+    found.check(rows)
     assert x[2, 0] == 3
     assert x[2, -6:].tolist() == [0.0] * 6
     assert found.notes() == [
         "column size: 1 cells hold no number; they count as missing",
         "column when: 1 cells hold no time; they count as missing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [(["?"], "number"), (["?"] * 5, "number"), (["?"] * 6, "category"), ([None] * 60, "number")],
+)
+def test_a_few_cells_of_another_kind_do_not_make_a_column_one_of_words(odd: list[Any], kind: str) -> None:
+    cells = [*range(100 - len(odd)), *odd]
+    found = Schema.of([{"size": cell} for cell in cells])
+    assert found.columns[0].kind == kind
+    days = [f"2024-01-{day:02}" for day in range(1, 21)]
+    assert Schema.of([{"when": day} for day in [*days, "soon"]]).columns[0].kind == "time"
+
+
+def test_cells_that_are_lists_are_words() -> None:
+    rows = [{"tags": np.array(["a", "b"])}, {"tags": np.array([])}]
+    assert Schema.of(rows).take_in(rows).shape == (2, SLOTS)
 
 
 def test_a_schema_goes_on_after_its_state_was_kept() -> None:
