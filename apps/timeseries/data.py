@@ -98,6 +98,8 @@ class Data(LightningDataModule):
             raise UserError(
                 "context, horizon, batch_size and validation_stride must be 1 or more: raise them."
             )
+        if earlier < 0 or (max_windows_per_epoch is not None and max_windows_per_epoch < 1):
+            raise UserError("earlier must be 0 or more, and max_windows_per_epoch 1 or more: raise them.")
         self.path, self.name, self.simulated_rows = path, name, simulated_rows
         self.pretraining = pretraining
         self.context, self.horizon, self.batch_size = context, horizon, batch_size

@@ -15,10 +15,14 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.timeseries.metrics import coverage, crps, msis
 from apps.timeseries.model import Forecaster, Probabilistic
+from apps.timeseries.networks.heads import Head
 from apps.timeseries.windows import Batch, Windows
 
 MEASURED = torch.arange(1, 40) / 40
 """Evenly spaced, as the CRPS asks, with the bounds of the intervals that are measured among them."""
+
+ROUNDING = 1e-6
+"""By which a level in single precision may differ from what was asked for."""
 
 WRITTEN = (0.1, 0.5, 0.9)
 """The levels of a prediction where none are given."""
@@ -65,7 +69,8 @@ def levels_for(network: Forecaster, asked: Sequence[float] | None) -> list[float
     """Return the levels to predict, ascending: those asked for or else WRITTEN; none for point forecasters.
 
     Raises:
-        UserError: levels of a network that knows none, or not between 0 and 1, or given twice.
+        UserError: levels of a network that knows none, or not between 0 and 1, or given twice, or beyond
+            those that the network knows.
     """
     if not isinstance(network, Probabilistic):
         if asked is None:
@@ -80,5 +85,12 @@ def levels_for(network: Forecaster, asked: Sequence[float] | None) -> list[float
         raise UserError(
             f"levels: {given}: give numbers between 0 and 1, each once, such as "
             f"{' '.join(map(str, WRITTEN))}."
+        )
+    places = [head.places for head in network.modules() if isinstance(head, Head)]
+    low, high = (float(places[0][0]), float(places[0][-1])) if places else (0.0, 1.0)
+    if not all(low <= level + ROUNDING and level - ROUNDING <= high for level in levels):
+        raise UserError(
+            f"levels: {' '.join(f'{level:g}' for level in levels)}: this network knows those from {low:.4g} "
+            f"to {high:.4g}: leave the others out."
         )
     return levels

@@ -12,6 +12,8 @@ from torch import Tensor
 from apps.common.errors import UserError
 from apps.timeseries.tables import Table
 
+LARGEST = 1e30
+"""Beyond it squares and single precision overflow."""
 ROUNDING = 10 * np.finfo(np.float64).eps  # a constant's deviation is not more than this share of its mean
 
 
@@ -27,7 +29,7 @@ class Scaler:
     def fit(cls, tables: Sequence[Table], spans: Sequence[tuple[int, int]]) -> Scaler:
         """Measure each table on its rows (begin, end), missing values left out; a constant keeps std 1.
 
-        Raises UserError for a series without any value in these rows.
+        Raises UserError for a series without any value in these rows, or with one that is too large.
         """
         names, means, stds = [], [], []
         for table, (begin, end) in zip(tables, spans, strict=True):
@@ -39,6 +41,12 @@ class Scaler:
                         f"set its scale: fill it, or leave it out with `columns`."
                     )
                 names.append(name)
+                largest = np.abs(observed).max()
+                if largest > LARGEST:
+                    raise UserError(
+                        f"{table.source}: '{name}' reaches {largest:.3g}, too large to be told apart: "
+                        "correct it, or divide the series."
+                    )
                 mean, std = observed.mean(), observed.std()
                 means.append(mean)
                 stds.append(std if std > ROUNDING * abs(mean) else 1.0)

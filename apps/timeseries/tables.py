@@ -229,7 +229,9 @@ def _usual_date(frame: pd.DataFrame) -> str | None:
 
 
 def _known(wanted: Sequence[str], have: list[str], path: Path, what: str) -> list[str]:
-    for name in wanted:
+    for place, name in enumerate(wanted):
+        if name in wanted[:place]:
+            raise UserError(f"{path}: {what} '{name}' is named twice: name it once.")
         if name not in have:
             raise UserError(f"{path}: there is no {what} '{name}': choose among {_listed(have)}.")
     return list(wanted)

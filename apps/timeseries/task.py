@@ -44,6 +44,8 @@ class Task(MoETask):
     ) -> None:
         super().__init__(network, balance, learning_rate, weight_decay, warmup_steps, final_fraction)
         self.validation_horizons = list(validation_horizons or [])
+        if min(self.validation_horizons, default=1) < 1:
+            raise UserError("model.validation_horizons must be 1 or more: raise them.")
         names = [f"{metric}_{horizon}" for metric in METRICS for horizon in self._horizons]
         self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in names})
         self.horizon: int | None = None

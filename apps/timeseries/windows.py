@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from apps.common.errors import UserError
 from apps.timeseries.clock import hour_and_weekday
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
@@ -49,8 +50,12 @@ class Line(NamedTuple):
     first: Tensor
 
 
+FAR = 1e18
+"""Deviations from the mean beyond which squares overflow in single precision."""
+
+
 def as_line(tables: Sequence[Table], scaler: Scaler) -> Line:
-    """Scale all series and lay them end to end."""
+    """Scale all series and lay them end to end. Raises UserError where a value lies too far off."""
     values, hours, weekdays, lengths = [], [], [], []
     for table in tables:
         hour, weekday = hour_and_weekday(table.index, table.frequency)
@@ -61,8 +66,16 @@ def as_line(tables: Sequence[Table], scaler: Scaler) -> Line:
             lengths.append(len(column))
     raw = torch.from_numpy(np.concatenate(values))
     channel = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    scaled = scaler.scale(raw, channel).nan_to_num(0.0)
+    if len(far := (scaled.abs() > FAR).nonzero()):
+        names = [(table.source, name) for table in tables for name in table.names]
+        source, name = names[int(channel[far[0]])]
+        raise UserError(
+            f"{source}: '{name}' holds {float(raw[far[0]]):.3g}, over {FAR:.0e} deviations from its mean in "
+            "training: correct it, or leave the cell blank."
+        )
     return Line(
-        values=scaler.scale(raw, channel).nan_to_num(0.0).float(),
+        values=scaled.float(),
         observed=~raw.isnan(),
         hour=torch.from_numpy(np.concatenate(hours)).to(torch.int8),
         weekday=torch.from_numpy(np.concatenate(weekdays)).to(torch.int8),

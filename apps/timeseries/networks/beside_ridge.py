@@ -65,6 +65,11 @@ class BesideRidge(Forecaster):
         self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
         self.register_buffer("shares", torch.full((horizon,), 0.5 if share is None else share))
 
+    @property
+    def patch(self) -> int:
+        """Rows of a token of the network; the whole context where it has no tokens."""
+        return int(getattr(self.network, "patch", self.context))
+
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve the ridge, and let the network prepare.
 

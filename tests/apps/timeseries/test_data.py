@@ -258,6 +258,12 @@ def test_options_that_do_not_go_together(wide: Path):
         Data(wide, name="ETTh1")
     with pytest.raises(UserError, match="must be 1 or more: raise them"):
         Data(horizon=0)
+    for wrong in ({"earlier": -1}, {"max_windows_per_epoch": 0}):
+        with pytest.raises(UserError, match="earlier must be 0 or more, and max_windows_per_epoch 1 or more"):
+            Data(**wrong)
+    data = Data(wide, columns=["a", "a"])
+    with pytest.raises(UserError, match="column 'a' is named twice"):
+        data.setup()
 
 
 def test_an_unknown_set_is_refused_with_the_names_of_the_known_ones():

@@ -10,7 +10,7 @@ import torch
 
 from apps.common.errors import UserError
 from apps.common.main import main
-from apps.timeseries.networks import DLinear, GaussianRidge
+from apps.timeseries.networks import DistributionBesideRidge, DLinear, GaussianRidge, MoiraiMoE, QuantileHead
 from apps.timeseries.quantiles import MEASURED, levels_for, spread
 from apps.timeseries.simulate import simulate
 
@@ -151,6 +151,16 @@ def test_levels_that_are_none_get_one_sentence(levels: list[float]) -> None:
         UserError, match=r"^levels: .*: give numbers between 0 and 1, each once, such as 0\.1 0"
     ):
         levels_for(GaussianRidge(8, 4), levels)
+
+
+def test_levels_that_a_head_does_not_know_are_refused() -> None:
+    network = MoiraiMoE(dim=16, depth=1, heads=2, patch=12, head=QuantileHead)
+    assert levels_for(network, [0.95, 0.05]) == [0.05, 0.95]
+    beside = DistributionBesideRidge(network, 48, 24)
+    for known in (network, beside):
+        with pytest.raises(UserError, match=r"levels: 0.01 0.5: this network knows those from 0.05 to 0.95"):
+            levels_for(known, [0.5, 0.01])
+    assert levels_for(GaussianRidge(48, 24), [0.001]) == [0.001]
 
 
 def test_levels_are_put_in_order() -> None:

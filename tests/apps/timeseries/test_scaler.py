@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from apps.common.errors import UserError
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
+from apps.timeseries.windows import as_line
 
 
 def table(values: np.ndarray, names: tuple[str, ...]) -> Table:
@@ -70,6 +71,17 @@ def test_a_series_without_training_values_is_refused(gappy: np.ndarray):
     gappy[:30, 1] = np.nan
     with pytest.raises(UserError, match="'b' has no value in rows 1 to 30, which set its scale: fill it"):
         Scaler.fit([table(gappy, ("a", "b"))], [(0, 30)])
+
+
+def test_values_that_overflow_are_refused(gappy: np.ndarray):
+    gappy[3, 1] = 1e200
+    with pytest.raises(UserError, match=r"'b' reaches 1e\+200, too large to be told apart"):
+        Scaler.fit([table(gappy, ("a", "b"))], [(0, 30)])
+    gappy[3, 1] = 0.0
+    scaler = Scaler.fit([table(gappy, ("a", "b"))], [(0, 30)])
+    gappy[-1, 0] = -1e60
+    with pytest.raises(UserError, match=r"'a' holds -1e\+60, over 1e\+18 deviations from its mean"):
+        as_line([table(gappy, ("a", "b"))], scaler)
 
 
 def test_select_reorders_and_knows_what_it_does_not_know(gappy: np.ndarray):

@@ -32,6 +32,12 @@ def batch(length: int = 24, horizon: int = 8, size: int = 5) -> dict[str, Tensor
     }
 
 
+@pytest.mark.parametrize("horizons", [[0], [4, -5]])
+def test_horizons_that_are_none_are_refused(horizons: list[int]) -> None:
+    with pytest.raises(UserError, match=r"model.validation_horizons must be 1 or more"):
+        Task(network(), validation_horizons=horizons)
+
+
 @pytest.mark.parametrize(("length", "horizon"), [(8, 4), (7, 4), (8, 9), (3, 2)])
 def test_following_gives_each_token_what_comes_after_it(length: int, horizon: int) -> None:
     patch, future = 4, 6

@@ -10,7 +10,14 @@ from apps.common.controls import MixtureFFN
 from apps.common.errors import UserError
 from apps.timeseries.baselines import PENALTIES, Ridge
 from apps.timeseries.model import Forecaster
-from apps.timeseries.networks import BesideRidge, DistributionBesideRidge, MoiraiMoE, QuantileHead, TimeMoE
+from apps.timeseries.networks import (
+    BesideRidge,
+    DistributionBesideRidge,
+    DLinear,
+    MoiraiMoE,
+    QuantileHead,
+    TimeMoE,
+)
 from apps.timeseries.networks.ridge_moe import POWERS
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
@@ -38,6 +45,11 @@ def test_it_lies_between_the_ridge_and_the_network() -> None:
     torch.testing.assert_close(forecasts[0.0], ridge(x, observed))
     torch.testing.assert_close(forecasts[1.0], network.network.forecast(x, observed, H))
     torch.testing.assert_close(forecasts[0.3], 0.7 * forecasts[0.0] + 0.3 * forecasts[1.0])
+
+
+def test_its_tokens_are_those_of_the_network() -> None:
+    assert BesideRidge(MoiraiMoE(dim=16, depth=1, heads=2, patch=12), 48, 24).patch == 12
+    assert BesideRidge(DLinear(48, 24), 48, 24).patch == 48
 
 
 def test_the_network_learns_by_its_own_loss() -> None:
