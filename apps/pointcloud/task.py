@@ -16,7 +16,7 @@ from apps.common.task import MoETask
 from apps.common.trained import data_of, task_of
 from apps.pointcloud.crops import Batch
 from apps.pointcloud.data import Data
-from apps.pointcloud.features import Scan
+from apps.pointcloud.features import NAMES, Scan
 from apps.pointcloud.metrics import confusion, lovasz, miou
 from apps.pointcloud.model import PointMoE
 
@@ -100,9 +100,11 @@ class Task(MoETask):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network, so that there is something to fill.
 
-        Raises UserError where it was built for other domains or classes.
+        Raises UserError where it was built for other features, domains or classes.
         """
         super().on_load_checkpoint(checkpoint)
+        if checkpoint["size"][0] != len(NAMES):
+            raise UserError("the checkpoint was trained on other features than there are now: train again.")
         if self.network.size is not None:
             self.trainer.datamodule.check(checkpoint["Data"])  # type: ignore[attr-defined]
         self.network.build(*checkpoint["size"])

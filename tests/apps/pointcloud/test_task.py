@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from apps.common.errors import UserError
 from apps.pointcloud.cloud import Cloud
 from apps.pointcloud.crops import Batch
 from apps.pointcloud.features import Scan, scan_of
 from apps.pointcloud.metrics import lovasz
-from apps.pointcloud.model import Points
-from apps.pointcloud.task import loss_of, weights_of
+from apps.pointcloud.model import PointMoE, Points
+from apps.pointcloud.task import Task, loss_of, weights_of
 
 
 def scan(domain: int, label: list[int]) -> Scan:
@@ -38,6 +39,12 @@ def test_the_loss_is_a_mean_over_domains_of_weighted_errors() -> None:
     first = (of[0, 0] + 3 * of[1, 1]) / 4 + lovasz(scores[:2].softmax(1), label[:2])
     second = of[3, 1] + lovasz(scores[3:].softmax(1), label[3:])
     assert loss_of(scores, Batch(points, label), weights) == pytest.approx(float(first + second) / 2)
+
+
+def test_a_checkpoint_of_other_features_is_refused() -> None:
+    task = Task(PointMoE(dims=[16]))
+    with pytest.raises(UserError, match="trained on other features than there are now: train again"):
+        task.on_load_checkpoint({"size": (15, 3, 1)})
 
 
 def test_a_batch_without_known_cells_teaches_nothing() -> None:
