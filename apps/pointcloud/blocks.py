@@ -78,16 +78,16 @@ class Store:
             if name in (names or ())
         }
         some = {name: np.array(value[:: -(-self.points // SAMPLE)]) for name, value in self._values.items()}
-        self.units = Units.of(some)
+        self.units, self.offset = Units.of(some), np.floor(np.median(some["xyz"], axis=0))
         self.low, self.high = np.quantile(some["xyz"][:, :2], [STRAY, 1 - STRAY], axis=0)
 
     def cloud(self, rows: np.ndarray) -> Cloud:
-        """Some points."""
+        """Some points, with one offset for all, so that blocks are cut into cells of one grid."""
         told = {name: np.array(value[rows]) for name, value in self._values.items()}
         xyz = told.pop("xyz")
         if "intensity" in told:
             told["intensity"] = told["intensity"][:, 0]
-        return cloud_of(xyz, self.what, self.units.apply(told))
+        return cloud_of(xyz, self.what, self.units.apply(told), self.offset)
 
     def where(self, rows: np.ndarray | slice) -> np.ndarray:
         """(n, 3) float64 coordinates of some points, as they were given."""

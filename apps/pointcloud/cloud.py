@@ -53,13 +53,19 @@ class Cloud:
         return np.asarray(self.xyz.astype(np.float64) + self.offset)
 
 
-def cloud_of(xyz: np.ndarray, what: str, told: Mapping[str, np.ndarray | None] | None = None) -> Cloud:
+def cloud_of(
+    xyz: np.ndarray,
+    what: str,
+    told: Mapping[str, np.ndarray | None] | None = None,
+    offset: np.ndarray | None = None,
+) -> Cloud:
     """A cloud of coordinates as given.
 
     Args:
         xyz: (N, 3) metres, of any size.
         what: name of it, for messages: a file.
         told: values of the other fields of Cloud.
+        offset: (3,) of it; the middle of the points by default.
 
     Raises:
         UserError: no points, other than three coordinates, coordinates that are no numbers, or other than one
@@ -75,7 +81,8 @@ def cloud_of(xyz: np.ndarray, what: str, told: Mapping[str, np.ndarray | None] |
     for name, value in given.items():
         if len(value) != len(xyz):
             raise UserError(f"{what}: {len(value):,} values of {name} for {len(xyz):,} points.")
-    offset = np.floor(np.median(xyz, axis=0))  # no stray point moves it
+    if offset is None:
+        offset = np.floor(np.median(xyz, axis=0))  # no stray point moves it
     return Cloud((xyz - offset).astype(np.float32), offset, **given)
 
 
