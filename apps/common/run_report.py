@@ -64,7 +64,7 @@ def what_routing_bought(task: MoETask, data: LightningDataModule) -> Section | N
     for name, manner in (("as learned", nullcontext()), ("exchanged among tokens", shuffled_routing(task))):
         with manner:
             trainer = Trainer(**quiet, enable_progress_bar=False, callbacks=[])
-            (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
+            metrics, *_ = trainer.validate(task, datamodule=data, verbose=False)  # of each loader the same
         found[name] = {key.removeprefix("val/"): value for key, value in metrics.items()}
     text = (
         "Validation metrics with the routing as learned, and with every token given the experts of another "

@@ -5,8 +5,8 @@ Shapes: B windows, L context, H horizon. All take context (B, L) and context_mas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -76,6 +76,10 @@ class Moments(NamedTuple):
     xy: Tensor
     yy: Tensor
 
+    def of_last(self, rows: int) -> Moments:
+        """Those of the last rows of the contexts."""
+        return Moments(self.xx[-rows:, -rows:], self.xy[-rows:], self.yy)
+
 
 @dataclass
 class Ridge:
@@ -87,12 +91,23 @@ class Ridge:
 
     Windows may count by a power of their deviation: at 1 each counts alike in units of its own deviation,
     which a window of large swings dominates otherwise.
+
+    The map may be a mean of maps: of one that reads all rows of the context, one that reads the last half,
+    one that reads the last quarter, and so on, each with its own penalty and power; as many as validate best.
+    Few rows are learned from few windows, many rows tell more.
+
+    Attributes:
+        weight: the map, (L, H).
+        penalty, power: of the map that reads all rows.
+        validation: its mean squared errors on validation windows, by power and penalty.
+        means: the mean squared error there of the mean of 1, 2, ... maps.
     """
 
-    weight: Tensor  # (L, H)
+    weight: Tensor
     penalty: float
     power: float
-    validation: dict[tuple[float, float], float]  # mean squared error by power and penalty
+    validation: dict[tuple[float, float], float]
+    means: list[float]
 
     @classmethod
     def fit(
@@ -101,16 +116,64 @@ class Ridge:
         validation: Windows,
         penalties: Sequence[float] = PENALTIES,
         powers: Sequence[float] = (0.0,),
+        halvings: int = 0,
     ) -> Ridge:
-        """Solve on the training windows for each power and penalty, and keep what validates best."""
-        held_out = moments(validation)
-        maps: dict[tuple[float, float], Tensor] = {}
-        for power in powers:
-            for penalty, weight in solve(moments(train, power), penalties).items():
-                maps[power, penalty] = weight
+        """Solve on the training windows for each power and penalty, and keep what validates best.
+
+        halvings: how often the rows of a further map may be half as many.
+        """
+        return cls.fit_each(train, validation, [train.horizon], penalties, powers, halvings)[train.horizon]
+
+    @classmethod
+    def fit_each(
+        cls,
+        train: Windows,
+        validation: Windows,
+        horizons: Sequence[int],
+        penalties: Sequence[float] = PENALTIES,
+        powers: Sequence[float] = (0.0,),
+        halvings: int = 0,
+    ) -> dict[int, Ridge]:
+        """The same for each of some horizons, on all windows that have room for it."""
+        held_out = moments_of_each(validation, horizons)
+        seen = {power: moments_of_each(train, horizons, power) for power in powers}
+        return {
+            horizon: cls._best({p: each[horizon] for p, each in seen.items()}, told, penalties, halvings)
+            for horizon, told in held_out.items()
+        }
+
+    @classmethod
+    def _best(
+        cls, seen: Mapping[float, Moments], held_out: Moments, penalties: Sequence[float], halvings: int
+    ) -> Ridge:
+        """The mean of maps that validates best."""
+        lengths = [max(1, len(held_out.xx) >> n) for n in range(halvings + 1)]
+        ridges = [
+            cls._of_one_map(
+                {power: each.of_last(rows) for power, each in seen.items()}, held_out.of_last(rows), penalties
+            )
+            for rows in lengths
+        ]
+        total = torch.zeros_like(held_out.xy)
+        maps: list[Tensor] = []
+        for rows, ridge in zip(lengths, ridges, strict=True):
+            total[-rows:] += ridge.weight
+            maps.append(total / (len(maps) + 1))
+        means = [_error(weight, held_out) for weight in maps]
+        return replace(ridges[0], weight=maps[means.index(min(means))].float(), means=means)
+
+    @classmethod
+    def _of_one_map(
+        cls, seen: Mapping[float, Moments], held_out: Moments, penalties: Sequence[float]
+    ) -> Ridge:
+        maps = {
+            (power, penalty): weight
+            for power, of_power in seen.items()
+            for penalty, weight in solve(of_power, penalties).items()
+        }
         errors = {place: _error(weight, held_out) for place, weight in maps.items()}
         power, penalty = best = min(errors, key=errors.__getitem__)
-        return cls(maps[best].float(), penalty, power, errors)
+        return cls(maps[best], penalty, power, errors, [errors[best]])
 
     def __call__(self, context: Tensor, context_mask: Tensor) -> Tensor:
         """Forecast. Returns (B, H)."""
@@ -128,21 +191,37 @@ def moments(windows: Windows, power: float = 0.0, size: int = 4096) -> Moments:
 
     A window counts by its deviation to the minus 2 ``power``.
     """
-    context, horizon = windows.context, windows.horizon
+    return moments_of_each(windows, [windows.horizon], power, size)[windows.horizon]
+
+
+def moments_of_each(
+    windows: Windows, horizons: Sequence[int], power: float = 0.0, size: int = 4096
+) -> dict[int, Moments]:
+    """The same for each of some horizons; windows with room for a longer one are read once for all.
+
+    A window counts for a horizon if a target is observed there or at a longer one.
+    """
+    context, longest = windows.context, max(horizons)
     xx = torch.zeros(context, context, dtype=torch.float64)
-    xy = torch.zeros(context, horizon, dtype=torch.float64)
-    yy = torch.zeros((), dtype=torch.float64)
-    count = 0.0
-    for x, y in _normalised(windows.batches(size)):
-        deviation = window_scale(x, torch.ones_like(x, dtype=torch.bool))[1]
-        weight = deviation.clamp(min=SMALLEST) ** -power
-        count += float(weight.square().sum())
-        x, y = x * weight, y * weight
-        xx.addmm_(x.T, x)
-        xy.addmm_(x.T, y)
-        yy += y.square().sum()
-    count = max(count, torch.finfo(xx.dtype).tiny)
-    return Moments(xx / count, xy / count, yy / count)
+    xy = torch.zeros(context, longest, dtype=torch.float64)
+    yy = torch.zeros(longest, dtype=torch.float64)
+    count = torch.finfo(xx.dtype).tiny
+    found: dict[int, Moments] = {}
+    known: Windows | None = None
+    for horizon in sorted(set(horizons), reverse=True):
+        own = windows.of_horizon(horizon)
+        fresh = own if known is None else own.without(known)
+        for x, y in _normalised(fresh.batches(size)):
+            deviation = window_scale(x, torch.ones_like(x, dtype=torch.bool))[1]
+            weight = deviation.clamp(min=SMALLEST) ** -power
+            count += float(weight.square().sum())
+            x, y = x * weight, y * weight
+            xx.addmm_(x.T, x)
+            xy[:, :horizon].addmm_(x.T, y)
+            yy[:horizon] += y.square().sum(0)
+        found[horizon] = Moments(xx / count, xy[:, :horizon] / count, yy[:horizon].sum() / count)
+        known = own
+    return found
 
 
 def solve(seen: Moments, penalties: Sequence[float]) -> dict[float, Tensor]:

@@ -40,8 +40,8 @@ def data_sha256(name: str) -> str | None:
 class Linear(Rolling):
     """The closed-form ridge on last-value-normalised windows: a map for each horizon.
 
-    A trial gives the powers of the deviation by which windows may count; penalty and power are chosen for
-    each horizon on its validation windows.
+    A trial gives the powers of the deviation by which windows may count, and of how many maps the ridge may
+    be a mean; these and the penalty are chosen for each horizon on its validation windows.
     """
 
     seeded = False
@@ -51,13 +51,11 @@ class Linear(Rolling):
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Solve for each horizon."""
-        maps: dict[int, Ridge] = {}
         budget = budget_for(data, self.budget)
-        for horizon in budget["horizons"]:
-            module = module_for(data, budget, seed, horizon)
-            parts = module.windows("train"), module.windows("validation")
-            maps[horizon] = Ridge.fit(*parts, powers=trial["powers"])
-        score = float(np.mean([min(ridge.validation.values()) for ridge in maps.values()]))
+        module = module_for(data, budget, seed)
+        parts = module.windows("train"), module.windows("validation")
+        maps = Ridge.fit_each(*parts, budget["horizons"], **trial)
+        score = float(np.mean([min(ridge.means) for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
         return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, budget, score, cost)

@@ -40,6 +40,8 @@ class Data(LightningDataModule):
         pretraining: synthetic series and the training parts of public sets, in place of a file or a set.
         context: rows read.
         horizon: rows forecast.
+        horizons: those whose errors count in validation and test, each on all windows that have room for it;
+            `horizon` alone by default.
         batch_size: windows in a batch.
         split: "ratio", "ett" for 12, 4 and 4 months, or "last" for one horizon at the end that validates and
             no test; that of the catalogue, or ratio, by default.
@@ -68,6 +70,7 @@ class Data(LightningDataModule):
         pretraining: Pretraining | None = None,
         context: int = 512,
         horizon: int = 96,
+        horizons: list[int] | None = None,
         batch_size: int = 64,
         split: Split | None = None,
         ratios: tuple[float, float, float] = (0.7, 0.1, 0.2),
@@ -98,11 +101,17 @@ class Data(LightningDataModule):
             raise UserError(
                 "context, horizon, batch_size and validation_stride must be 1 or more: raise them."
             )
+        if horizons is not None and not all(1 <= some <= horizon for some in horizons):
+            raise UserError(
+                f"data.horizons {horizons} must lie between 1 and data.horizon, {horizon}: lower these, or "
+                "raise that."
+            )
         if earlier < 0 or (max_windows_per_epoch is not None and max_windows_per_epoch < 1):
             raise UserError("earlier must be 0 or more, and max_windows_per_epoch 1 or more: raise them.")
         self.path, self.name, self.simulated_rows = path, name, simulated_rows
         self.pretraining = pretraining
         self.context, self.horizon, self.batch_size = context, horizon, batch_size
+        self.horizons = sorted(set(horizons or [horizon]))
         self.split, self.ratios = split, ratios
         self.format: dict[str, Any] = {
             "date_column": date_column,
@@ -212,12 +221,12 @@ class Data(LightningDataModule):
             collate_fn=already_a_batch,
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """In order; the last batch is what is left."""
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """A loader for each of the horizons, in order; the last batch is what is left."""
         return self._in_order("validation")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """In order; the last batch is what is left."""
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """A loader for each of the horizons, in order; the last batch is what is left."""
         return self._in_order("test")
 
     def prediction_windows(self, tables: Sequence[Table]) -> Latest:
@@ -249,14 +258,18 @@ class Data(LightningDataModule):
         else:
             self._scaler, self.frequency = trained, state_dict["frequency"]
 
-    def _in_order(self, part: Part) -> DataLoader[Batch]:
-        groups = Groups(self.windows(part))
-        return DataLoader(groups, groups.holding(self.batch_size), collate_fn=already_a_batch)
+    def _in_order(self, part: Part) -> list[DataLoader[Batch]]:
+        windows = self.windows(part)
+        parts = [Groups(windows.of_horizon(horizon)) for horizon in self.horizons]
+        return [
+            DataLoader(groups, groups.holding(self.batch_size), collate_fn=already_a_batch)
+            for groups in parts
+        ]
 
     def _read(self) -> list[tuple[Table, Borders]]:
         if self.pretraining is not None:
             return self.pretraining.read(APP, self.context, self.horizon)
-        split = self.split or "ratio"
+        known: Split = "ratio"
         if self.path is not None:
             tables = read_tables(self.path, **self.format)
         elif self.name is None:
@@ -265,8 +278,9 @@ class Data(LightningDataModule):
             entry = describe(APP, self.name)
             self.format |= entry.read
             tables = read_tables(fetch(APP, self.name), **self.format)
-            split = self.split or cast(Split, entry.split)
-        pairs = split_tables(tables, split, self.ratios, self.context, self.horizon)
+            known = cast(Split, entry.split)
+        self.split = self.split or known
+        pairs = split_tables(tables, self.split, self.ratios, self.context, self.horizon)
         try:
             return [(table, borders.earlier(self.earlier)) for table, borders in pairs]
         except ValueError as error:

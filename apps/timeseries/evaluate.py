@@ -20,7 +20,7 @@ from apps.timeseries import report
 from apps.timeseries.data import APP, Data
 from apps.timeseries.metrics import average, mae, mase, mse, smape
 from apps.timeseries.model import Probabilistic
-from apps.timeseries.quantiles import MEASURED, quantiles, spread
+from apps.timeseries.quantiles import MEASURED, known_levels, quantiles, spread
 from apps.timeseries.task import Task
 from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch
 
@@ -61,6 +61,12 @@ def evaluate(
     found = find_run(APP, run)
     task, data = load_run(found, path=path, horizon=horizon, name=name, columns=columns)
     data.setup()
+    trained = int(found.options("data")["horizon"])
+    if data.split == "last" and data.horizon > trained and (path, name) == (None, None):
+        raise UserError(
+            f"horizon {data.horizon}: {found.path} validates on the last {trained} rows and has learned from "
+            f"those before them: ask for no more than {trained}."
+        )
     rows = measure(task, data, split)
     other = name or (path.stem if path else "")
     told = f"{split} windows{f' of {other}' if other else ''}, horizon {data.horizon}"
@@ -72,9 +78,9 @@ def evaluate(
     shown = [Measured("rows", "Metrics", text, points)]
     if distributions:
         text = (
-            "CRPS, on the scale of training, is the absolute error of a whole distribution; msis_95 is the "
-            "scaled interval score of the central 95%; in_50 and in_90 are the shares of the targets in the "
-            "central 50% and 90%."
+            "CRPS, on the scale of training, is the absolute error of a whole distribution; msis_95, where "
+            "the network knows such quantiles, is the scaled interval score of the central 95%; in_50 and "
+            "in_90 are the shares of the targets in the central 50% and 90%."
         )
         shown.append(Measured("quantiles", "Quantiles", text, distributions))
     pictures = report.sections(task, data, split)
@@ -101,13 +107,14 @@ def load_run(
     options: dict[str, Any] = run.options("data")
     other = name is not None and name != options["name"]
     if other:  # neither the file format nor the scale of training belongs to it
-        kept = ("context", "horizon", "batch_size", "validation_stride", "joint")
+        kept = ("context", "horizon", "horizons", "batch_size", "validation_stride", "joint")
         options = {key: options[key] for key in kept if key in options}
         options["name"] = name
     if path is not None:
         options |= {"path": path, "name": None, "pretraining": None, **(columns or {})}
     if horizon is not None:
         options["horizon"] = horizon
+        options["horizons"] = [some for some in options.get("horizons") or [] if some < horizon] + [horizon]
     data = data_of(run, Data, options)
     if not other:
         data.load_state_dict(state["Data"])
@@ -151,16 +158,14 @@ def measure(task: Task, data: Data, split: Literal["validation", "test"]) -> lis
     """Rows of {slice, windows, mse, mae, mase, smape}, and what `spread` gives of a probabilistic network.
 
     All steps of the longest horizon, and by quarter of it; the shorter horizons that training validated, each
-    a forecast of its own; by series.
+    on all of its own windows; by series.
     """
     windows, scale = data.windows(split), data.naive_error()
     parts = {"all": slice(None), **_quarters(data.horizon)}
     found = _errors(task, windows, data, scale, parts)
     whole = found["all"]
-    shorter = [horizon for horizon in task.validation_horizons if horizon < data.horizon]
-    for horizon in shorter:
-        name = f"horizon {horizon}"
-        found |= _errors(task, windows, data, scale, {name: slice(horizon)}, horizon)
+    for horizon in (some for some in data.horizons if some < data.horizon):
+        found |= _errors(task, windows.of_horizon(horizon), data, scale, {f"horizon {horizon}": slice(None)})
     rows = [_row(name, error) for name, error in found.items()]
     if len(data.names) > 1:
         for channel, name in enumerate(data.names):
@@ -183,11 +188,11 @@ def _errors(
     data: Data,
     scale: Tensor,
     parts: dict[str, slice],
-    horizon: int | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """Errors of all windows over each of some parts of the horizon; that of the windows by default."""
+    """Errors of all windows over each of some parts of the horizon."""
     found: dict[str, list[dict[str, Tensor]]] = {name: [] for name in parts}
-    guesses, first = forecast(task, windows, horizon), 0
+    guesses, first = forecast(task, windows), 0
+    known = known_levels(task.network) if isinstance(task.network, Probabilistic) else (0.0, 0.0)
     for batch in track(windows.batches(BATCH), "Measuring", -(-len(windows) // BATCH), transient=True):
         guess, at = guesses[first : first + len(batch["start"])], None
         first += len(guess)
@@ -195,7 +200,7 @@ def _errors(
             at = quantiles(task.network, batch, guess.shape[1], MEASURED)
         for name, steps in parts.items():
             error = errors(guess, batch, data, scale, steps)
-            found[name].append(error if at is None else error | spread(at, batch, scale, steps))
+            found[name].append(error if at is None else error | spread(at, batch, scale, steps, known))
     return {
         name: {metric: torch.cat([batch[metric] for batch in batches]) for metric in batches[0]}
         for name, batches in found.items()

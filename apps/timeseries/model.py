@@ -4,6 +4,7 @@ Legend: B windows, L context length, N tokens, P points a token, D width, H hori
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,12 +65,27 @@ class WholeWindow(Forecaster):
     Args:
         context: rows read, L.
         horizon: rows forecast, H; a shorter forecast is its beginning.
+        horizons: those whose mean errors training lowers alike; H alone by default.
+
+    Raises:
+        ValueError: a horizon that is none, or beyond H.
     """
 
-    def __init__(self, context: int, horizon: int) -> None:
+    step_weight: Tensor
+
+    def __init__(self, context: int, horizon: int, horizons: Sequence[int] | None = None) -> None:
         super().__init__()
         self.context: int = context
         self.horizon: int = horizon
+        weight = step_weights([horizon] if horizons is None else horizons, horizon)
+        self.register_buffer("step_weight", weight, persistent=False)
+
+    def weigh(self, mask: Tensor) -> Tensor:
+        """How targets count in training, where the bools (B, H or fewer) are True: (B, H or fewer).
+
+        Raises UserError for targets beyond the steps that this was made for.
+        """
+        return mask * self.step_weight[: self.within(mask.shape[1])]
 
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         """Return the first `horizon` steps, (B, horizon). Raises UserError beyond those it was made for."""
@@ -105,12 +121,24 @@ def moves(context: Tensor, observed: Tensor) -> Tensor:
     return differ
 
 
-def huber(forecast: Tensor, target: Tensor, mask: Tensor, delta: float) -> Tensor:
-    """Mean Huber loss over the points where mask is True; zero where there is none."""
-    loss = F.huber_loss(forecast, target.masked_fill(~mask, 0.0), reduction="none", delta=delta)
-    return (loss * mask).sum() / mask.sum().clamp(min=1)
+def huber(forecast: Tensor, target: Tensor, weight: Tensor, delta: float) -> Tensor:
+    """Mean Huber loss over points by their weight (B, H), or bools; zero where all have none."""
+    loss = F.huber_loss(forecast, target.masked_fill(weight == 0, 0.0), reduction="none", delta=delta)
+    return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(loss.dtype).tiny)
 
 
-def squares(forecast: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Half the mean squared error over the points where mask is True; zero where there is none."""
-    return huber(forecast, target, mask, torch.inf)
+def squares(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Half the mean squared error over points by their weight (B, H), or bools; zero where all have none."""
+    return huber(forecast, target, weight, torch.inf)
+
+
+def step_weights(horizons: Sequence[int], longest: int) -> Tensor:
+    """How steps (H,) count so that the mean squared errors of all horizons do alike; their mean is 1.
+
+    Each horizon weighs the steps that it holds by 1 / its length. Raises ValueError for one that is none, or
+    beyond the longest.
+    """
+    if not horizons or not all(1 <= horizon <= longest for horizon in horizons):
+        raise ValueError(f"horizons={list(horizons)} must lie between 1 and horizon={longest}")
+    step = torch.arange(longest)
+    return torch.stack([(step < horizon) / horizon for horizon in horizons]).mean(0) * longest

@@ -18,8 +18,11 @@ from apps.timeseries.model import Forecaster, Probabilistic
 from apps.timeseries.networks.heads import Head
 from apps.timeseries.windows import Batch, Windows
 
-MEASURED = torch.arange(1, 40) / 40
-"""Evenly spaced, as the CRPS asks, with the bounds of the intervals that are measured among them."""
+MIDDLES = (torch.arange(20) + 0.5) / 20
+"""The middles of twenty equal parts, over which the CRPS is a mean; 0.025 and 0.975 bound the central 95%."""
+
+MEASURED = torch.cat([MIDDLES, torch.tensor([0.05, 0.25, 0.75, 0.95])]).sort().values
+"""These, and the bounds of the other intervals that are measured."""
 
 ROUNDING = 1e-6
 """By which a level in single precision may differ from what was asked for."""
@@ -45,24 +48,40 @@ def all_quantiles(
     return torch.cat([quantiles(network, batch, horizon, levels) for batch in batches])
 
 
-def spread(found: Tensor, batch: Batch, scale: Tensor, steps: slice) -> dict[str, Tensor]:
+def spread(
+    found: Tensor, batch: Batch, scale: Tensor, steps: slice, known: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, Tensor]:
     """Measure quantiles (B, H, Q), at the levels MEASURED, over some steps of the horizon.
 
-    scale: (C,) the seasonal naive error of each series. Returns for each window (B,) the CRPS, the MSIS of
-    the central 95%, and the share of targets in the central 50% and 90%; missing targets are left out.
+    scale: (C,) the seasonal naive error of each series. known: the levels between which the network knows
+    quantiles. Returns for each window (B,) the CRPS, the MSIS of the central 95%, and the share of targets in
+    the central 50% and 90%, intervals beyond what is known left out; missing targets are left out.
     """
     found, target, mask = found[:, steps], batch["target"][:, steps], batch["target_mask"][:, steps]
 
-    def between(level: float) -> tuple[Tensor, Tensor]:
-        low = round((1 - level) / 2 * 40) - 1
-        return found[..., low], found[..., -1 - low]
+    def at(levels: Tensor) -> Tensor:
+        return found[..., torch.isclose(MEASURED[:, None], levels).any(1)]
 
-    return {
-        "crps": crps(found, target, MEASURED, mask),
-        "msis_95": msis(*between(0.95), target, 0.95, scale[batch["channel"]], mask),
-        "in_50": coverage(*between(0.5), target, mask),
-        "in_90": coverage(*between(0.9), target, mask),
+    def between(level: float) -> tuple[Tensor, Tensor]:
+        low, high = at(torch.tensor([(1 - level) / 2, (1 + level) / 2])).unbind(-1)
+        return low, high
+
+    def told(level: float) -> bool:
+        return known[0] <= (1 - level) / 2 + ROUNDING and (1 + level) / 2 - ROUNDING <= known[1]
+
+    measured = {"crps": crps(at(MIDDLES), target, MIDDLES, mask)}
+    if told(0.95):
+        measured["msis_95"] = msis(*between(0.95), target, 0.95, scale[batch["channel"]], mask)
+    inside = {
+        f"in_{level:.0%}"[:-1]: coverage(*between(level), target, mask) for level in (0.5, 0.9) if told(level)
     }
+    return measured | inside
+
+
+def known_levels(network: Probabilistic) -> tuple[float, float]:
+    """The least and the greatest level of which the network knows a quantile."""
+    places = [head.places for head in network.modules() if isinstance(head, Head)]
+    return (float(places[0][0]), float(places[0][-1])) if places else (0.0, 1.0)
 
 
 def levels_for(network: Forecaster, asked: Sequence[float] | None) -> list[float]:
@@ -86,8 +105,7 @@ def levels_for(network: Forecaster, asked: Sequence[float] | None) -> list[float
             f"levels: {given}: give numbers between 0 and 1, each once, such as "
             f"{' '.join(map(str, WRITTEN))}."
         )
-    places = [head.places for head in network.modules() if isinstance(head, Head)]
-    low, high = (float(places[0][0]), float(places[0][-1])) if places else (0.0, 1.0)
+    low, high = known_levels(network)
     if not all(low <= level + ROUNDING and level - ROUNDING <= high for level in levels):
         raise UserError(
             f"levels: {' '.join(f'{level:g}' for level in levels)}: this network knows those from {low:.4g} "

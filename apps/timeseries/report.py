@@ -58,9 +58,10 @@ def _examples(network: Forecaster, forecasts: Tensor, rows: Tensor, windows: Win
 
 
 def _draw_fan(axes: Axes, network: Probabilistic, row: int, windows: Windows, data: Data) -> None:
-    batch = windows.__getitems__([row])
+    batch, at = windows.groups_of(torch.tensor([row]))
     levels = sorted(level for *bounds, _ in FAN.values() for level in bounds)
-    found = data.restore(quantiles(network, batch, windows.horizon, levels), batch["channel"])[0].numpy()
+    of_group = quantiles(network, batch, windows.horizon, levels)
+    found = data.restore(of_group[at], batch["channel"][at])[0].numpy()
     steps = np.arange(1, len(found) + 1)
     for name, (*bounds, color) in FAN.items():
         low, high = (found[:, levels.index(level)] for level in bounds)

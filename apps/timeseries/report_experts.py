@@ -122,10 +122,11 @@ def _adds(task: Task, name: str, rows: Tensor, windows: Windows, data: Data) -> 
     chosen = one_a_series(rows, windows, 4)
     batch = windows.__getitems__(rows[chosen])
     layer = moe_layers(task.network)[name]
-    own = move_data_to_device(batch, task.device)
+    groups, at = windows.groups_of(rows[chosen])
+    own = move_data_to_device(groups, task.device)
     with torch.no_grad():
-        whole = task.network.forecast_batch(own, windows.horizon).cpu()
-    added = contributions(task.network, layer, own, windows.horizon).cpu()
+        whole = task.network.forecast_batch(own, windows.horizon).cpu()[at]
+    added = contributions(task.network, layer, own, windows.horizon).cpu()[:, at]
     target = batch["target"].masked_fill(~batch["target_mask"], torch.nan)
     zero = data.restore(torch.zeros_like(whole), batch["channel"])
     lines = {"truth": target, "forecast": whole, "without experts": whole - added[-1]}

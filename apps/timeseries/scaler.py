@@ -58,8 +58,8 @@ class Scaler:
         return (values - mean) / std
 
     def restore(self, values: Tensor, channel: Tensor) -> Tensor:
-        """Turn standard scores back into units. values: (B, ...); channel: (B,) index into names."""
-        mean, std = self._of(values, channel)
+        """Turn standard scores back into units, (B, ...) in float64. channel: (B,) index into names."""
+        mean, std = self._of(values.double(), channel)
         return values * std + mean
 
     def select(self, names: Sequence[str]) -> Scaler | None:

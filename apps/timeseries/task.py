@@ -1,6 +1,5 @@
 """Training a forecaster: losses, metrics, optimiser."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -22,11 +21,10 @@ class Task(MoETask):
     """The network's own loss, plus the balance terms.
 
     Validation logs `val/loss` and `val/mse`, the squared error of whole forecasts, and `val/mae`, all on the
-    scale of the data module.
+    scale of the data module, and means over its horizons.
 
     Args:
         network: a forecaster, such as TimeMoE.
-        validation_horizons: horizons whose errors are averaged in validation; that of the data by default.
         balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
@@ -35,7 +33,6 @@ class Task(MoETask):
     def __init__(
         self,
         network: Forecaster,
-        validation_horizons: Sequence[int] | None = None,
         balance: dict[str, float | dict[str, Any]] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
@@ -43,11 +40,7 @@ class Task(MoETask):
         final_fraction: float = 0.0,
     ) -> None:
         super().__init__(network, balance, learning_rate, weight_decay, warmup_steps, final_fraction)
-        self.validation_horizons = list(validation_horizons or [])
-        if min(self.validation_horizons, default=1) < 1:
-            raise UserError("model.validation_horizons must be 1 or more: raise them.")
-        names = [f"{metric}_{horizon}" for metric in METRICS for horizon in self._horizons]
-        self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in names})
+        self.errors = nn.ModuleDict()
         self.horizon: int | None = None
 
     def setup(self, stage: str) -> None:
@@ -62,12 +55,6 @@ class Task(MoETask):
         if horizon is not None and reaches is not None and horizon > reaches:
             raise UserError(
                 f"model.network forecasts {reaches} steps and data.horizon is {horizon}: make the two alike."
-            )
-        longest = max(self.validation_horizons, default=0)
-        if horizon is not None and longest > horizon:
-            raise UserError(
-                f"model.validation_horizons asks for {longest} steps and data.horizon is {horizon}: "
-                "lower the one or raise the other."
             )
 
     def on_fit_start(self) -> None:
@@ -94,44 +81,41 @@ class Task(MoETask):
         """Half the squared distance: `balance.consistency` of Gaussians of one deviation of the window."""
         return torch.stack([F.mse_loss(a, b) / 2 for a, b in zip(output[1], other[1], strict=True)]).mean()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Errors of whole forecasts; windows without an observed target have no share."""
-        for horizon in self._horizons:
-            steps = batch["target"].shape[1] if isinstance(horizon, str) else horizon
-            forecast = self.network.forecast_batch(batch, steps)
-            target, mask = batch["target"][:, :steps], batch["target_mask"][:, :steps]
-            for name, metric in METRICS.items():
-                self._error(name, horizon).update(metric(forecast, target, mask))
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Errors of whole forecasts, by horizon; windows without an observed target have no share."""
+        target, mask = batch["target"], batch["target_mask"]
+        forecast = self.network.forecast_batch(batch, target.shape[1])
+        for name, metric in METRICS.items():
+            self._error(name, target.shape[1]).update(metric(forecast, target, mask))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over horizons."""
         error = self._log_errors("val")
         self.log("val/loss", error)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same on test windows."""
-        self.validation_step(batch, batch_idx)
+        self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log the mean over horizons."""
         self._log_errors("test")
 
-    @property
-    def _horizons(self) -> Sequence[int | str]:
-        return self.validation_horizons or ["all"]
-
-    def _error(self, name: str, horizon: int | str) -> MeanMetric:
-        return cast(MeanMetric, self.errors[f"{name}_{horizon}"])
+    def _error(self, name: str, horizon: int) -> MeanMetric:
+        """Where a metric of a horizon adds up."""
+        key = f"{name}_{horizon}"
+        if key not in self.errors:
+            self.errors[key] = MeanMetric(nan_strategy="ignore").to(self.device)
+        return cast(MeanMetric, self.errors[key])
 
     def _log_errors(self, stage: str) -> Tensor:
         """Log each metric, and return the first one; horizons at which nothing was observed have no share."""
         means = {}
         for name in METRICS:
-            parts = [self._error(name, horizon) for horizon in self._horizons]
-            means[name] = torch.stack([part.compute() for part in parts]).nanmean()
-            for part in parts:
-                part.reset()
+            parts = [part for key, part in self.errors.items() if key.startswith(f"{name}_")]
+            means[name] = torch.stack([cast(MeanMetric, part).compute() for part in parts]).nanmean()
             self.log(f"{stage}/{name}", means[name], prog_bar=name == "mse")
+        self.errors.clear()
         return means["mse"]
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:

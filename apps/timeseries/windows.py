@@ -157,24 +157,31 @@ class Windows(Dataset[Batch]):
         for first in range(0, len(groups), some):
             yield groups.__getitems__(torch.arange(first, min(first + some, len(groups))))
 
+    def groups_of(self, rows: Tensor) -> tuple[Batch, Tensor]:
+        """All windows of the groups of some rows (R,), as a batch, and where those stand in it, (R,)."""
+        together = torch.isin(self.group, self.group[rows]).nonzero().flatten()
+        return self.__getitems__(together), torch.searchsorted(together, rows)
+
     def of_horizon(self, horizon: int) -> Windows:
         """The windows of the same rows with another horizon: the shorter it is, the more there are."""
         spans, stride, channels, tables = self._places
         return Windows(self.line, spans, self.context, horizon, stride, channels, tables)
 
-    def thinned(self, most: int) -> Windows:
-        """Every n-th window, the least n that leaves no more than `most`."""
-        every = -(-len(self) // most)
-        if every == 1:
-            return self
+    def place(self, channel: Tensor, start: Tensor) -> Tensor:
+        """One number for each series and first row, by which windows of unlike horizons are told alike."""
+        return channel * len(self.line.values) + start
+
+    def without(self, other: Windows) -> Windows:
+        """The windows that another set of windows of the same rows has not; each a group by itself."""
+        known = torch.isin(self.place(self.channel, self.start), self.place(other.channel, other.start))
         fewer = copy(self)
-        fewer.channel, fewer.start = self.channel[::every], self.start[::every]
+        fewer.channel, fewer.start = self.channel[~known], self.start[~known]
         fewer.group = torch.arange(len(fewer.start))
         return fewer
 
     def _by_table(self, tables: Sequence[int]) -> Tensor:
         """Order the windows by table, start and series, and return the group of each, (W,)."""
-        place = torch.as_tensor(tables)[self.channel] * len(self.line.values) + self.start
+        place = self.place(torch.as_tensor(tables)[self.channel], self.start)
         place, order = place.sort(stable=True)
         self.channel, self.start = self.channel[order], self.start[order]
         return (place.diff(prepend=place[:1]) != 0).cumsum(0)

@@ -65,10 +65,10 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     told = budget["networks"][name]
     options = {**told.get("options", {}), **options}
     if name == "dlinear":
-        return DLinear(context, longest)
+        return DLinear(context, longest, horizons=horizons)
     if name in ("patchtst", "nhits"):
         peer: Callable[..., Forecaster] = patchtst if name == "patchtst" else nhits
-        return peer(context, longest, **options)
+        return peer(context, longest, horizons=horizons, **options)
     block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
     if name in RIDGES:
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)

@@ -71,10 +71,11 @@ class Measured(Fitted):
         """The errors of the windows of each horizon, by (horizon, metric); `contexts` are those of all."""
         found: dict[tuple[int, str], list[Tensor]] = {(h, metric): [] for h in windows for metric in METRICS}
         for batch in contexts.batches(512):
-            x, observed, here = batch["context"], batch["context_mask"], _place(batch, contexts)
+            x, observed = batch["context"], batch["context_mask"]
+            here = contexts.place(batch["channel"], batch["start"])
             steps = self.forecast(x, observed, max(windows)) if self.nested else None
             for horizon, of_horizon in windows.items():
-                there = _place({"channel": of_horizon.channel, "start": of_horizon.start}, contexts)
+                there = contexts.place(of_horizon.channel, of_horizon.start)
                 kept = torch.isin(here, there)
                 if not kept.any():
                     continue
@@ -100,14 +101,13 @@ def budget_for(data: str | None, budget: Mapping[str, Any]) -> dict[str, Any]:
     return {**budget, **own, "networks": networks}
 
 
-def module_for(
-    name: str | None, budget: Mapping[str, Any], seed: int, horizon: int | None = None, **options: Any
-) -> Data:
-    """The data module of one set; the horizon is the longest of the budget unless given."""
+def module_for(name: str | None, budget: Mapping[str, Any], seed: int, **options: Any) -> Data:
+    """The data module of one set, with the horizons of the budget."""
     module = Data(
         name=None if name == SIMULATED else name,
         context=budget["context"],
-        horizon=horizon or max(budget["horizons"]),
+        horizon=max(budget["horizons"]),
+        horizons=budget["horizons"],
         max_windows_per_epoch=budget["windows_per_epoch"],
         validation_stride=budget["validation_stride"],
         earlier=budget.get("earlier", 0),
@@ -117,9 +117,3 @@ def module_for(
     module.prepare_data()
     module.setup()
     return module
-
-
-def _place(windows: Mapping[str, Any], among: Windows) -> Tensor:
-    """One number for each series and first row, so that windows of unlike horizons can be found."""
-    place: Tensor = windows["channel"] * len(among.line.values) + windows["start"]
-    return place

@@ -74,7 +74,6 @@ class Trained(Rolling):
         options = {key: value for key, value in trial.items() if key != "learning_rate"}
         task = Task(
             build(name, budget, self.kind, options),
-            validation_horizons=budget["horizons"],
             balance=told["balance"],
             learning_rate=trial["learning_rate"],
             warmup_steps=budget["warmup_steps"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,10 +18,13 @@ class DLinear(WholeWindow):
     Source: Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?", section 4.
 
     context: rows read, L. horizon: rows forecast, H. kernel: odd width of the moving average, in rows.
+    horizons: as of WholeWindow.
     """
 
-    def __init__(self, context: int, horizon: int, kernel: int = 25) -> None:
-        super().__init__(context, horizon)
+    def __init__(
+        self, context: int, horizon: int, kernel: int = 25, horizons: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(context, horizon, horizons)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {kernel}")
         self.kernel = kernel
@@ -34,9 +39,9 @@ class DLinear(WholeWindow):
         return forecast
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Squared error of the forecast."""
+        """Half the squared error of the forecast."""
         forecast = self.forecast(batch["context"], batch["context_mask"], batch["target"].shape[1])
-        return squares(forecast, batch["target"], batch["target_mask"]), [forecast]
+        return squares(forecast, batch["target"], self.weigh(batch["target_mask"])), [forecast]
 
 
 def moving_average(values: Tensor, kernel: int) -> Tensor:

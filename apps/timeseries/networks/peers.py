@@ -18,7 +18,7 @@ from apps.timeseries.model import WholeWindow, squares
 from apps.timeseries.windows import Batch
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Forecast, target, mask, each (B, H) -> scalar."""
+"""Forecast, target, weight of each point, each (B, H) -> scalar."""
 
 
 class Peer(WholeWindow):
@@ -32,13 +32,22 @@ class Peer(WholeWindow):
         horizon: rows forecast, H.
         loss: what is minimised, on the scale of the data module.
         options: of that class.
+        horizons: as of WholeWindow.
 
     Raises:
         UserError: neuralforecast is not installed.
     """
 
-    def __init__(self, name: str, context: int, horizon: int, loss: Loss, options: dict[str, Any]) -> None:
-        super().__init__(context, horizon)
+    def __init__(
+        self,
+        name: str,
+        context: int,
+        horizon: int,
+        loss: Loss,
+        options: dict[str, Any],
+        horizons: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(context, horizon, horizons)
         self.name, self.objective = name, loss
         seed = int(torch.randint(2**31, ()))  # neuralforecast seeds all generators, with 1 unless told
         self.model: nn.Module = _models()[name](h=horizon, input_size=context, random_seed=seed, **options)
@@ -51,9 +60,9 @@ class Peer(WholeWindow):
         return forecast.squeeze(-1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The published objective of the network, on the whole forecast."""
+        """The published objective of the network, on the whole forecast; all horizons count alike."""
         forecast = self.forecast(batch["context"], batch["context_mask"], batch["target"].shape[1])
-        return self.objective(forecast, batch["target"], batch["target_mask"]), [forecast]
+        return self.objective(forecast, batch["target"], self.weigh(batch["target_mask"])), [forecast]
 
 
 def patchtst(
@@ -66,6 +75,7 @@ def patchtst(
     dropout: float = 0.3,
     patch: int = 16,
     stride: int = 8,
+    horizons: Sequence[int] | None = None,
 ) -> Peer:
     """PatchTST, channel-independent, supervised, with reversible instance normalisation.
 
@@ -83,6 +93,7 @@ def patchtst(
         dropout: after embedding, attention and feed-forward block.
         patch: rows of a token.
         stride: rows between tokens.
+        horizons: as of WholeWindow.
     """
     options = {
         "hidden_size": dim,
@@ -94,7 +105,7 @@ def patchtst(
         "stride": stride,
         "revin_subtract_last": False,  # neuralforecast's default is not the published normalisation
     }
-    return Peer("PatchTST", context, horizon, squares, options)
+    return Peer("PatchTST", context, horizon, squares, options, horizons)
 
 
 def nhits(
@@ -104,6 +115,7 @@ def nhits(
     pooling: Sequence[int] = (16, 8, 1),
     downsampling: Sequence[int] = (168, 24, 1),
     dropout: float = 0.0,
+    horizons: Sequence[int] | None = None,
 ) -> Peer:
     """N-HiTS with one block a stack, max pooling and linear interpolation.
 
@@ -117,6 +129,7 @@ def nhits(
         pooling: width of the pooling in front of each stack, in rows.
         downsampling: rows of the horizon to each coefficient of a stack.
         dropout: inside the blocks.
+        horizons: as of WholeWindow.
 
     Raises:
         ValueError: pooling and downsampling of different numbers of stacks.
@@ -132,13 +145,13 @@ def nhits(
         "n_freq_downsample": list(downsampling),
         "dropout_prob_theta": dropout,
     }
-    return Peer("NHITS", context, horizon, absolutes, options)
+    return Peer("NHITS", context, horizon, absolutes, options, horizons)
 
 
-def absolutes(forecast: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute error over the points where mask is True; zero where there is none."""
-    error = (forecast - target.masked_fill(~mask, 0.0)).abs()
-    return (error * mask).sum() / mask.sum().clamp(min=1)
+def absolutes(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error over points by their weight (B, H), or bools; zero where all have none."""
+    error = (forecast - target.masked_fill(weight == 0, 0.0)).abs()
+    return (error * weight).sum() / weight.sum().clamp(min=torch.finfo(error.dtype).tiny)
 
 
 def _models() -> dict[str, Any]:

@@ -9,22 +9,18 @@ import torch
 from collegium import Context, check_causal, check_needs
 from collegium.layer import moe_layers
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from apps.common.controls import MixtureFFN, feed_forward
 from apps.common.errors import UserError
 from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward, from_last
 from apps.timeseries.character import band
-from apps.timeseries.model import WholeWindow, window_scale
+from apps.timeseries.model import WholeWindow, squares, window_scale
 from apps.timeseries.windows import Batch, Windows
 
 Base = Literal["mean", "ridge"]
 
-POWERS = (0.0, 0.5, 1.0)
-"""How windows may count in the ridge, see `baselines.Ridge`; the one that validates best is taken."""
-
-MOST = 20_000
-"""As many evenly spaced training windows are enough for the ridge: their neighbours tell the same."""
+POWERS, HALVINGS = (0.0, 0.5, 1.0), 2
+"""How windows may count in the ridge, and of how many maps it may be a mean; see `baselines.Ridge`."""
 
 
 def fill_with_ridge(weight: Tensor, horizons: Sequence[int], train: Windows, validation: Windows) -> None:
@@ -32,10 +28,9 @@ def fill_with_ridge(weight: Tensor, horizons: Sequence[int], train: Windows, val
 
     A shorter horizon has more windows, and they are all used.
     """
-    begin = 0
+    begin, maps = 0, Ridge.fit_each(train, validation, horizons, powers=POWERS, halvings=HALVINGS)
     for end in horizons:
-        windows = train.of_horizon(end).thinned(MOST), validation.of_horizon(end)
-        weight.data[:, begin:end] = Ridge.fit(*windows, powers=POWERS).weight[:, begin:]
+        weight.data[:, begin:end] = maps[end].weight[:, begin:]
         begin = end
 
 
@@ -60,8 +55,7 @@ class RidgeMoE(WholeWindow):
     Args:
         context: rows read, L.
         horizon: rows forecast, H; a shorter forecast is its beginning.
-        horizons: those whose mean squared errors training lowers alike; H alone by default. Each weighs the
-            steps that it holds by 1 / its length.
+        horizons: those whose mean squared errors training lowers alike; H alone by default.
         dim: D.
         feed_forward: D -> the mixture.
         base: of the network, "mean" or "ridge".
@@ -73,8 +67,6 @@ class RidgeMoE(WholeWindow):
         ValueError: a horizon beyond H, an unknown base, a share outside its range, a router whose choice
             hangs on other windows or on what a window of one series does not tell.
     """
-
-    step_weight: Tensor
 
     def __init__(
         self,
@@ -88,20 +80,14 @@ class RidgeMoE(WholeWindow):
         dropout: float = 0.3,
         power: float = 0.5,
     ) -> None:
-        super().__init__(context, horizon)
-        horizons = [horizon] if horizons is None else list(horizons)
-        if not horizons or not all(1 <= h <= horizon for h in horizons):
-            raise ValueError(f"horizons={horizons} must lie between 1 and horizon={horizon}")
+        super().__init__(context, horizon, horizons)
         if base not in get_args(Base):
             raise ValueError(f"unknown base {base!r}: choose one of {', '.join(get_args(Base))}")
         if not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
         self.base, self.share, self.power = base, share, power
-        self.horizons = sorted({*horizons, horizon})
+        self.horizons = sorted({*(horizons or []), horizon})
         self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
-        step = torch.arange(horizon)
-        weights = torch.stack([(step < h) / h for h in horizons]).mean(0)
-        self.register_buffer("step_weight", weights * horizon, persistent=False)
         self.embed = nn.Linear(context, dim)
         self.norm = nn.RMSNorm(dim)
         self.mixture = feed_forward(dim)
@@ -152,11 +138,8 @@ class RidgeMoE(WholeWindow):
         Raises:
             UserError: a target beyond the steps that it was made for.
         """
-        steps = self.within(batch["target"].shape[1])
-        forecast = self.network(fill_forward(batch["context"], batch["context_mask"]))[:, :steps]
-        mask = batch["target_mask"]
+        weight = self.weigh(batch["target_mask"])
+        forecast = self.network(fill_forward(batch["context"], batch["context_mask"]))[:, : weight.shape[1]]
         scale = window_scale(batch["context"], batch["context_mask"])[1]
         share = scale.clamp(min=SMALLEST) ** (-2 * self.power)
-        weight = mask * self.step_weight[:steps] * share / share.mean()
-        error = F.mse_loss(forecast, batch["target"].masked_fill(~mask, 0.0), reduction="none") / 2
-        return (error * weight).sum() / mask.sum().clamp(min=1), [forecast]
+        return squares(forecast, batch["target"], weight * share / share.mean()), [forecast]

@@ -96,6 +96,46 @@ def test_validation_errors_are_the_mean_squared_errors_and_the_least_is_chosen()
     assert (ridge.power, ridge.penalty) == min(ridge.validation, key=ridge.validation.__getitem__)
 
 
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_the_ridges_of_some_horizons_are_those_of_each(power: float):
+    train, validation = make_windows(walk(), 12, 5), make_windows(walk(seed=1), 12, 5)
+    found = Ridge.fit_each(train, validation, [2, 5, 3], powers=[power])
+    assert set(found) == {2, 3, 5}
+    for horizon, ridge in found.items():
+        alone = Ridge.fit(train.of_horizon(horizon), validation.of_horizon(horizon), powers=[power])
+        assert ridge.penalty == alone.penalty
+        torch.testing.assert_close(ridge.weight, alone.weight)
+        assert ridge.validation == pytest.approx(alone.validation)
+
+
+def plain_windows(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Contexts and targets less the last value of the context, and that value."""
+    batch = windows.__getitems__(range(len(windows)))
+    context, target = batch["context"].double().numpy(), batch["target"].double().numpy()
+    return context - context[:, -1:], target - context[:, -1:], context[:, -1:]
+
+
+def test_a_mean_of_maps_reads_the_last_half_and_the_last_quarter_too():
+    penalties = [1e-3, 0.1, 10.0]
+    train, validation = make_windows(walk(), 12, 5), make_windows(walk(seed=1), 12, 5)
+    (x, y, _), (held_x, held_y, last) = plain_windows(train), plain_windows(validation)
+    total, errors = np.zeros_like(held_y), []
+    for count, rows in enumerate((12, 6, 3), 1):
+        forecasts = []
+        for penalty in penalties:
+            ridge = SklearnRidge(alpha=penalty * len(x), fit_intercept=False, solver="cholesky")
+            forecasts.append(ridge.fit(x[:, -rows:], y).predict(held_x[:, -rows:]))
+        total += min(forecasts, key=lambda forecast: ((forecast - held_y) ** 2).mean())
+        errors.append(((total / count - held_y) ** 2).mean())
+    assert len(set(errors)) == 3
+    batch = validation.__getitems__(range(len(validation)))
+    for halvings in (0, 1, 2):
+        ridge = Ridge.fit(train, validation, penalties, halvings=halvings)
+        assert ridge.means == pytest.approx(errors[: halvings + 1], rel=1e-6)
+        found = ridge(batch["context"], batch["context_mask"]).numpy() - last - held_y
+        assert (found**2).mean() == pytest.approx(min(errors[: halvings + 1]), rel=1e-4)
+
+
 def test_windows_count_by_a_power_of_their_deviation():
     windows, power = make_windows(walk(), 12, 5), 1.5
     batch = windows.__getitems__(range(len(windows)))

@@ -256,7 +256,7 @@ def test_evaluate_measures_every_horizon_that_training_validated(
     table.to_csv(file, index=False)
     config.write_text(CONFIG, encoding="utf-8")
     options = ["--config", str(config), "--data.path", str(file)]
-    assert main(["timeseries", "fit", *options, "--model.validation_horizons", "[8, 24]"]) == 0
+    assert main(["timeseries", "fit", *options, "--data.horizons", "[8, 24]"]) == 0
     assert main(["timeseries", "evaluate"]) == 0
     run = tmp_path / "timeseries" / "small" / "1"
     rows = json.loads((run / "evaluation/validation/metrics.json").read_text(encoding="utf-8"))["rows"]

@@ -153,7 +153,7 @@ def test_one_forecast_of_the_longest_horizon_serves_all(name: str) -> None:
 def test_repeat_last_by_a_plain_calculation() -> None:
     fitted = compare.arms(BUDGET)["repeat_last"].fit("any", {}, 0)
     measured = {(v.slice, v.metric): v.value for v in fitted.test().values}
-    windows = module_for("any", BUDGET, 0, 16).windows("test")
+    windows = module_for("any", BUDGET, 0).windows("test").of_horizon(16)
     errors = []
     for i in range(len(windows)):
         w = windows[i]

@@ -82,7 +82,8 @@ def test_the_scale_is_that_of_training_rows(wide: Path):
 def test_restored_windows_are_rows_of_the_file(wide: Path):
     frame = pd.read_csv(wide).drop(columns="date").to_numpy()
     data = ready(wide)
-    for batch in data.test_dataloader():
+    (loader,) = data.test_dataloader()
+    for batch in loader:
         values = data.restore(batch["target"], batch["channel"])
         for row, (channel, start) in enumerate(zip(batch["channel"], batch["start"], strict=True)):
             expected = frame[start + CONTEXT : start + CONTEXT + HORIZON, channel]
@@ -92,10 +93,28 @@ def test_restored_windows_are_rows_of_the_file(wide: Path):
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_evaluation_sees_every_window_once_the_last_partial_batch_too(wide: Path, batch_size: int):
     data = ready(wide, batch_size=batch_size)
-    for part, loader in (("validation", data.val_dataloader()), ("test", data.test_dataloader())):
+    for part, loaders in (("validation", data.val_dataloader()), ("test", data.test_dataloader())):
         windows = data.windows(part)
         expected = list(zip(windows.channel.tolist(), windows.start.tolist(), strict=True))
-        assert windows_seen(loader) == expected
+        assert [windows_seen(loader) for loader in loaders] == [expected]
+
+
+def test_each_horizon_is_evaluated_on_all_windows_that_have_room_for_it(wide: Path):
+    data = ready(wide, horizons=[HORIZON, 2])
+    for part, loaders in (("validation", data.val_dataloader()), ("test", data.test_dataloader())):
+        short, long = loaders
+        assert windows_seen(long) == windows_seen(ready(wide).test_dataloader()[0]) or part == "validation"
+        assert {batch["target"].shape[1] for batch in short} == {2}
+        begin, end = data.borders[0].span(part, CONTEXT)
+        starts = list(range(begin, end - CONTEXT - 2 + 1))
+        assert windows_seen(short) == [(channel, start) for channel in range(3) for start in starts]
+        assert len(windows_seen(short)) == len(windows_seen(long)) + 3 * (HORIZON - 2)
+
+
+@pytest.mark.parametrize("horizons", [[0], [HORIZON + 1], [2, -5]])
+def test_horizons_beyond_the_data_are_refused(wide: Path, horizons: list[int]):
+    with pytest.raises(UserError, match=rf"data.horizons .* must lie between 1 and data.horizon, {HORIZON}"):
+        Data(wide, horizon=HORIZON, horizons=horizons)
 
 
 def test_validation_may_skip_windows_and_test_does_not(wide: Path):
@@ -155,7 +174,7 @@ def test_without_path_and_name_series_are_simulated():
     assert data.names[0] == "demand_1"
     assert len(data.names) == 12
     assert data.frequency == "h"
-    assert not torch.cat([batch["target_mask"] for batch in data.test_dataloader()]).all()
+    assert not torch.cat([batch["target_mask"] for batch in data.test_dataloader()[0]]).all()
 
 
 def test_a_state_holds_what_prediction_needs_and_survives_a_safe_load(wide: Path, tmp_path: Path):
@@ -286,7 +305,7 @@ def test_a_second_setup_reads_nothing_again(wide: Path):
 
 def test_joint_batches_hold_all_series_of_a_start(wide: Path):
     data = ready(wide, joint=True, batch_size=7)
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+    for loader in (data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()):
         batch = next(iter(loader))
         assert batch["channel"].tolist() == [0, 1, 2] * 2
         assert batch["start"].tolist() == [s for s in batch["start"][::3].tolist() for _ in range(3)]

@@ -87,7 +87,7 @@ def test_no_row_of_a_sets_other_parts_is_ever_trained_on(
 
 def test_validation_rows_are_those_of_the_split_and_touch_no_test_row() -> None:
     data = ready(sets={"small": 1.0})
-    rows = np.concatenate([touched(data, batch)["small"] for batch in data.val_dataloader()])
+    rows = np.concatenate([touched(data, batch)["small"] for batch in data.val_dataloader()[0]])
     assert set(rows[:, 24:].ravel()) == set(range(350, 400))
     assert rows.min() == 350 - 24
 

@@ -11,7 +11,7 @@ import torch
 from apps.common.errors import UserError
 from apps.common.main import main
 from apps.timeseries.networks import DistributionBesideRidge, DLinear, GaussianRidge, MoiraiMoE, QuantileHead
-from apps.timeseries.quantiles import MEASURED, levels_for, spread
+from apps.timeseries.quantiles import MEASURED, known_levels, levels_for, spread
 from apps.timeseries.simulate import simulate
 
 CONFIG = """
@@ -19,8 +19,13 @@ seed_everything: 0
 trainer: {max_epochs: 1, enable_progress_bar: false, accelerator: cpu}
 model:
   network: {class_path: apps.timeseries.networks.NAME, init_args: {context: 48, horizon: 24}}
-  validation_horizons: [8, 24]
-data: {context: 48, horizon: 24, batch_size: 32, max_windows_per_epoch: 256, validation_stride: 20}
+data:
+  context: 48
+  horizon: 24
+  horizons: [8, 24]
+  batch_size: 32
+  max_windows_per_epoch: 256
+  validation_stride: 20
 """
 
 
@@ -178,3 +183,23 @@ def test_spread_finds_the_bounds_of_its_intervals() -> None:
     assert measured["in_90"].item() == pytest.approx(5 / 8)
     assert measured["msis_95"].item() == pytest.approx((0.95 + 40 * 0.005 / 8) / 0.5)
     assert spread(found, batch, torch.tensor([0.5]), slice(3, 6))["in_50"].item() == pytest.approx(2 / 3)
+
+
+def test_the_crps_is_that_of_the_distribution() -> None:
+    """Of a standard normal one at z: z (2 F(z) - 1) + 2 f(z) - 1 / sqrt(pi), Gneiting and Raftery (2007)."""
+    target = torch.linspace(-2, 2, 9)[None]
+    found = torch.special.ndtri(MEASURED).expand(1, 9, -1)
+    batch = {"target": target, "target_mask": target > -9, "channel": torch.tensor([0])}
+    normal = torch.distributions.Normal(0, 1)
+    exact = target * (2 * normal.cdf(target) - 1) + 2 * normal.log_prob(target).exp() - torch.pi**-0.5
+    measured = spread(found, batch, torch.tensor([1.0]), slice(None))["crps"]
+    assert measured.item() == pytest.approx(exact.mean().item(), rel=0.005)
+
+
+def test_intervals_beyond_what_a_network_knows_are_left_out() -> None:
+    target = torch.rand(2, 3)
+    batch = {"target": target, "target_mask": target > -1, "channel": torch.tensor([0, 0])}
+    found = MEASURED.expand(2, 3, -1)
+    head = known_levels(MoiraiMoE(dim=16, depth=1, heads=2, patch=12, head=QuantileHead))
+    assert set(spread(found, batch, torch.ones(1), slice(None), head)) == {"crps", "in_50", "in_90"}
+    assert known_levels(GaussianRidge(48, 24)) == (0.0, 1.0)

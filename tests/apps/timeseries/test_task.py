@@ -32,12 +32,6 @@ def batch(length: int = 24, horizon: int = 8, size: int = 5) -> dict[str, Tensor
     }
 
 
-@pytest.mark.parametrize("horizons", [[0], [4, -5]])
-def test_horizons_that_are_none_are_refused(horizons: list[int]) -> None:
-    with pytest.raises(UserError, match=r"model.validation_horizons must be 1 or more"):
-        Task(network(), validation_horizons=horizons)
-
-
 @pytest.mark.parametrize(("length", "horizon"), [(8, 4), (7, 4), (8, 9), (3, 2)])
 def test_following_gives_each_token_what_comes_after_it(length: int, horizon: int) -> None:
     patch, future = 4, 6
@@ -130,45 +124,41 @@ def test_dlinear_learns_from_half_the_squares_of_its_forecast() -> None:
     torch.testing.assert_close(loss, wanted)
 
 
-def test_validation_beyond_the_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Task(network(), validation_horizons=[96])
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(horizon=24))
-    monkeypatch.setattr(Task, "trainer", trainer)
-    with pytest.raises(UserError, match=r"asks for 96 steps and data\.horizon is 24"):
-        task.setup("fit")
-
-
-def test_validation_averages_over_its_horizons() -> None:
-    task, data = Task(network(), validation_horizons=[4, 8], balance={}).eval(), batch()
+def validated(task: Task, *batches: dict[str, Tensor]) -> dict[str, float]:
+    """What validation logs of batches."""
     logged: dict[str, float] = {}
     task.log = lambda name, value, **_: logged.__setitem__(name, float(value))  # type: ignore[assignment,method-assign]
-    task.validation_step(data, 0)
+    for number, part in enumerate(batches):
+        task.validation_step(part, 0, number)
     task.on_validation_epoch_end()
+    return logged
+
+
+def shorter(data: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
+    return {**data, "target": data["target"][:, :steps], "target_mask": data["target_mask"][:, :steps]}
+
+
+def test_validation_averages_over_its_horizons_however_many_windows_they_have() -> None:
+    task, data = Task(network(), balance={}).eval(), batch()
+    few = {name: part[:2] for name, part in data.items()}
+    logged = validated(task, shorter(few, 4), data, data)
     errors = []
-    for horizon in (4, 8):
-        forecast = task.network.forecast(data["context"], data["context_mask"], horizon)
-        errors.append((forecast - data["target"][:, :horizon]).square().mean().item())
+    for horizon, part in ((4, few), (8, data)):
+        forecast = task.network.forecast(part["context"], part["context_mask"], horizon)
+        errors.append((forecast - part["target"][:, :horizon]).square().mean().item())
     assert logged["val/loss"] == logged["val/mse"] == pytest.approx(sum(errors) / 2, rel=1e-5)
+    assert validated(task, data)["val/mse"] == pytest.approx(errors[1], rel=1e-5)
 
 
 def test_a_batch_without_observed_targets_has_no_share_in_validation() -> None:
-    task, data = Task(network(), validation_horizons=[4, 8], balance={}).eval(), batch()
-    logged: dict[str, float] = {}
-    task.log = lambda name, value, **_: logged.__setitem__(name, float(value))  # type: ignore[assignment,method-assign]
-    task.validation_step(data, 0)
-    task.on_validation_epoch_end()
-    whole = logged["val/mse"]
-    gap = data["target_mask"].clone()
-    gap[:, :4] = False
-    for mask in (torch.zeros_like(gap), data["target_mask"]):
-        task.validation_step({**data, "target_mask": mask}, 0)
-    task.on_validation_epoch_end()
-    assert logged["val/mse"] == pytest.approx(whole, rel=1e-6)
-    task.validation_step({**data, "target_mask": gap}, 0)  # nothing is observed at the shorter horizon
-    task.on_validation_epoch_end()
-    forecast = task.network.forecast(data["context"], data["context_mask"], 8)
-    later = (forecast - data["target"])[:, 4:].square().mean().detach()
-    assert logged["val/mse"] == pytest.approx(float(later), rel=1e-5)
+    task, data = Task(network(), balance={}).eval(), batch()
+    short = shorter(data, 4)
+    whole = validated(task, short, data)["val/mse"]
+    nothing = {**data, "target_mask": torch.zeros_like(data["target_mask"])}
+    found = validated(task, short, data, nothing, shorter(nothing, 4))
+    assert found["val/mse"] == pytest.approx(whole, rel=1e-6)
+    later = validated(task, shorter(nothing, 4), data)  # nothing is observed at the shorter horizon
+    assert later["val/mse"] == pytest.approx(validated(task, data)["val/mse"], rel=1e-5)
 
 
 def test_disagreement_is_half_the_squared_distance_a_mean_over_heads() -> None:

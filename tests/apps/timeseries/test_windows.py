@@ -43,6 +43,30 @@ def brute_force(tables: list[Table], scaler: Scaler, context: int, horizon: int,
             channel += 1
 
 
+def test_windows_that_another_horizon_has_too_are_left_out():
+    tables = make_tables([14, 20], 0.0)
+    short, long = make(tables, 8, 2)[0], make(tables, 8, 5)[0]
+    found = short.without(long)
+    kept = set(zip(found.channel.tolist(), found.start.tolist(), strict=True))
+    every = set(zip(short.channel.tolist(), short.start.tolist(), strict=True))
+    assert kept == every - set(zip(long.channel.tolist(), long.start.tolist(), strict=True))
+    assert len(kept) == 3 * 3  # of three series the last three starts
+    batch = found.__getitems__(torch.arange(len(found)))
+    assert batch["target"].shape == (9, 2)
+    assert len(short.without(short)) == 0
+
+
+def test_the_windows_of_a_group_come_with_it():
+    windows = joint(make_tables([14, 20, 13]), 8, 3)
+    rows = torch.tensor([9, 2, len(windows) - 1])
+    batch, at = windows.groups_of(rows)
+    chosen = windows.__getitems__(rows)
+    assert torch.equal(batch["channel"][at], chosen["channel"])
+    assert torch.equal(batch["context"][at], chosen["context"])
+    expected = torch.isin(windows.group, windows.group[rows])
+    assert torch.equal(batch["group"], windows.group[expected])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(3, 30), min_size=1, max_size=4),

@@ -18,7 +18,7 @@ from apps.timeseries.networks import (
     QuantileHead,
     TimeMoE,
 )
-from apps.timeseries.networks.ridge_moe import POWERS
+from apps.timeseries.networks.ridge_moe import HALVINGS, POWERS
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
 from apps.timeseries.windows import Batch, Windows, as_line
@@ -41,7 +41,7 @@ def test_it_lies_between_the_ridge_and_the_network() -> None:
         network.prepare(train, validation)
         forecasts[share] = network.forecast(x, observed, H)
         torch.testing.assert_close(network.forecast_batch(data, H), forecasts[share])
-    ridge = Ridge.fit(train, validation, PENALTIES, POWERS)
+    ridge = Ridge.fit(train, validation, PENALTIES, POWERS, HALVINGS)
     torch.testing.assert_close(forecasts[0.0], ridge(x, observed))
     torch.testing.assert_close(forecasts[1.0], network.network.forecast(x, observed, H))
     torch.testing.assert_close(forecasts[0.3], 0.7 * forecasts[0.0] + 0.3 * forecasts[1.0])
@@ -68,7 +68,7 @@ def test_a_short_forecast_is_that_of_its_own_ridge() -> None:
     network = blend(0.0, horizons=[2])
     network.prepare(train, validation)
     data = validation.__getitems__(torch.arange(20))
-    short = Ridge.fit(train.of_horizon(2), validation.of_horizon(2), PENALTIES, POWERS)
+    short = Ridge.fit(train.of_horizon(2), validation.of_horizon(2), PENALTIES, POWERS, HALVINGS)
     wanted = short(data["context"], data["context_mask"])
     torch.testing.assert_close(network.forecast(data["context"], data["context_mask"], H)[:, :2], wanted)
 

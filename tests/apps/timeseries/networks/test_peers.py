@@ -57,6 +57,19 @@ def test_what_is_missing_is_not_read(peer: Peer) -> None:
     torch.testing.assert_close(peer.forecast(spoilt, mask, 24), peer.forecast(context, mask, 24))
 
 
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_the_errors_of_all_horizons_count_alike(factory) -> None:
+    batch, horizons = waves(5), [6, 24]
+    torch.manual_seed(0)
+    network = factory(48, 24, hidden=32, horizons=horizons).eval()
+    loss, (forecast,) = network.loss(batch)
+    alone = [
+        network.objective(forecast[:, :h], batch["target"][:, :h], batch["target_mask"][:, :h])
+        for h in horizons
+    ]
+    torch.testing.assert_close(loss, sum(alone) / 2)
+
+
 def test_missing_targets_have_no_share_in_the_loss(peer: Peer) -> None:
     batch = waves(5, missing=0.3)
     spoilt = Batch(**batch | {"target": batch["target"].masked_fill(~batch["target_mask"], 99.0)})

@@ -14,7 +14,7 @@ from apps.timeseries.baselines import PENALTIES, Ridge
 from apps.timeseries.character import band
 from apps.timeseries.model import window_scale
 from apps.timeseries.networks import RidgeMoE
-from apps.timeseries.networks.ridge_moe import POWERS
+from apps.timeseries.networks.ridge_moe import HALVINGS, POWERS
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
 from apps.timeseries.windows import Batch, Windows, as_line
@@ -53,7 +53,7 @@ def test_without_a_share_of_the_network_it_is_the_ridge_that_validates_best() ->
     train, validation = two_rules(), two_rules(seed=1)
     net = network(share=0.0)
     net.prepare(train, validation)
-    found = Ridge.fit(train, validation, PENALTIES, POWERS)
+    found = Ridge.fit(train, validation, PENALTIES, POWERS, HALVINGS)
     assert len(found.validation) == len(PENALTIES) * len(POWERS)
     data = validation.__getitems__(torch.arange(50))
     wanted = found(data["context"], data["context_mask"])
@@ -66,7 +66,7 @@ def test_the_steps_of_a_horizon_come_from_a_ridge_with_all_its_windows() -> None
     net.prepare(train, validation)
     assert len(train.of_horizon(2)) == len(train) + 2 * (H - 2)  # two series
     short, long = (
-        Ridge.fit(train.of_horizon(h), validation.of_horizon(h), PENALTIES, POWERS) for h in (2, H)
+        Ridge.fit(train.of_horizon(h), validation.of_horizon(h), PENALTIES, POWERS, HALVINGS) for h in (2, H)
     )
     assert torch.equal(net.weight[:, :2], short.weight)
     assert torch.equal(net.weight[:, 2:], long.weight[:, 2:])
