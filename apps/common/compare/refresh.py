@@ -9,9 +9,13 @@ from apps.common.compare.page import render
 from apps.common.compare.places import config_file, results_file, results_folder
 from apps.common.compare.profile import profile_names
 from apps.common.compare.results import read_results
+from apps.common.compare.summary import summary
 from apps.common.discovery import apps_folder, project_root
 from apps.common.errors import UserError
 from apps.common.files import write_text
+
+ALL = "all"
+"""In a marker, instead of an app."""
 
 
 def refresh_pages() -> None:
@@ -40,7 +44,12 @@ def stale_pages() -> dict[Path, str]:
 
 
 def section(page: Path, app: str, profile: str) -> str:
-    """Return what stands between the markers of (app, profile) on a page; in brief at the top of the tree."""
+    """Return what stands between the markers of (app, profile) on a page; in brief at the top of the tree.
+
+    For the app `all` that is one table of all apps.
+    """
+    if app == ALL:
+        return summary(profile)
     known = profile_names(config_file(app))
     if profile not in known:
         raise UserError(f"{page} has a marker of the profile {profile}: use one of {', '.join(known)}.")

@@ -10,6 +10,7 @@ from apps.common.compare.schema import Interval, Results, Row
 from apps.common.compare.trials import ROUTED
 
 WHOLE = "all"
+LEVEL = "no difference shown"
 BY_SEEDS = " by seeds"
 """Behind a verdict for which seeds alone were resampled."""
 
@@ -80,7 +81,7 @@ class View:
         if interval["seeds"] < FEWEST_SEEDS:
             return "too few seeds"
         if not interval["beyond"]:
-            return "no difference shown"
+            return LEVEL
         higher = self.higher_is_better(interval["slice"], interval["metric"])
         better = "better" if (interval["difference"] < 0) == higher else "worse"
         return f"{ROUTED} {better}" + ("" if interval["units"] else BY_SEEDS)

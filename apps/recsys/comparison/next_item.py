@@ -48,11 +48,11 @@ class Told(Fitted):
 
 
 def outcome(found: Ranked, cost: Cost) -> Outcome:
-    """Hits and NDCG at ten, the reciprocal rank and coverage; of parts of the users hits and NDCG."""
-    values: list[Value] = [Value("all", f"coverage_{TOP}", coverage(found.top, found.items), True)]
+    """NDCG and hits at ten, the reciprocal rank and coverage; of parts of the users NDCG and hits."""
+    values: list[Value] = []
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
-    measures = {f"hr_{TOP}": hits, f"ndcg_{TOP}": ndcg}
+    measures = {f"ndcg_{TOP}": ndcg, f"hr_{TOP}": hits}
     for name, some in parts(found):
         rows = np.bincount(some.user % UNITS, minlength=UNITS)
         there = rows > 0
@@ -66,4 +66,5 @@ def outcome(found: Ranked, cost: Cost) -> Outcome:
         if (found.liked == label).any():
             values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))
     values.append(Value("all", "mrr", float((1 / found.rank).mean()), True))
+    values.append(Value("all", f"coverage_{TOP}", coverage(found.top, found.items), True))
     return Outcome(values, units, cost, weights)

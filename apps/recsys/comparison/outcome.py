@@ -26,7 +26,7 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
         more: what the health of its experts is.
     """
     unit = units_of(found)
-    values: list[Value] = [Value("all", name, size, False) for name, size in (more or {}).items()]
+    values: list[Value] = []
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
     enough, areas = counted(found.label, fewest), []
@@ -52,12 +52,13 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
             if place in enough:
                 units[task, "gauc"], weights[task, "gauc"] = mean, weight[there]
     whole = np.mean([areas[place] for place in enough], axis=0)
-    values.append(Value("all", "auc", float(whole.mean()), True))
     units["all", "auc"] = whole
     for name, some in segments(found):
         means = [auc(*some.of_task(place)[:2]) for place in enough]
         if name != "all" and np.isfinite(means).all():
             values.append(Value(name, "auc", float(np.mean(means)), True))
+    values = [Value("all", "auc", float(whole.mean()), True), *values]
+    values += [Value("all", name, size, False) for name, size in (more or {}).items()]
     return Outcome(values, units, cost, weights)
 
 

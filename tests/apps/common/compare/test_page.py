@@ -13,6 +13,8 @@ from apps.common.compare.markers import fill
 from apps.common.compare.page import render
 from apps.common.compare.picture import draw
 from apps.common.compare.refresh import stale_pages
+from apps.common.compare.summary import line
+from apps.common.compare.view import View
 from apps.common.errors import UserError
 
 PAGE = Path("page.md")
@@ -122,6 +124,33 @@ def test_slices_stand_beside_each_other():
     assert table[0] == "| loss | 96 (40 test units) | 192 (40 test units) |"
     assert table[3] == "| dense_active | 0.4100 (routed better) | 0.4100 (routed better) |"
     assert len(table) == 6
+
+
+def test_the_summary_counts_verdicts_by_hand():
+    results = _results()
+    control = {"arm": "random_router"}
+    results["rows"] += [{**row, **control} for row in results["rows"] if row["arm"] == "dense_active"]
+    order = ["routed", "dense_active", "dense_total", "random_router", "mean"]
+    results["rows"].sort(key=lambda row: order.index(row["arm"]))
+    of_active = [entry for entry in results["intervals"] if entry["arm"] == "dense_active"]
+    results["intervals"] += [{**entry, **control} for entry in of_active]
+    (view,) = View.each(results)
+    cells = ["coins", "loss", "0.4000", "dense_total 0.3900", "2 / 1 / 0", "mean 1.5000", "1 / 0 / 0"]
+    assert line(view) == cells
+    for row in results["rows"]:
+        row["higher_is_better"] = not row["higher_is_better"]
+    assert line(view)[3:] == ["dense_active 0.4100", "0 / 1 / 2", "mean 1.5000", "0 / 0 / 1"]
+
+
+def test_the_summary_leaves_out_the_routed_arm_under_its_other_name_and_arms_of_few_seeds():
+    results = _results()
+    for entry in results["intervals"]:
+        if entry["arm"] == "dense_active":
+            entry.update(difference=0.0, low=0.0, high=0.0, beyond=False)
+        if entry["arm"] == "mean":
+            entry["seeds"] = 3
+    (view,) = View.each(results)
+    assert line(view)[3:] == ["-", "-", "dense_total 0.3900", "0 / 1 / 0"]
 
 
 def test_in_brief_there_are_no_slices():
