@@ -73,10 +73,10 @@ def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str
     if name in RIDGES:
         return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
     if name in MOIRAI:
-        head = partial(QuantileHead, patches=options.pop("patches"))
+        head, share = partial(QuantileHead, patches=options.pop("patches")), options.pop("share", None)
         placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
         network = MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
-        return BesideRidge(network, context, longest, horizons) if name == "moirai_ridge" else network
+        return BesideRidge(network, context, longest, horizons, share) if name == "moirai_ridge" else network
     if name == "time_moe":
         return TimeMoE(feed_forward=block, horizons=horizons, **options)
     return SMETimes(feed_forward=block, horizons=horizons, **options)

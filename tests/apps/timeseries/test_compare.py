@@ -14,6 +14,7 @@ from collegium.gates import Centroid
 from apps.common.compare.arms import Arm, Trial, check_outcome
 from apps.common.compare.places import results_file
 from apps.common.compare.results import read_results
+from apps.common.controls import KINDS
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.timeseries import compare
@@ -83,6 +84,23 @@ def test_every_arm_of_the_profiles_exists() -> None:
         offered = {arm for arm in compare.arms(profile["budget"]) if "_of_" not in arm}
         arms = {*profile["arms"], *profile.get("tried", [])}
         assert arms == offered if name in ("full", "m4") else arms <= offered
+
+
+@pytest.mark.parametrize("profile", ["quick", "full", "published", "m4"])
+def test_every_setting_that_is_tried_makes_its_network_and_its_controls(profile: str) -> None:
+    told = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"][
+        profile
+    ]
+    for data in told["data"]:
+        budget = budget_for(data, told["budget"])
+        names = [name for name in budget["networks"] if name != "zero_shot" and name in budget["trials"]]
+        for name in names:
+            for trial in budget["trials"][name]:
+                options = {key: value for key, value in trial.items() if key != "learning_rate"}
+                for kind in KINDS if name in budget["routed"].values() else KINDS[:1]:
+                    network = build(name, budget, kind, options)
+                    if name == "moirai_ridge":
+                        assert network.settles == ("share" not in trial)
 
 
 MEASURED = [
