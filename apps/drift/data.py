@@ -86,9 +86,9 @@ class Data(LightningDataModule):
     ) -> None:
         super().__init__()
         if min(1 if every is None else every, chunk, window) < 1:
-            raise ValueError("every, chunk and window must be at least 1")
+            raise UserError("data.every, data.chunk and data.window must be 1 or more: raise them.")
         if any(length <= 0 for length in (cycles or {}).values()):
-            raise ValueError("cycles must be longer than 0")
+            raise UserError("data.cycles must be longer than 0: raise them.")
         self.path = Path(path) if path else None
         self.stream = name
         self.target, self.above = target, above

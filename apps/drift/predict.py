@@ -31,9 +31,9 @@ LATE = 1000
 def predict(
     input: Path,
     out: Path = Path("predictions.csv"),
+    run: Path | None = None,
     target: str | None = None,
     state: Path | None = None,
-    run: Path | None = None,
     drop: list[str] | None = None,
     chunk: int | None = None,
     classes: int | None = None,
@@ -45,10 +45,10 @@ def predict(
         input: CSV or parquet in the order of the stream; or - for one JSON object a line on standard input,
             answered by one on standard output.
         out: CSV to write, a row for each row of a file; not written for standard input.
+        run: a trained run, runs/drift/<config>/<n>, to begin with; by default nothing is known at first.
         target: column of the labels; rows that lack it are predicted and not learned.
         state: file to go on from, if it is there, and to keep what was learned in; none by default. Of a file
             it is written with the predictions, or not at all; of standard input when that ends or is stopped.
-        run: a trained run, runs/drift/<config>/<n>, to begin with; by default nothing is known at first.
         drop: columns to leave out.
         chunk: rows that are learned together, in one step of the gradient: 16 of a file, where of these rows
             the later ones know the earlier ones but for that step; 1 of standard input, where a row is known
@@ -59,7 +59,7 @@ def predict(
     """
     chunk = chunk if chunk is not None else 1 if str(input) == "-" else 16
     if chunk < 1:
-        raise UserError(f"chunk is {chunk}: learn at least 1 row at a time.")
+        raise UserError(f"--chunk is {chunk}: learn at least 1 row at a time.")
     _check_places(input, out, state, run)
     learner = _learner(state, run, target, classes, sensitive)
     if learner.target is None and not learner.rows:
@@ -122,14 +122,14 @@ def _learner(
 def _with_room(learner: Learner, classes: int | None, source: Path) -> Learner:
     room = learner.labels.capacity
     if classes not in (None, room):
-        raise UserError(f"{source} has room for {room} labels, and no more can be made: leave out classes.")
+        raise UserError(f"{source} has room for {room} labels, and no more can be made: leave out --classes.")
     return learner
 
 
 def _with_groups(learner: Learner, sensitive: str | None, source: Path) -> Learner:
     if sensitive not in (None, learner.sensitive):
         known = learner.sensitive or "no column"
-        raise UserError(f"{source} was learned with groups by {known}: leave out sensitive.")
+        raise UserError(f"{source} was learned with groups by {known}: leave out --sensitive.")
     return learner
 
 

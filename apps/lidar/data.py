@@ -49,8 +49,10 @@ class Data(LightningDataModule):
         scenes: number of training scenes.
         held_out: number of validation scenes, and of test scenes.
         batch_size: histograms a batch.
-        bins, bin_width, flash: see `instrument.Clock`; ns. The flash comes 1 ns after the window begins, or
-            where a measured response says.
+        bins: of a histogram, see `instrument.Clock`.
+        bin_width: in ns.
+        flash: when the flash comes, in ns; 1 ns after the window begins by default, or where a measured
+            response says.
         ranges: of the scenes.
         detector: what the detector adds, see `instrument.Detector`.
         irf: table of the rig's measured response, time in ns and counts, instead of Gaussian ones.

@@ -33,7 +33,8 @@ class Task(MoETask):
         network: EvidenceMoE, or any network from readings to outputs (B, 2).
         stages: shares of training after which critics, mixture, and all together begin to learn, of
             EvidenceMoE; all from the beginning by default.
-        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
+        balance: terms and their weights, as in MoETask; none by default.
+        learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
 
     Raises:
         ValueError: shares that do not rise between 0 and 1.

@@ -36,7 +36,7 @@ FIELDS = {"x": "f8", "y": "f8", "z": "f8", "red": "u1", "green": "u1", "blue": "
 
 def predict(
     input: Path,
-    out: Path = Path("labelled.ply"),
+    out: Path = Path("predictions.ply"),
     run: Path | None = None,
     domain: str | None = None,
     side: float | None = None,

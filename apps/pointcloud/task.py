@@ -30,7 +30,8 @@ class Task(MoETask):
         network: built when the domains are known.
         rare: a class weighs by its share of its domain's training cells to the power of minus this; 0 for all
             alike.
-        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
+        balance: terms and their weights, as in MoETask; none by default.
+        learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
     network: PointMoE
@@ -66,7 +67,7 @@ class Task(MoETask):
         """Loss of one batch."""
         scores, penalty = self.forward_with_balance(batch.points)
         loss = loss_of(scores, batch, self.weights)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.points.domain))
+        self.log("train/objective", loss.detach(), prog_bar=True, batch_size=len(batch.points.domain))
         total: Tensor = loss + penalty
         return total
 

@@ -49,7 +49,8 @@ class Data(LightningDataModule):
     Args:
         path: CSV, parquet or an atomic file of RecBole; the generated or public set `name` by default.
         name: simulated, or a set of the catalogue.
-        users, items: tables with a row a user, or an item, joined by their first column.
+        users: table with a row a user, joined by its first column.
+        items: table with a row an item, joined by its first column.
         schema: a YAML file, as `python -m apps recsys schema` writes it; guessed by default.
         tasks: the columns of the labels, where there is no schema.
         protocol: "impressions", or "next_item".
@@ -60,7 +61,8 @@ class Data(LightningDataModule):
         taken: the label by which an item counts as taken, or liked, by a user; the first by default.
         least: how often a value must come in training to have an id of its own.
         buckets: ids that other values of a column share by their hash.
-        rows, correlation: of the generated log, see `simulate.simulate`.
+        rows: of the generated log.
+        correlation: of its tasks, between -1 and 1, see `simulate.simulate`.
         batch_size: rows, or users' windows, a batch.
         seed: of the generated log, of what is split at random, and of the order of batches.
         order: seed of the order of batches alone; the same by default.
@@ -90,12 +92,12 @@ class Data(LightningDataModule):
     ) -> None:
         super().__init__()
         if not -1 <= correlation <= 1:
-            raise ValueError(f"correlation={correlation} must lie between -1 and 1")
+            raise UserError(f"data.correlation {correlation} must lie between -1 and 1: change it.")
         self.next_item = protocol == "next_item"
         self.history = (LENGTH if self.next_item else 0) if history is None else history
         if min(batch_size, rows, buckets, least) < 1 or self.history < self.next_item:
-            raise ValueError(
-                "batch_size, rows, least, buckets and, for the next item, history must be positive"
+            raise UserError(
+                "batch_size, rows, least, buckets and, for the next item, history must be 1 or more: raise."
             )
         self.source = Source(path, name, users, items, schema, tasks, held_out, rows, correlation, seed)
         self.split, self.cut, self.taken = split, cut, taken

@@ -40,7 +40,8 @@ def predict(
         out: CSV to write: for each row its user and item, where there are any, and a chance for each task;
             of a recommender for each user the best items, one a row, with their score.
         run: a folder runs/recsys/<config>/<n>; the newest by default.
-        users, items: tables with a row a user, or an item, joined by their first column.
+        users: table with a row a user, joined by its first column.
+        items: table with a row an item, joined by its first column.
         top: how many items to recommend.
     """
     check_out(out, input)

@@ -31,7 +31,8 @@ def schema(
         input: CSV, parquet or an atomic file.
         tasks: the columns of the labels, 0 and 1.
         out: YAML to write.
-        users, items: tables with a row a user, or an item, joined by their first column.
+        users: table with a row a user, joined by its first column.
+        items: table with a row an item, joined by its first column.
     """
     check_out(out, input, (".yaml",))
     log = read_log(input, users, items)

@@ -29,7 +29,8 @@ class Task(MoETask):
 
     Args:
         network: built when the log is known.
-        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
+        balance: terms and their weights, as in MoETask; none by default.
+        learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask.
     """
 
     network: Ranker | Recommender
@@ -71,7 +72,7 @@ class Task(MoETask):
         else:
             scores, penalty = self.forward_with_balance(batch)
             loss = cross_entropy(scores, batch.labels).mean()
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/objective", loss.detach(), prog_bar=True)
         total: Tensor = loss + penalty
         return total
 

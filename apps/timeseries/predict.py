@@ -23,8 +23,8 @@ from apps.timeseries.task import Task
 def predict(
     input: Path,
     out: Path = Path("predictions.csv"),
-    horizon: int | None = None,
     run: Path | None = None,
+    horizon: int | None = None,
     date_column: str | None = None,
     columns: list[str] | None = None,
     id_column: str | None = None,
@@ -40,8 +40,8 @@ def predict(
     Args:
         input: wide (a column a series) or long (a row a value) file; its series may be new ones.
         out: CSV to write: a column a series for a wide file, a row a value for a long one.
-        horizon: steps to forecast; the run's by default.
         run: a folder runs/timeseries/<config>/<n>; the newest by default.
+        horizon: steps to forecast; the run's by default.
         date_column: column of the dates; the run's, or one of the usual names, by default; "none" for rows
             without dates.
         columns: series to forecast; all by default.
@@ -54,7 +54,7 @@ def predict(
     """
     check_out(out, input)
     if horizon is not None and horizon < 1:
-        raise UserError(f"horizon is {horizon}: forecast at least 1 step.")
+        raise UserError(f"--horizon is {horizon}: forecast at least 1 step.")
     found = find_run(APP, run)
     task, loaded = task_of(found, Task)
     data = Data.from_state(loaded["Data"])

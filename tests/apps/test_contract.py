@@ -1,9 +1,11 @@
 """Every app keeps the contract, runs with every router of the core, and the packages keep apart."""
 
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 import pytest
 import yaml
 from collegium import gates, routers
@@ -11,7 +13,7 @@ from collegium.testing import exported
 
 from apps.common.commands import run_lightning
 from apps.common.contract import app_imports, check_app, imports, training_configs, with_router
-from apps.common.discovery import app_names
+from apps.common.discovery import app_module, app_names
 from apps.common.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,16 @@ ROUTERS = list(exported(routers, routers.Router))
 @pytest.mark.parametrize("app", APPS)
 def test_an_app_has_what_the_contract_lists(app: str) -> None:
     assert check_app(app) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("data", "Data"), ("predict", "predict"), ("evaluate", "evaluate")]
+)
+@pytest.mark.parametrize("app", APPS)
+def test_every_option_tells_what_it_is(app: str, module: str, name: str) -> None:
+    target = getattr(app_module(app, module), name)
+    told = {param.arg_name: param.description for param in docstring_parser.parse(target.__doc__).params}
+    assert [option for option in signature(target).parameters if not told.get(option)] == []
 
 
 def test_every_config_belongs_to_an_app() -> None:

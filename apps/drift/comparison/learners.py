@@ -78,12 +78,11 @@ class River(Arm):
 
     Args:
         budget: gives rows.
-        make: seed -> learner; None where nothing is drawn.
+        make: seed -> learner.
+        name: of the learner.
     """
 
-    def __init__(
-        self, budget: Mapping[str, Any], make: Callable[[int], Any], name: str, seeded: bool = True
-    ) -> None:
+    def __init__(self, budget: Mapping[str, Any], make: Callable[[int], Any], name: str) -> None:
         self.budget, self.make, self.most_seeds = budget, make, 3
         self.settings = {"learner": name}
 

@@ -1,7 +1,7 @@
 """Looks into the runs of the toy app, and a server to download from."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from apps.common.main import main
 from apps.common.task import MoETask
 
 TOY = Path(__file__).parent / "toy"
@@ -43,6 +44,24 @@ def broken_off(task: type[MoETask], step: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task, "training_step", interrupted)
         yield
+
+
+def whole_and_broken(
+    app: str, task: type[MoETask], options: Sequence[str], step: int, folder: Path
+) -> tuple[Path, Path]:
+    """The folders of two runs of one configuration: one that was never interrupted, and one that was, before
+    its step of that number, and then went on."""
+    fit = [app, "fit", *options, "--last_checkpoint.every_n_steps", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLEGIUM_RUNS", str(folder / "whole"))
+        assert main(fit) == 0
+        patch.setenv("COLLEGIUM_RUNS", str(folder / "broken"))
+        with broken_off(task, step):
+            assert main(fit) == 130
+        assert main([app, "fit", *options[:2], "--resume"]) == 0
+    whole, broken = (next((folder / name / app).glob("*/1")) for name in ("whole", "broken"))
+    assert checkpoint(whole)["global_step"] > step
+    return whole, broken
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -13,7 +13,7 @@ import torch
 
 from apps.common.main import main
 from apps.lidar.task import Task
-from tests.apps.common.helpers import broken_off, checkpoint, differing_weights
+from tests.apps.common.helpers import checkpoint, differing_weights, whole_and_broken
 from tests.apps.lidar.conftest import CONFIG, image
 
 
@@ -156,18 +156,11 @@ def test_a_run_is_measured_on_other_light(runs: Path) -> None:
     assert 0 < beyond["histograms"] < 1000  # those deeper than the tables are left out
 
 
-def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path) -> None:
     """Photons are drawn anew in every epoch, and the same ones after a break; stages go on."""
     short = ["--data.scenes", "1024", "--data.held_out", "100", "--trainer.max_epochs", "3"]
-    stages = ["--model.stages", "[0.4, 0.5, 0.6]"]
-    fit = ["lidar", "fit", "--config", str(CONFIG), *short, *stages, "--last_checkpoint.every_n_steps", "1"]
-    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
-    assert main(fit) == 0
-    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "broken"))
-    with broken_off(Task, 7):
-        assert main(fit) == 130
-    assert main(["lidar", "fit", "--config", str(CONFIG), "--resume"]) == 0
-    whole, broken = (tmp_path / name / "lidar/default/1" for name in ("whole", "broken"))
+    options = ["--config", str(CONFIG), *short, "--model.stages", "[0.4, 0.5, 0.6]"]
+    whole, broken = whole_and_broken("lidar", Task, options, 7, tmp_path)
     assert checkpoint(whole)["global_step"] == 12
     assert differing_weights(whole, broken) == []
 

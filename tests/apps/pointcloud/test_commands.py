@@ -13,6 +13,8 @@ from apps.pointcloud import predict as predicting
 from apps.pointcloud.files import pieces
 from apps.pointcloud.ply import Writer
 from apps.pointcloud.simulate import KINDS, simulate
+from apps.pointcloud.task import Task
+from tests.apps.common.helpers import differing_weights, whole_and_broken
 
 CONFIG = str(project_root() / "configs" / "pointcloud" / "default.yaml")
 SHORT = ["--data.crops", "48", "--data.points", "1024", "--trainer.max_epochs", "4"]
@@ -52,6 +54,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (*folder.glob("*.ply"), sheet):
         file.unlink()
     return folder / "pointcloud" / "default" / "1"
+
+
+def test_a_run_that_broke_off_ends_as_the_whole_one(tmp_path: Path) -> None:
+    """Crops are drawn anew in every epoch, and the same ones after a break."""
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        where = rng.uniform(0, 4, (600, 3))
+        writer = Writer(tmp_path / f"{number}.ply", 600, {"x": "f8", "y": "f8", "z": "f8", "label": "u1"})
+        writer.put(slice(None), {**dict(zip("xyz", where.T, strict=True)), "label": (where[:, 2] > 2)})
+        writer.close()
+    domain = {"files": "*.ply", "classes": {0: "low", 1: "high"}, "validation": ["1"], "test": ["2"]}
+    sheet = tmp_path / "sheet.yaml"
+    sheet.write_text(yaml.safe_dump({"domains": {"cubes": domain}}, sort_keys=False))
+    short = [
+        "--data.crops",
+        "6",
+        "--data.points",
+        "128",
+        "--data.batch_size",
+        "2",
+        "--trainer.max_epochs",
+        "3",
+    ]
+    options = ["--config", CONFIG, "--data.sheet", str(sheet), *short]
+    options += ["--model.network.init_args.dims", "[16, 32]"]
+    whole, broken = whole_and_broken("pointcloud", Task, options, 4, tmp_path)
+    assert differing_weights(whole, broken) == []
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 from apps.common.discovery import project_root
 from apps.common.main import main
 from apps.recsys.simulate import simulate
+from apps.recsys.task import Task
+from tests.apps.common.helpers import differing_weights, whole_and_broken
 
 CONFIG = str(project_root() / "configs" / "recsys" / "default.yaml")
 
@@ -45,6 +47,21 @@ def test_a_run_is_measured_by_task_part_and_health(run: Path) -> None:
         "Health of the",
     ):
         assert title in page
+
+
+@pytest.mark.parametrize("config", ["default", "onerec"])
+def test_a_run_that_broke_off_ends_as_the_whole_one(config: str, tmp_path: Path) -> None:
+    """OneRec goes through stages, and learns what it prefers from what it wrote itself."""
+    options = [
+        "--config",
+        CONFIG.replace("default", config),
+        "--data.rows",
+        "1500",
+        "--trainer.max_epochs",
+        "4",
+    ]
+    whole, broken = whole_and_broken("recsys", Task, options, 5, tmp_path)
+    assert differing_weights(whole, broken) == []
 
 
 def predicted(run: Path, tmp_path: Path, table: pd.DataFrame, *options: str) -> pd.DataFrame | None:
