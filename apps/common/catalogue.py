@@ -12,6 +12,7 @@ Where the origin offers something else than a table that can be used as it is, `
 
 import gzip
 import hashlib
+import json
 import os
 import zipfile
 import zlib
@@ -72,6 +73,25 @@ def describe(app: str, name: str) -> Entry:
     if name not in entries:
         raise UserError(f"{app} has no data set {name!r}: choose one of {', '.join(sorted(entries))}.")
     return entries[name]
+
+
+def identity(app: str, name: str) -> str:
+    """A hash of what is read of a data set: the sha256 of its file where that is all.
+
+    Else it is that of the file, of the options of the reader, and of the sets of the catalogue and the YAML
+    files beside it that these options name.
+    """
+    entry, entries = describe(app, name), catalogue(app)
+    if not entry.read:
+        return entry.sha256
+    named: dict[str, Any] = {}
+    for key, value in entry.read.items():
+        if isinstance(value, str) and value in entries:
+            named[key] = entries[value].sha256
+        elif isinstance(value, str) and value.endswith(".yaml"):
+            named[key] = check_config(data_folder(app) / value)
+    told = [entry.sha256, entry.read, *([named] if named else [])]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def fetch(app: str, name: str) -> Path:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from apps.common.catalogue import describe, fetch
+from apps.common.catalogue import fetch, identity
 from apps.common.compare.arms import Arm
 from apps.common.compare.cells import Cell
 from apps.common.compare.places import config_file
@@ -101,10 +101,11 @@ def data_sha256(app: str, name: str) -> str:
     """Return the sha256 of a data set.
 
     An app with generated data says it itself: `data_sha256(name)` in its compare.py, which may return None
-    for a name that it leaves to the catalogue. Sets of the catalogue are fetched, which checks their sha256.
+    for a name that it leaves to the catalogue. Sets of the catalogue are fetched, which checks their sha256;
+    what they are known by is then their `identity`.
     """
     own = getattr(app_module(app, "compare"), "data_sha256", None)
     if own is not None and (answer := own(name)) is not None:
         return str(answer)
     fetch(app, name)
-    return describe(app, name).sha256
+    return identity(app, name)

@@ -165,7 +165,7 @@ def test_the_comparison_knows_public_sets_by_table_and_reading_and_runs_over_who
     assert before == data_sha256("drift", "covtype")
     for changed in ({"sha256": "0" * 64}, {"read": SETS["covtype"].read | {"every": 4}}):
         entry = replace(SETS["covtype"], **changed)
-        monkeypatch.setattr("apps.drift.compare.describe", lambda app, name, entry=entry: entry)
+        monkeypatch.setattr("apps.common.catalogue.describe", lambda app, name, entry=entry: entry)
         assert data_sha256("drift", "covtype") != before
     assert len(stream("electricity", 300, seed=1).x) == 45_312
     assert len(stream("sea", 300, seed=1).x) == 300
