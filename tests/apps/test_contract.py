@@ -1,6 +1,7 @@
 """Every app keeps the contract, runs with every router of the core, and the packages keep apart."""
 
 import sys
+from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,28 @@ from apps.common.commands import run_lightning
 from apps.common.contract import app_imports, check_app, imports, training_configs, with_router
 from apps.common.discovery import app_module, app_names
 from apps.common.errors import UserError
+from apps.pointcloud.cloud import Cloud
+from apps.pointcloud.features import Scan, scan_of
 
 ROOT = Path(__file__).parents[2]
 APPS = app_names()
 ROUTERS = list(exported(routers, routers.Router))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _generated_scans_are_read_once() -> Iterator[None]:
+    """They are the same in every test, and to put them on their grids takes seconds."""
+    kept: dict[tuple[Any, ...], Scan] = {}
+
+    def once(cloud: Cloud, *told: Any) -> Scan:
+        key = cloud.xyz.tobytes(), *told
+        if key not in kept:
+            kept[key] = scan_of(cloud, *told)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("apps.pointcloud.data.scan_of", once)
+        yield
 
 
 @pytest.mark.parametrize("app", APPS)
