@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from collegium import Context, MoE, experts, inspection, routers
-from collegium.layer import AnyRouting
+from collegium.layer import AnyRouting, moe_layers
 from torch import Tensor, nn
 
 Kind = Literal["routed", "dense_active", "dense_total", "random_router"]
@@ -93,6 +93,12 @@ def feed_forward(
     return y, routing
 
 
+def freeze_routers(network: nn.Module) -> None:
+    """Let the routers of a network, or of one layer, stay as they were drawn."""
+    for layer in moe_layers(network).values():
+        layer.router.requires_grad_(False)
+
+
 class Control:
     """Builds the feed-forward blocks of one arm of a comparison from those of the routed one.
 
@@ -118,7 +124,7 @@ class Control:
         """The block of one layer."""
         block = self.mixture(dim)
         if self.kind == "random_router":
-            block.router.requires_grad_(False)
+            freeze_routers(block)
         if self.kind in ("routed", "random_router"):
             return block
         if self.kind == "dense_active" and block.router.experts_a_token is None:

@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from apps.common.console import print_rows
 from apps.common.files import write_text
 from apps.common.report import Section, write_report
 from apps.common.runs import Run
@@ -21,6 +22,20 @@ class Measured(NamedTuple):
     title: str
     text: str
     rows: list[dict[str, Any]]
+
+
+def show(run: Run, tables: Sequence[Measured], told: str) -> None:
+    """Print tables with what explains them.
+
+    Args:
+        run: the run that was measured.
+        tables: what was measured.
+        told: the same in words.
+    """
+    for table in tables:
+        print_rows(table.rows, f"{table.title}: {run.path}, {told}")
+        if table.text:
+            print(f"{table.text}\n")
 
 
 def write_evaluation(

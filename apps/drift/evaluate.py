@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from apps.common.console import print_rows
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import Run, find_run
 from apps.common.trained import data_of, task_of
 from apps.drift.data import APP, Data
@@ -21,7 +20,11 @@ EARLY = 1 / 3
 """The share of a stream on which settings are chosen; what comes after it tests them."""
 
 
-def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"] = "all") -> None:
+def evaluate(
+    run: Path | None = None,
+    split: Literal["all", "validation", "test"] = "all",
+    out: Path | None = None,
+) -> None:
     """Measure a run; print a table, and write it as JSON and as an HTML report.
 
     Every prediction was made before its label was learned, so that all rows count. Where the stream has a
@@ -31,6 +34,7 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
         run: a folder runs/drift/<config>/<n>; the newest by default.
         split: the whole stream; or its first third, to choose settings by; or the rest, which shows what
             they are worth.
+        out: folder of the two files; by default evaluation/<split> in the run's folder.
     """
     found = find_run(APP, run)
     task, data = load_run(found)
@@ -41,19 +45,17 @@ def evaluate(run: Path | None = None, split: Literal["all", "validation", "test"
     experts = {name: max(0, row - before) for name, row in zip(names, task.network.since(), strict=True)}
     drifts = data.drifts if split == "all" else []
     rows = tell(table, experts, drifts, data.width)
-    print_rows(rows, f"{found.path}, {split} rows")
     unfair = tell_gaps(table, experts, drifts) if data.has_gaps else []
     if data.sensitive is not None and not unfair:
         print(f"note: gaps between groups are of two labels, and this stream has {len(data.labels.names)}.")
-    if unfair:
-        print_rows(unfair, f"gaps between groups by {data.sensitive}; 0 is fair")
     text = "kappa_m is kappa over the majority label so far, kappa_t over repeating the last one."
     tables = [Measured("rows", "Metrics", text, rows)]
     if unfair:
         text = f"Between groups by {data.sensitive}, of decisions; 0 is fair."
         tables.append(Measured("gaps", "Gaps", text, unfair))
+    show(found, tables, f"{split} rows")
     told = f"figures of {split} rows, pictures of all"
-    write_evaluation(found, split, tables, sections(task, data), told)
+    write_evaluation(found, split, tables, sections(task, data), told, out=out)
 
 
 def load_run(run: Run) -> tuple[Task, Data]:

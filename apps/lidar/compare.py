@@ -68,7 +68,7 @@ def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
     """The module of a set of the comparison; every seed has the same scenes in another order."""
     light: Light = "monte_carlo" if name.startswith("monte_carlo") else "diffusion"
     known = not name.endswith("_unknown")
-    return Data(light, known, budget["scenes"], budget["held_out"], budget["batch_size"], order=seed)
+    return Data(light, known, budget["scenes"], budget["held_out"], budget["batch_size"], batch_seed=seed)
 
 
 def data_sha256(name: str) -> str:

@@ -58,7 +58,7 @@ class Data(LightningDataModule):
         irf: table of the rig's measured response, time in ns and counts, instead of Gaussian ones.
         surface: whether tissue reflects light from inside, "mismatched", or has the index of what lies above.
         seed: of scenes and their photons.
-        order: seed of the order of batches, and of the photons of training; the same by default.
+        batch_seed: of the order of batches, and of the photons of training; the same by default.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Data(LightningDataModule):
         irf: Path | None = None,
         surface: Surface = "mismatched",
         seed: int = 0,
-        order: int | None = None,
+        batch_seed: int | None = None,
     ) -> None:
         super().__init__()
         if min(scenes, held_out, batch_size, bins) < 1 or bin_width <= 0:
@@ -85,7 +85,7 @@ class Data(LightningDataModule):
             )
         self.light, self.known_tissue = light, known_tissue
         self.scenes, self.held_out, self.batch_size, self.seed = scenes, held_out, batch_size, seed
-        self.order = seed if order is None else order
+        self.batch_seed = seed if batch_seed is None else batch_seed
         clock, self.ranges = Clock(bins, bin_width, FLASH if flash is None else flash), ranges or Ranges()
         response = None if irf is None else read_response(irf, clock)
         if response is not None and flash is None:
@@ -124,7 +124,7 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch), which also decide the photons."""
-        return ResumableLoader(self.part("train"), self.batch_size, seed=self.order, collate_fn=as_it_is)
+        return ResumableLoader(self.part("train"), self.batch_size, seed=self.batch_seed, collate_fn=as_it_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """In order."""

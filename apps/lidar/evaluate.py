@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from apps.common.console import print_rows
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import find_run
 from apps.lidar import report
 from apps.lidar.data import APP
@@ -39,6 +38,7 @@ def evaluate(
     run: Path | None = None,
     split: Literal["validation", "test"] = "validation",
     light: Light | None = None,
+    out: Path | None = None,
 ) -> None:
     """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
 
@@ -46,6 +46,8 @@ def evaluate(
         run: a folder runs/lidar/<config>/<n>; the newest by default.
         split: choose on validation; open the test histograms once, when all is chosen.
         light: other light than the run was trained on, diffusion or monte_carlo.
+        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another light
+            evaluation/<light>/<split>.
     """
     found = find_run(APP, run)
     task, data = load_run(found, light)
@@ -61,12 +63,18 @@ def evaluate(
         quality = [trusted(name, some) for name, some in parts]
         tables.append(Measured("quality", "Quality", TEXTS["quality"], quality))
     told = f"{split} histograms, {data.light}"
-    for table in tables:
-        for output in OUTPUTS:
-            print_rows(of_output(table.rows, output), f"{table.title}, {output}: {found.path}, {told}")
-        print(f"{table.text}\n")
+    show(found, [part for table in tables for part in by_output(table)], told)
     pictures = report.sections(task, data, split)
-    write_evaluation(found, split, tables, pictures, told, other=light or "", light=data.light)
+    write_evaluation(found, split, tables, pictures, told, other=light or "", out=out, light=data.light)
+
+
+def by_output(table: Measured) -> list[Measured]:
+    """A table in parts, the last of which brings the text."""
+    parts = [
+        Measured(table.name, f"{table.title}, {output}", "", of_output(table.rows, output))
+        for output in OUTPUTS
+    ]
+    return [*parts[:-1], parts[-1]._replace(text=table.text)]
 
 
 def of_output(rows: list[dict[str, Any]], output: str) -> list[dict[str, Any]]:

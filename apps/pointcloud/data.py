@@ -35,7 +35,7 @@ class Data(LightningDataModule):
         mixed: draw each batch from all domains; else all crops of one are of the same.
         side: of a cell, metres, for all scans; by default of each as dense as it is.
         seed: of the simulated scans.
-        order: seed of the order of batches and of the crops; the same by default.
+        batch_seed: of the order of batches and of the crops; the same by default.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Data(LightningDataModule):
         mixed: bool = True,
         side: float | None = None,
         seed: int = 0,
-        order: int | None = None,
+        batch_seed: int | None = None,
     ) -> None:
         super().__init__()
         if min(crops, points, batch_size) < 1 or (side is not None and side <= 0):
@@ -57,7 +57,7 @@ class Data(LightningDataModule):
         whole = simulated() if sheet is None else read_sheet(sheet)
         self.sheet: Sheet = whole if domains is None else whole.only(domains)
         self.crops, self.points, self.batch_size, self.mixed = crops, points, batch_size, mixed
-        self.side, self.seed, self.order = side, seed, seed if order is None else order
+        self.side, self.seed, self.batch_seed = side, seed, seed if batch_seed is None else batch_seed
         names = [domain.name for domain in self.sheet.domains]
         for name, share in (shares or {}).items():
             if name not in names or share < 0:
@@ -103,7 +103,7 @@ class Data(LightningDataModule):
         """Crops anew in each epoch, in an order that hangs on (seed, epoch) alone."""
         alone = 1 if self.mixed else self.batch_size
         found = Crops(self.part("train"), self.classes, self.crops, self.points, self.shares, alone)
-        return ResumableLoader(found, self.batch_size // alone, seed=self.order, collate_fn=as_it_is)
+        return ResumableLoader(found, self.batch_size // alone, seed=self.batch_seed, collate_fn=as_it_is)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Tiles in order."""

@@ -10,8 +10,7 @@ import torch
 from collegium import Routing, inspection, record
 from torch import Tensor
 
-from apps.common.console import print_rows
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import find_run
 from apps.pointcloud import report
 from apps.pointcloud.data import APP, Data, Tiles
@@ -40,6 +39,7 @@ def evaluate(
     run: Path | None = None,
     split: Literal["validation", "test"] = "validation",
     sheet: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
 
@@ -47,6 +47,8 @@ def evaluate(
         run: a folder runs/pointcloud/<config>/<n>; the newest by default.
         split: choose on validation; open the test scans once, when all is chosen.
         sheet: other domains than those of the run, with the same classes.
+        out: folder of the two files; by default evaluation/<split> in the run's folder, or for another sheet
+            evaluation/<its name>/<split>.
     """
     found = find_run(APP, run)
     task, data = load_run(found, **({} if sheet is None else {"sheet": str(sheet), "domains": None}))
@@ -63,12 +65,11 @@ def evaluate(
         tables.append(Measured("shared", "IoU by what classes mean", TEXTS["shared"], rows))
     if experts := knowledge(network, data, split):
         tables.append(Measured("experts", "What experts tell", TEXTS["experts"], experts))
-    for table in tables:
-        print_rows(table.rows, f"{table.title}: {found.path}, {split}")
-        print(f"{table.text}\n")
+    show(found, tables, f"{split} scans")
     print(f"{told.points / told.seconds:,.0f} points a second of CPU\n")
     pictures = report.sections(task, data, split, told)
-    write_evaluation(found, split, tables, pictures, f"{split} scans", other=sheet.stem if sheet else "")
+    other = sheet.stem if sheet else ""
+    write_evaluation(found, split, tables, pictures, f"{split} scans", other=other, out=out)
 
 
 @torch.no_grad()

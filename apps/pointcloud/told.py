@@ -81,13 +81,13 @@ def shared_counts(told: Told, sheet: Sheet) -> dict[str, np.ndarray]:
 
 
 def measured(counts: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """A row a domain, and one of their mean."""
+    """A row of the mean over domains, and one for each."""
     rows: list[dict[str, Any]] = [
         {"slice": name, "points": int(each.sum()), "miou": miou(each), "accuracy": accuracy(each)}
         for name, each in counts.items()
     ]
     mean = {name: float(np.nanmean([row[name] for row in rows])) for name in ("miou", "accuracy")}
-    return [*rows, {"slice": ALL, "points": sum(row["points"] for row in rows), **mean}]
+    return [{"slice": ALL, "points": sum(row["points"] for row in rows), **mean}, *rows]
 
 
 def by_class(

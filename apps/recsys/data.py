@@ -65,7 +65,7 @@ class Data(LightningDataModule):
         correlation: of its tasks, between -1 and 1, see `simulate.simulate`.
         batch_size: rows, or users' windows, a batch.
         seed: of the generated log, of what is split at random, and of the order of batches.
-        order: seed of the order of batches alone; the same by default.
+        batch_seed: of the order of batches alone; the same by default.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Data(LightningDataModule):
         correlation: float = 0.5,
         batch_size: int = 512,
         seed: int = 0,
-        order: int | None = None,
+        batch_seed: int | None = None,
     ) -> None:
         super().__init__()
         if not -1 <= correlation <= 1:
@@ -102,7 +102,11 @@ class Data(LightningDataModule):
         self.source = Source(path, name, users, items, schema, tasks, held_out, rows, correlation, seed)
         self.split, self.cut, self.taken = split, cut, taken
         self.least, self.buckets = least, buckets
-        self.batch_size, self.seed, self.order = batch_size, seed, seed if order is None else order
+        self.batch_size, self.seed, self.batch_seed = (
+            batch_size,
+            seed,
+            seed if batch_seed is None else batch_seed,
+        )
         self.schema, self.log = Schema({}, {}), ""
         self.encoder = Encoder({}, {}, {})
         self.catalogue = Vocabulary([])
@@ -190,7 +194,9 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled by (seed, epoch)."""
-        return ResumableLoader(self._data("train"), self.batch_size, seed=self.order, collate_fn=as_it_is)
+        return ResumableLoader(
+            self._data("train"), self.batch_size, seed=self.batch_seed, collate_fn=as_it_is
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """In order."""

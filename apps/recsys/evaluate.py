@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from apps.common.console import print_rows
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import Run, find_run
 from apps.common.trained import data_of, task_of
 from apps.recsys.data import APP, Data
@@ -44,12 +43,13 @@ TEXTS = {
 }
 
 
-def evaluate(run: Path | None = None, split: Split = "validation") -> None:
+def evaluate(run: Path | None = None, split: Split = "validation", out: Path | None = None) -> None:
     """Measure the best checkpoint of a run; print tables, and write them as JSON and as an HTML report.
 
     Args:
         run: a folder runs/recsys/<config>/<n>; the newest by default.
         split: choose on validation; open the test rows once, when all is chosen.
+        out: folder of the two files; by default evaluation/<split> in the run's folder.
     """
     found = find_run(APP, run)
     task, data = load_run(found)
@@ -59,10 +59,9 @@ def evaluate(run: Path | None = None, split: Split = "validation") -> None:
         if isinstance(network, Recommender)
         else _of_rows(network, data, split)
     )
-    for one in tables:
-        print_rows(one.rows, f"{one.title}: {found.path}, {split}")
-        print(f"{one.text}\n")
-    write_evaluation(found, split, tables, sections(task, data, split), split)
+    told = f"{split} {'users' if isinstance(network, Recommender) else 'rows'}"
+    show(found, tables, told)
+    write_evaluation(found, split, tables, sections(task, data, split), told, out=out)
 
 
 def load_run(run: Run) -> tuple[Task, Data]:

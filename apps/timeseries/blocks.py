@@ -4,6 +4,8 @@ targets."""
 import numpy as np
 from torch import Tensor
 
+from apps.common.compare.units import unit_means
+
 
 def block_count(start: Tensor, horizon: int) -> int:
     """How many blocks, each at least a horizon long, the starts (W,) of windows hold; two at the least."""
@@ -18,6 +20,4 @@ def blocks(error: Tensor, start: Tensor, count: int) -> tuple[np.ndarray, np.nda
     begin, span = int(start.min()), int(start.max() - start.min()) + 1
     block = ((start - begin) * count // span).numpy()
     known = ~error.isnan().numpy()
-    sizes = np.bincount(block[known], minlength=count).astype(float)
-    sums = np.bincount(block[known], error.double().numpy()[known], minlength=count)
-    return sums / np.maximum(sizes, 1), sizes
+    return unit_means(error.double().numpy()[known], block[known], count)

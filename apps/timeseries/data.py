@@ -53,7 +53,7 @@ class Data(LightningDataModule):
         frequency: step of the dates as a pandas offset such as h; inferred by default.
         header: whether the first row holds the names of the columns.
         by_row: whether each row is a series, its name and then its values without dates.
-        simulated_rows: hours to simulate.
+        rows: hours to simulate.
         max_windows_per_epoch: train on so many windows an epoch, drawn anew by (seed, epoch); all by default.
         validation_stride: rows between the starts of validation windows. Test windows start at every row.
         joint: let windows of one table and start see one another, in networks that can: batches are then of
@@ -81,7 +81,7 @@ class Data(LightningDataModule):
         frequency: str | None = None,
         header: bool = True,
         by_row: bool = False,
-        simulated_rows: int = 6000,
+        rows: int = 6000,
         max_windows_per_epoch: int | None = None,
         validation_stride: int = 1,
         joint: bool = False,
@@ -108,7 +108,7 @@ class Data(LightningDataModule):
             )
         if earlier < 0 or (max_windows_per_epoch is not None and max_windows_per_epoch < 1):
             raise UserError("earlier must be 0 or more, and max_windows_per_epoch 1 or more: raise them.")
-        self.path, self.name, self.simulated_rows = path, name, simulated_rows
+        self.path, self.name, self.rows = path, name, rows
         self.pretraining = pretraining
         self.context, self.horizon, self.batch_size = context, horizon, batch_size
         self.horizons = sorted(set(horizons or [horizon]))
@@ -273,7 +273,7 @@ class Data(LightningDataModule):
         if self.path is not None:
             tables = read_tables(self.path, **self.format)
         elif self.name is None:
-            tables = [simulate(self.simulated_rows)]
+            tables = [simulate(self.rows)]
         else:
             entry = describe(APP, self.name)
             self.format |= entry.read

@@ -11,9 +11,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from apps.common.console import print_rows
 from apps.common.errors import UserError
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import Run, find_run
 from apps.common.trained import data_of, task_of
 from apps.timeseries import report
@@ -71,9 +70,6 @@ def evaluate(
     other = name or (path.stem if path else "")
     told = f"{split} windows{f' of {other}' if other else ''}, horizon {data.horizon}"
     points, distributions = tables(rows)
-    print_rows(points, f"{found.path}, {told}")
-    if distributions:
-        print_rows(distributions, "Quantiles of the forecasts")
     text = "MSE, MAE and MASE on the scale of training, sMAPE in percent."
     shown = [Measured("rows", "Metrics", text, points)]
     if distributions:
@@ -83,6 +79,7 @@ def evaluate(
             "in_90 are the shares of the targets in the central 50% and 90%."
         )
         shown.append(Measured("quantiles", "Quantiles", text, distributions))
+    show(found, shown, told)
     pictures = report.sections(task, data, split)
     write_evaluation(found, split, shown, pictures, told, other=other, out=out, horizon=data.horizon)
 

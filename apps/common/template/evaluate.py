@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from apps.common.console import print_rows
-from apps.common.evaluation import Measured, write_evaluation
+from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import Run, find_run
 from apps.common.template.data import APP, Data
 from apps.common.template.metrics import hits, log_loss
@@ -15,20 +14,25 @@ from apps.common.template.task import Task
 from apps.common.trained import data_of, task_of
 
 
-def evaluate(run: Path | None = None, split: Literal["validation", "test"] = "validation") -> None:
+def evaluate(
+    run: Path | None = None,
+    split: Literal["validation", "test"] = "validation",
+    out: Path | None = None,
+) -> None:
     """Measure the best checkpoint of a run; print a table, and write it as JSON and as an HTML report.
 
     Args:
         run: a folder runs/template/<config>/<n>; the newest by default.
         split: choose on validation; open the test rows once, when all is chosen.
+        out: folder of the two files; by default evaluation/<split> in the run's folder.
     """
     found = find_run(APP, run)
     task, data = load_run(found)
     data.setup()
     rows = measure(task, data, split)
-    print_rows(rows, f"{found.path}, {split} rows")
-    tables = [Measured("rows", "Metrics", "", rows)]
-    write_evaluation(found, split, tables, sections(task, data, split), f"{split} rows")
+    tables, told = [Measured("rows", "Metrics", "", rows)], f"{split} rows"
+    show(found, tables, told)
+    write_evaluation(found, split, tables, sections(task, data, split), told, out=out)
 
 
 def load_run(run: Run) -> tuple[Task, Data]:

@@ -6,6 +6,7 @@ from math import isfinite
 import numpy as np
 
 from apps.common.compare import Cost, Fitted, Outcome, Value
+from apps.drift.comparison.units import blocks
 from apps.drift.data import Data
 from apps.drift.evaluate import EARLY
 from apps.drift.metrics import measure, recovery, right
@@ -55,10 +56,8 @@ class Measured(Fitted):
             values.append(Value("all", "recovery_rows", float(np.mean(lost)), False))
         if self.speed is not None:
             values.append(Value("all", "instances_per_second", self.speed, True))
-        block = np.arange(len(hits)) // BLOCK
-        sizes = np.bincount(block).astype(float)
-        place = ("all", "accuracy")
-        return Outcome(values, {place: np.bincount(block, hits) / sizes}, self.cost, {place: sizes})
+        place, (means, sizes) = ("all", "accuracy"), blocks(hits, BLOCK)
+        return Outcome(values, {place: means}, self.cost, {place: sizes})
 
 
 def stream(name: str, rows: int, seed: int, cycles: Mapping[str, float] | None = None) -> Data:

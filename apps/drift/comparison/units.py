@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from apps.common.compare.units import unit_means
 from apps.drift.fair.fairness import LABELS
 
 BLOCK = 100
@@ -22,11 +23,9 @@ Rated = tuple[float, np.ndarray]
 """A value, and (N,) what each row is to it; its mean is the value."""
 
 
-def blocks(of_row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def blocks(of_row: np.ndarray, size: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
     """Means of rows (N,) in blocks that follow one another, and how many rows each has."""
-    block = np.arange(len(of_row)) // BLOCK
-    sizes = np.bincount(block).astype(float)
-    return np.bincount(block, of_row) / sizes, sizes
+    return unit_means(of_row, np.arange(len(of_row)) // size)
 
 
 def unfairness(table: Mapping[str, np.ndarray]) -> dict[str, Rated]:

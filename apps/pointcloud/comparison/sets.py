@@ -57,7 +57,7 @@ def set_of(name: str, budget: Mapping[str, Any], seed: int = 0) -> Set:
     out = name.removeprefix(UNSEEN) if name.startswith(UNSEEN) else ""
     made = [domain.name for domain in sheet.domains if not domain.files]
     options: dict[str, Any] = {key: budget[key] for key in ("crops", "points", "batch_size")}
-    options |= {"sheet": None if made else real(), "order": seed}
+    options |= {"sheet": None if made else real(), "batch_seed": seed}
     if name.endswith(SKEWED):
         options["shares"] = {one: budget["skew"] ** -place for place, one in enumerate(names)}
     train = Data(domains=[one for one in names if one != out], **options)

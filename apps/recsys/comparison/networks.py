@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import torch
 from collegium import inspection
-from collegium.layer import moe_layers
 from lightning import seed_everything
 from torch import nn
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
 from apps.common.compare.training import fit_best
+from apps.common.controls import freeze_routers
 from apps.recsys import bodies
 from apps.recsys.bodies import Body
 from apps.recsys.comparison.outcome import outcome, score
@@ -37,8 +37,7 @@ class FrozenRouter(Ranker):
     def build(self, *given: Any, **options: Any) -> None:
         """Make the parameters, and freeze the routers."""
         super().build(*given, **options)
-        for layer in moe_layers(self).values():
-            layer.router.requires_grad_(False)
+        freeze_routers(self)
 
 
 def networks(budget: Mapping[str, Any]) -> dict[str, Callable[[], Ranker]]:
@@ -148,7 +147,7 @@ class FittedNetwork(Fitted):
 
 def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
     """The module of a set of the comparison, read; every seed has the same rows in another order."""
-    data = Data(name=name, batch_size=budget["batch_size"], order=seed, **budget.get("data", {}))
+    data = Data(name=name, batch_size=budget["batch_size"], batch_seed=seed, **budget.get("data", {}))
     data.setup()
     return data
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apps.common.compare import Cost, Fitted, Outcome, Value
 from apps.common.compare.arms import Place
+from apps.common.compare.units import unit_means
 from apps.recsys.data import Data
 from apps.recsys.metrics import coverage, hits, ndcg
 from apps.recsys.ranked import TOP, Ranked, fame_of, hits_of, parts, ranked
@@ -26,7 +27,7 @@ def data_for(name: str, budget: Mapping[str, Any], seed: int = 0) -> Data:
         protocol="next_item",
         history=budget["history"],
         batch_size=budget["batch_size"],
-        order=seed,
+        batch_seed=seed,
         **budget.get("data", {}),
     )
     data.setup()
@@ -54,14 +55,11 @@ def outcome(found: Ranked, cost: Cost) -> Outcome:
     weights: dict[Place, np.ndarray] = {}
     measures = {f"ndcg_{TOP}": ndcg, f"hr_{TOP}": hits}
     for name, some in parts(found):
-        rows = np.bincount(some.user % UNITS, minlength=UNITS)
-        there = rows > 0
         for metric, measure in measures.items():
             each = measure(some.rank, TOP)
             values.append(Value(name, metric, float(each.mean()), True))
-            total = np.bincount(some.user % UNITS, weights=each, minlength=UNITS)
-            units[name, metric] = total[there] / rows[there]
-            weights[name, metric] = rows[there].astype(float)
+            means, rows = unit_means(each, some.user % UNITS, UNITS)
+            units[name, metric], weights[name, metric] = means[rows > 0], rows[rows > 0]
     for name, label in (("liked", 1), ("not", 0)):
         if (found.liked == label).any():
             values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))

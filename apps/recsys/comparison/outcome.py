@@ -6,6 +6,7 @@ import numpy as np
 
 from apps.common.compare import Cost, Outcome, Value
 from apps.common.compare.arms import Place
+from apps.common.compare.units import unit_means
 from apps.recsys.metrics import auc, auc_by_user, auc_units, calibration, counted, log_loss, mean_auc
 from apps.recsys.scored import Scored, segments
 
@@ -44,13 +45,11 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
             units[task, "auc"] = areas[-1]
         who, own, rows = auc_by_user(chance, label, user)
         if len(own):
-            group = who.astype(np.int64) % UNITS
-            weight = np.bincount(group, weights=rows, minlength=UNITS)
-            there = weight > 0
-            mean = np.bincount(group, weights=rows * own, minlength=UNITS)[there] / weight[there]
-            values.append(Value(task, "gauc", float(np.average(mean, weights=weight[there])), True))
+            mean, weight = unit_means(own, who.astype(np.int64) % UNITS, UNITS, rows)
+            mean, weight = mean[weight > 0], weight[weight > 0]
+            values.append(Value(task, "gauc", float(np.average(mean, weights=weight)), True))
             if place in enough:
-                units[task, "gauc"], weights[task, "gauc"] = mean, weight[there]
+                units[task, "gauc"], weights[task, "gauc"] = mean, weight
     whole = np.mean([areas[place] for place in enough], axis=0)
     units["all", "auc"] = whole
     for name, some in segments(found):

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from collegium import inspection
-from collegium.layer import moe_layers
 from lightning import seed_everything
 from torch import Tensor, nn
 
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.common.compare.training import fit_best
-from apps.common.controls import Control, DenseFFN, Kind, MixtureFFN
+from apps.common.controls import Control, DenseFFN, Kind, MixtureFFN, freeze_routers
 from apps.recsys.aw_moe import AWMoE
 from apps.recsys.comparison.networks import size_of
 from apps.recsys.comparison.next_item import Told, data_for
@@ -31,8 +30,7 @@ class FrozenRouter(OneRec):
 
     def _make(self, profile: Sizes, items: int, length: int) -> None:
         super()._make(profile, items, length)
-        for layer in moe_layers(self).values():
-            layer.router.requires_grad_(False)
+        freeze_routers(self)
 
 
 class FrozenUnits(AWMoE):

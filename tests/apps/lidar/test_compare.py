@@ -47,7 +47,7 @@ def test_sets_differ_by_light_and_seeds_by_order_alone() -> None:
     assert len({compare.data_sha256(name) for name in compare.SETS}) == 2
     first, other = (compare.data_for("diffusion", BUDGET, seed) for seed in (0, 1))
     assert torch.equal(first.part("train").light, other.part("train").light)
-    assert first.order != other.order
+    assert first.batch_seed != other.batch_seed
 
 
 def test_what_is_trained_at_random_stays_as_it_was_drawn() -> None:

@@ -73,7 +73,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every set is the simulated one, shortened."""
 
     def build(name: str | None = None, **options: object) -> Data:
-        return Data(simulated_rows=800, **options)
+        return Data(rows=800, **options)
 
     monkeypatch.setattr("apps.timeseries.comparison.measured.Data", build)
 
@@ -292,7 +292,7 @@ def test_a_trial_may_be_scored_by_several_stretches_of_time(monkeypatch: pytest.
 
 
 def test_an_earlier_stretch_knows_no_later_row() -> None:
-    parts = [Data(simulated_rows=2000, context=48, horizon=16, earlier=earlier) for earlier in (0, 1)]
+    parts = [Data(rows=2000, context=48, horizon=16, earlier=earlier) for earlier in (0, 1)]
     for data in parts:
         data.setup()
     now, before = (data.borders[0] for data in parts)
@@ -303,7 +303,7 @@ def test_an_earlier_stretch_knows_no_later_row() -> None:
     with pytest.raises(UserError, match="leaves no row to test"):
         parts[1].windows("test")
     with pytest.raises(UserError, match="no row is left to train on"):
-        Data(simulated_rows=2000, context=48, horizon=16, earlier=8).setup()
+        Data(rows=2000, context=48, horizon=16, earlier=8).setup()
 
 
 def test_the_simulated_set_is_told_by_its_content() -> None:

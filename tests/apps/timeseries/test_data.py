@@ -170,7 +170,7 @@ def test_naive_error_is_that_of_scaled_training_rows(wide: Path):
 
 
 def test_without_path_and_name_series_are_simulated():
-    data = ready(simulated_rows=600)
+    data = ready(rows=600)
     assert data.names[0] == "demand_1"
     assert len(data.names) == 12
     assert data.frequency == "h"

@@ -169,7 +169,7 @@ def test_forecasts_begin_where_the_training_rows_end(small: Path):
 def test_a_run_of_other_data_is_told_to_train(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    other = CONFIG.replace("name: m4_weekly", "simulated_rows: 900")
+    other = CONFIG.replace("name: m4_weekly", "rows: 900")
     (small / "tiny.yaml").write_text(other)
     assert main(["timeseries", "fit", "--config", str(small / "tiny.yaml")]) == 0
     assert main(["timeseries", "m4"]) == 2

@@ -77,7 +77,7 @@ def test_evaluate_tells_how_sure_a_probabilistic_run_is(
     assert whole["msis_95"] > 0
     assert 0.3 < whole["in_50"] < whole["in_90"] <= 1
     assert whole["crps"] == pytest.approx(np.mean([rows[f"steps {s}"]["crps"] for s in quarters()]), rel=0.02)
-    assert "Quantiles of the forecasts" in capsys.readouterr().out
+    assert "Quantiles: " in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{whole['crps']:.4g}" in page
     assert "The bands are to hold half and nine tenths of the truth" in page

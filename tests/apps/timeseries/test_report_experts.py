@@ -11,7 +11,7 @@ from apps.timeseries.windows import Groups
 @pytest.mark.parametrize(("context", "patch"), [(48, 24), (100, 24), (50, 50)])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_token_has_the_hour_of_its_last_point(context: int, patch: int, last: bool) -> None:
-    data = Data(simulated_rows=800, context=context, horizon=8)
+    data = Data(rows=800, context=context, horizon=8)
     data.setup()
     windows = data.windows("validation")
     rows = Groups(windows).sample(40)
@@ -25,7 +25,7 @@ def test_a_token_has_the_hour_of_its_last_point(context: int, patch: int, last: 
 
 
 def test_labels_of_a_window_hold_for_all_its_tokens() -> None:
-    data = Data(simulated_rows=800, context=48, horizon=8)
+    data = Data(rows=800, context=48, horizon=8)
     data.setup()
     windows = data.windows("validation")
     rows = torch.arange(0, len(windows), 50)
@@ -39,7 +39,7 @@ def test_labels_of_a_window_hold_for_all_its_tokens() -> None:
 
 
 def test_one_window_of_each_series_is_shown() -> None:
-    data = Data(simulated_rows=800, context=48, horizon=8)
+    data = Data(rows=800, context=48, horizon=8)
     data.setup()
     windows = data.windows("validation")
     rows = Groups(windows).sample(200)

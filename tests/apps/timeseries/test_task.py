@@ -178,7 +178,7 @@ def test_a_network_of_another_context_than_the_data_is_refused(stage: str) -> No
 
 
 def test_shares_are_settled_while_it_trains_and_not_where_it_is_only_measured() -> None:
-    data = Data(simulated_rows=800, context=24, horizon=8, max_windows_per_epoch=64)
+    data = Data(rows=800, context=24, horizon=8, max_windows_per_epoch=64)
     inner = TimeMoE(dim=16, depth=1, heads=2, patch=4, horizons=(8,))
     task = Task(BesideRidge(inner, 24, 8))
     plain = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
