@@ -6,7 +6,10 @@ Train each app with `make train APP=...` before.
 import base64
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PICTURES = {
@@ -17,6 +20,8 @@ PICTURES = {
     "pointcloud": "Scans",
 }
 """Of each app, the section of its report whose first picture is shown."""
+LARGEST = 1200, 1200
+"""Pixels."""
 
 
 def take(runs: Path, app: str, section: str) -> None:
@@ -27,7 +32,9 @@ def take(runs: Path, app: str, section: str) -> None:
     picture = re.search(r'src="data:image/png;base64,([^"]+)"', rest)
     if not found or picture is None:
         sys.exit(f"{newest / 'report.html'} has no picture in a section {section!r}")
-    (ROOT / "docs" / "assets" / f"{app}.png").write_bytes(base64.b64decode(picture[1]))
+    with Image.open(BytesIO(base64.b64decode(picture[1]))) as image:
+        image.thumbnail(LARGEST)
+        image.convert("RGB").quantize(128).save(ROOT / "docs" / "assets" / f"{app}.png", optimize=True)
 
 
 if __name__ == "__main__":
