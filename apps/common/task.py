@@ -91,11 +91,16 @@ class MoETask(LightningModule):
             penalty = penalty + self._weighed("consistency", self.consistency, value)
         return output, penalty
 
-    def keep_biases(self) -> None:
-        """Let routers keep a bias, if `balance` asks for it: of a network that is built when data is known.
+    def build_network(self, build: Callable[..., None], *sizes: Any) -> None:
+        """Build a network that has its sizes from the data, by its function, and let its routers keep a bias,
+        if `balance` asks for it.
 
-        Raises UserError for a router that knows none.
+        Raises UserError for sizes that do not fit, and for a router that knows no bias.
         """
+        try:
+            build(*sizes)
+        except ValueError as error:
+            raise UserError(f"model.network: {error}.") from error
         if self.bias_balancing is not None:
             try:
                 keep_biases(self.network)

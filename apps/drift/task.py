@@ -22,8 +22,9 @@ class Task(MoETask):
 
     Args:
         network: the model; it is built when the stream is known.
-        balance, learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask; the rate stays as it
-            is by default, as nobody knows when a stream ends.
+        balance: terms and their weights, as in MoETask; none by default.
+        learning_rate, weight_decay, warmup_steps, final_fraction: see MoETask; the rate stays as it is by
+            default, as nobody knows when a stream ends.
     """
 
     network: StreamModel
@@ -55,11 +56,7 @@ class Task(MoETask):
                 f"trainer.max_epochs is {self.trainer.max_epochs}, and a stream is learned once: what was "
                 "learned from a row must not predict it. Leave it at 1."
             )
-        try:
-            self.network.build(len(data.features), data.labels.capacity)
-        except ValueError as error:
-            raise UserError(f"model.network: {error}.") from error
-        self.keep_biases()
+        self.build_network(self.network.build, len(data.features), data.labels.capacity)
         if stage == "fit" and isinstance(often := self.trainer.val_check_interval, int):
             self.trainer.val_check_interval = min(often, len(data.train_dataloader()))  # a short stream
         built = self.network.features, self.network.classes
@@ -95,8 +92,7 @@ class Task(MoETask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network, so that there is something to fill."""
-        self.network.build(*checkpoint["size"])
-        self.keep_biases()
+        self.build_network(self.network.build, *checkpoint["size"])
         self.history.load(checkpoint["history"])
 
     def _measure(self, batch: Batch, part: str) -> None:

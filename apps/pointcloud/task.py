@@ -55,11 +55,8 @@ class Task(MoETask):
         data: Data | None = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        try:
-            self.network.build(data.features, len(data.sheet.classes), len(data.sheet.domains))
-        except ValueError as error:
-            raise UserError(f"model.network: {error}.") from error
-        self.keep_biases()
+        sizes = data.features, len(data.sheet.classes), len(data.sheet.domains)
+        self.build_network(self.network.build, *sizes)
         if stage == "fit":
             self.weights = weights_of(data.part("train"), data.classes, self.rare)
 
@@ -108,8 +105,7 @@ class Task(MoETask):
             raise UserError("the checkpoint was trained on other features than there are now: train again.")
         if self.network.size is not None:
             self.trainer.datamodule.check(checkpoint["Data"])  # type: ignore[attr-defined]
-        self.network.build(*checkpoint["size"])
-        self.keep_biases()
+        self.build_network(self.network.build, *checkpoint["size"])
 
     def _measure(self, part: str) -> None:
         counts, self.counts = self.counts, {}

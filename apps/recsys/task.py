@@ -58,11 +58,7 @@ class Task(MoETask):
             raise UserError(
                 f"{type(self.network).__name__} is for data.protocol {wanted}, and it is {other}: change one."
             )
-        try:
-            self._build(data, stage)
-        except ValueError as error:
-            raise UserError(f"model.network: {error}.") from error
-        self.keep_biases()
+        self.build_network(self._build, data, stage)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch, rows or windows."""
@@ -120,8 +116,7 @@ class Task(MoETask):
                 "trained on: train another on this log, or use predict."
             )
         sizes, *others = checkpoint["size"]
-        self.network.build(Sizes(*sizes), *others)
-        self.keep_biases()
+        self.build_network(self.network.build, Sizes(*sizes), *others)
 
     def _build(self, data: Data, stage: str) -> None:
         sizes, items = data.encoder.sizes, len(data.catalogue)
