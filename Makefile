@@ -25,6 +25,8 @@ option = $(if $($(2)),--$(1) '$($(2))')
 
 # Gradients of many experts are large tensors: on large pages they do not spend their time in page faults.
 export THP_MEM_ALLOC_ENABLE ?= 1
+# Threads that wait for one another sleep: beside other work, spinning makes training many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .NOTPARALLEL:
 .PHONY: help setup peers list train evaluate predict compare data new-app test lint bench docs lock clean \

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from apps.common.discovery import app_module, app_names, configs, project_root
+from apps.common.discovery import app_module, app_names, project_root, training_configs
 from apps.common.errors import UserError
 
 FILES = ("__init__", "data", "model", "task", "metrics", "evaluate", "predict", "compare")
@@ -26,11 +26,6 @@ def check_app(app: str) -> list[str]:
     """
     faults = [*_missing_files(app), *_missing_sections(app), *_wrong_imports(app)]
     return faults or [*_missing_names(app), *_broken_configs(app)]
-
-
-def training_configs(app: str) -> list[Path]:
-    """Return the app's configs that can be trained: all but compare.yaml."""
-    return [path for path in configs(app) if path.stem != "compare"]
 
 
 def build(app: str, config: Path, *options: str) -> Any:

@@ -57,6 +57,11 @@ def configs(app: str) -> list[Path]:
     return sorted((project_root() / "configs" / app).glob("*.yaml"))
 
 
+def training_configs(app: str) -> list[Path]:
+    """Return the app's configs that can be trained: all but compare.yaml."""
+    return [path for path in configs(app) if path.stem != "compare"]
+
+
 def data_folder(app: str) -> Path:
     """Return `data/<app>/` of the checkout."""
     return project_root() / "data" / app

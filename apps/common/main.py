@@ -6,7 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from apps.common.discovery import app_module, app_names, check_app, configs, own_commands, summary
+from apps.common.discovery import (
+    app_module,
+    app_names,
+    check_app,
+    own_commands,
+    summary,
+    training_configs,
+)
 from apps.common.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -100,7 +107,7 @@ def _call(function: Callable[..., None], name: str, args: list[str], **fixed: st
 def _list() -> None:
     for app in app_names():
         print(f"{app}: {summary(app)}")
-        for config in configs(app):
+        for config in training_configs(app):
             print(f"    {config.stem:16} {_first_comment(config)}")
 
 

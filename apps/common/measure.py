@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 from collegium import inspection
 
-from apps.common.contract import build, training_configs
-from apps.common.discovery import app_names, project_root
+from apps.common.contract import build
+from apps.common.discovery import app_names, project_root, training_configs
 from apps.common.errors import UserError
 from apps.common.files import write_text
 from apps.common.runs import Run

@@ -136,9 +136,10 @@ def _expert_map(axes: Axes, panel: ExpertMap) -> AxesImage:
     experts, columns = panel.shares.shape
     image = axes.imshow(panel.shares * experts, aspect="auto", vmin=0, vmax=2, cmap="RdBu_r")
     axes.set_facecolor("0.85")
-    few = columns <= 12
-    shown = [_shortened(name) for name in panel.names[:: 1 if few else 3]]
-    axes.set_xticks(range(0, columns, 1 if few else 3))
+    counted = all(name.isdigit() for name in panel.names)
+    every = 3 if (columns > 12 and counted) or columns > 32 else 1
+    shown = [_shortened(name) for name in panel.names[::every]]
+    axes.set_xticks(range(0, columns, every))
     long = max(map(len, shown), default=0) > 3
     axes.set_xticklabels(shown, fontsize=7, rotation=45 if long else 0, ha="right" if long else "center")
     axes.set_yticks(range(0, experts, -(-experts // 16)))

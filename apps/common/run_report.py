@@ -22,6 +22,8 @@ from apps.common.shuffle import shuffled_routing
 from apps.common.steadiness import steadiness_section
 from apps.common.task import MoETask
 
+STAGES = {"train": "in training", "val": "in validation", "test": "in test"}
+
 
 def write_run_report(
     run: Run, task: MoETask, data: LightningDataModule, split: Literal["validation", "test"] = "validation"
@@ -121,8 +123,16 @@ def learning_section(rows: list[Row]) -> Section | None:
         groups[title][line] = curve
     if not groups:
         return None
-    ordered = dict(sorted(groups.items(), key=lambda group: (group[0] != "loss", group[0] == "balance")))
+    first = ("objective", "loss")
+    order = sorted(groups.items(), key=lambda each: (each[0] not in first, each[0] == "balance"))
+    ordered = {_with_stage(title, lines): lines for title, lines in order}
     return Section("Learning curves", "Each metric over the optimiser steps.", [curves(ordered)])
+
+
+def _with_stage(title: str, lines: dict[str, Curve]) -> str:
+    """The title of a panel, which says of a single line when it was measured."""
+    (first, *others) = lines
+    return title if others or first not in STAGES else f"{title} {STAGES[first]}"
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -37,6 +37,17 @@ class Sample:
             self.columns = {name: column[kept] for name, column in self.columns.items()}
 
 
+def evenly(sequence: Tensor, most: int) -> Tensor:
+    """(T,) bool: of each sequence no more than so many tokens, evenly spaced. sequence: (T,) int64."""
+    _, number, sizes = torch.unique(sequence, return_inverse=True, return_counts=True)
+    order = number.argsort(stable=True)
+    rank = torch.empty_like(number)
+    rank[order] = torch.arange(len(number)) - (sizes.cumsum(0) - sizes)[number[order]]
+    every = -(-sizes // most)
+    kept: Tensor = rank % every[number] == 0
+    return kept
+
+
 def scattered(number: Tensor) -> Tensor:
     """Spread integers over 0 to 2^32 as if at random, each always to the same place."""
     for _ in range(2):

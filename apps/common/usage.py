@@ -7,7 +7,7 @@ import torch
 from collegium import Routing, inspection
 from torch import Tensor
 
-from apps.common.sample import Sample
+from apps.common.sample import Sample, evenly
 
 LABELS = ("task", "domain", "label")
 """Fields of a Context that are read as labels."""
@@ -15,6 +15,8 @@ MOST = 64
 """Experts and labels of a table that a picture can show; none is kept of more."""
 TOKENS = 2**13
 """How many tokens at most the intervals are measured on."""
+OF_ONE = TOKENS // 64
+"""How many of them at most are of one sequence, so that there are some sequences to draw from."""
 
 
 class Usage:
@@ -94,7 +96,9 @@ class LabelUsage:
         known = label.where(label >= 0, MOST)
         self.table += inspection.expert_by_label(routing, known, MOST + 1).cpu()
         real = known < MOST if routing.mask is None else (known < MOST) & routing.mask.cpu()
-        self.sample.add(sequence[real], served=inspection.served(routing).cpu()[real], label=known[real])
+        rows = real.nonzero().flatten()
+        rows = rows[evenly(sequence[rows], OF_ONE)]
+        self.sample.add(sequence[rows], served=inspection.served(routing).cpu()[rows], label=known[rows])
 
     def tables(self) -> dict[str, Any]:
         """Return the table, (experts, labels), and how far experts tell the label."""

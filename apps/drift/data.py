@@ -239,7 +239,9 @@ class Data(LightningDataModule):
         absent = [name for name in named if name not in frame]
         if absent:
             known = ", ".join(frame.columns)
-            raise UserError(f"{self.source} has no column {absent[0]!r}: it has {known}.")
+            raise UserError(
+                f"{self.source} has no column {absent[0]!r}: it has {known}; name another, or add it."
+            )
         if self.target in drop:
             raise UserError(f"{self.source}: {self.target} is both target and dropped: give --data.drop.")
         if self.where:

@@ -144,7 +144,10 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
         raise UserError(f"{input} has no column {absent[0]!r} to drop: it has {', '.join(frame.columns)}.")
     frame = frame.drop(columns=list(drop))
     if learner.target is not None and learner.target not in frame and not learner.rows:
-        raise UserError(f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}.")
+        raise UserError(
+            f"{input} has no column {learner.target!r}: it has {', '.join(frame.columns)}; name that of the "
+            "labels, --target, or go on from a run or a state to predict alone."
+        )
     rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
     learner.meet(rows[:FIRST])
     assert learner.schema is not None

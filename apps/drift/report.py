@@ -58,7 +58,7 @@ def _accuracy(table: dict[str, np.ndarray], drifts: Sequence[int], window: int) 
     axes.set_ylabel(f"accuracy, last {window} rows", fontsize=8)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     text = (
-        "Every row is predicted before its label is learned. Dashed upright lines are drifts, where they are "
+        "Every row is predicted before its label is learned. Dotted upright lines are drifts, where they are "
         "known. Majority says the most frequent label so far, no change the last one."
     )
     return Section("Accuracy over time", text, [figure])

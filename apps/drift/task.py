@@ -71,7 +71,7 @@ class Task(MoETask):
         x, y, group = batch
         found, penalty = self.with_balance(self.network.learn, x, y, group)
         self.history.add(y, found.probs, found.said, found.trust, group, **found.notes)
-        self.log("train/loss", found.loss.detach())
+        self.log("train/objective", found.loss.detach())
         self.log("train/accuracy", self.history.accuracy(LATE), prog_bar=True)
         loss = found.loss + penalty
         return loss if loss.requires_grad else None

@@ -176,8 +176,8 @@ def tissue_of(
         pair = list(np.broadcast_arrays(*(values.ravel() for values in cube.tissue)))
     elif None in said:
         raise UserError(
-            "this run was trained for known tissue: say --scattering and --absorption, or train with "
-            "--data.known_tissue false."
+            f"{cube.source} tells no tissue, and this run was trained for known tissue: give --scattering "
+            "and --absorption, or name a run that was trained with --data.known_tissue false."
         )
     else:
         pair = [np.array([value], dtype=float) for value in said]

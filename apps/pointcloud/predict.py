@@ -58,6 +58,8 @@ def predict(
     state = checkpoint["Data"]
     names: list[str] = state["classes"]
     own, classes = _classes(state, domain, task.network.told_domain)
+    if domain is None and len(state["domains"]) > 1:
+        print(f"note: classes of {', '.join(state['domains'])} are told; --domain keeps to those of one.")
     with TemporaryDirectory() as folder:
         store = Store(Path(folder), _counted(pieces(input)), str(input))
         blocks = Blocks(store, Path(folder), BLOCK)

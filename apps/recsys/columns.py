@@ -102,7 +102,22 @@ class Schema:
             wanted += [self.time] if self.time else []
         absent = [name for name in wanted if name not in known]
         if absent:
-            raise UserError(f"{source} has no column {absent[0]!r}: it has {', '.join(map(str, columns))}.")
+            raise UserError(
+                f"{source} has no column {', '.join(map(repr, absent))}: it has "
+                f"{', '.join(map(str, columns))}; add what is missing, blank where it is not known, or mend "
+                "the schema."
+            )
+
+    def told(self) -> str:
+        """What the columns are taken for, in one line."""
+        roles = {"user": self.user, "item": self.item, "time": self.time}
+        kinds: dict[str, list[str]] = {}
+        for name, kind in self.features.items():
+            kinds.setdefault(kind, []).append(name)
+        said = [f"{role} {name}" for role, name in roles.items() if name]
+        said += [f"{kind} {', '.join(names)}" for kind, names in kinds.items()]
+        said.append(f"labels {', '.join(self.tasks)}")
+        return f"columns are taken for {'; '.join(said)}"
 
     def labels(self, frame: pd.DataFrame, source: str) -> np.ndarray:
         """(N, K) float32: 0 or 1, NaN where a label is not known.
@@ -188,7 +203,10 @@ class Schema:
         frame = log.frame
         absent = [name for name in tasks if name not in frame]
         if absent:
-            raise UserError(f"{source} has no column {absent[0]!r}: it has {', '.join(frame.columns)}.")
+            raise UserError(
+                f"{source} has no column {absent[0]!r}: it has {', '.join(frame.columns)}; name another "
+                "label."
+            )
         who, what, when = (next((n for n in names if n in frame), None) for names in (USER, ITEM, TIME))
         kinds = {
             str(name): log.kinds.get(str(name)) or _kind(frame[name])

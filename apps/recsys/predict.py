@@ -52,6 +52,12 @@ def predict(
     data = Data.from_state(checkpoint["Data"])
     frame = read_log(input, users, items).frame
     network = task.network
+    unseen = data.unseen(frame)
+    if isinstance(network, Recommender) and unseen.get(str(data.schema.item)) == 1:
+        raise UserError(
+            f"{input}: none of its {data.schema.item} was in training, so that nothing is known of these "
+            "users: give a log of the same items, or name another run, --run."
+        )
     if isinstance(network, Recommender):
         table = _recommended(network, data, frame, str(input), top)
         what = f"{table[data.schema.user].nunique()} users"
@@ -60,7 +66,6 @@ def predict(
         what = f"{len(table)} rows"
     with replacing(out) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    unseen = data.unseen(frame)
     told = f" ({', '.join(f'{share:.0%} of {name} unseen in training' for name, share in unseen.items())})"
     print(f"{what}{told if unseen else ''}, by {found.path}: {out}")
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
@@ -101,8 +102,10 @@ def _tail(found: Scored) -> Section:
                     color=COLORS[place % len(COLORS)],
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         _name(axes, f"by {what}", f"1 + training rows of the {what}", "AUC")
-    grid[0].legend(fontsize=6, frameon=False)
+    lines, names = grid[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=6, fontsize=7, frameon=False)
     text = (
         "AUC of each task by how often the user, and the item, of a row came in training; the tail is left."
     )
@@ -162,7 +165,7 @@ def _health(network: Ranker, batch: Batch) -> Section:
         if key != "size":
             axes.set_xlim(0, 1.02)
         _name(axes, title, "", "")
-    text = "Experts of one task blue, others red. Common experts that serve few gates have degraded."
+    text = "Experts of one task blue, others orange. Common experts that serve few gates have degraded."
     return Section("Health of the experts", text, [figure])
 
 

@@ -80,7 +80,14 @@ def telling(frame: pd.DataFrame, found: Schema, labels: np.ndarray) -> list[tupl
 
 
 def warn(frame: pd.DataFrame, found: Schema, labels: np.ndarray, where: str) -> None:
-    """Print which features look like outcomes, and where to mend that."""
+    """Print what was guessed, and which features look like outcomes, and where to mend that."""
+    print(f"note: {found.told()}; if that is not so, say what is in {where}.")
+    for name in found.features:
+        if set(frame[name].dropna().unique()) <= {0, 1}:
+            print(
+                f"note: {name} holds 0 and 1 alone and is read as a feature: if it is an outcome, name it "
+                f"among the tasks, or move it from features to outcomes in {where}."
+            )
     for name, task in telling(frame, found, labels):
         print(
             f"note: {name} alone tells {task} almost surely: if it is known only afterwards, move it from "

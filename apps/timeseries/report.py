@@ -82,7 +82,8 @@ def _draw_window(axes: Axes, forecast: Tensor, row: int, windows: Windows, data:
     axes.plot(steps, units(batch["target"][0], batch["target_mask"][0]), color="black", lw=1, label="truth")
     axes.plot(steps, units(forecast), color="tab:red", lw=1.3, label="forecast")
     axes.axvline(0.5, color="0.8", lw=0.8, zorder=0)
-    axes.set_xlabel(f"steps of {data.frequency or 'one row'} after the last known", fontsize=8)
+    step = f", each {data.frequency}" if data.frequency else ""
+    axes.set_xlabel(f"steps after the last known{step}", fontsize=8)
     axes.tick_params(labelsize=8)
 
 

@@ -152,7 +152,8 @@ def _draw_parts(axes: Axes, parts: Tensor) -> None:
     drawn = [
         expert for expert in strength.argsort(descending=True)[:DRAWN].tolist() if strength[expert] > least
     ]
-    for expert, color in zip(sorted(drawn), COLORS, strict=False):
+    for expert in sorted(drawn):
+        color = COLORS[expert % len(COLORS)]
         axes.plot(steps, parts[expert], color=color, lw=1.2, label=f"expert {expert}")
     if strength.max() == 0:
         axes.set_title("no expert counts here", fontsize=8, loc="left")

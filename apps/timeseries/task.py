@@ -74,7 +74,7 @@ class Task(MoETask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of windows."""
         (loss, _), penalty = self.with_balance(self.network.loss, batch)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log("train/objective", loss.detach(), prog_bar=True)
         return cast(Tensor, loss + penalty)
 
     def disagreement(self, output: tuple[Tensor, list[Tensor]], other: tuple[Tensor, list[Tensor]]) -> Tensor:

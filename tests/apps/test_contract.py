@@ -13,8 +13,8 @@ from collegium import gates, routers
 from collegium.testing import exported
 
 from apps.common.commands import run_lightning
-from apps.common.contract import app_imports, check_app, imports, training_configs, with_router
-from apps.common.discovery import app_module, app_names
+from apps.common.contract import app_imports, check_app, imports, with_router
+from apps.common.discovery import app_module, app_names, training_configs
 from apps.common.errors import UserError
 from apps.pointcloud.cloud import Cloud
 from apps.pointcloud.features import Scan, scan_of

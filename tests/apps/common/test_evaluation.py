@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.common.console import print_rows
 from apps.common.errors import UserError
 from apps.common.evaluation import Measured, write_evaluation
 from apps.common.files import check_out
@@ -28,6 +29,18 @@ def test_figures_are_written_with_six_digits_and_none_that_json_lacks(tmp_path: 
     }
     page = (folder / "report.html").read_text()
     assert page.index("Metrics") < page.index("Gaps") < page.index("Picture")
+
+
+def test_a_printed_table_cuts_nothing_off_and_shows_a_dash_where_nothing_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [f"a_long_name_of_a_metric_{n}" for n in range(9)]
+    print_rows([dict.fromkeys(names, 0.25) | {names[2]: None, names[3]: float("nan")}], "a title")
+    told = capsys.readouterr().out
+    head, cells = (line for line in told.splitlines() if names[0] in line or "0.2500" in line)
+    assert all(name in head for name in names)
+    assert cells.count("0.2500") == 7
+    assert cells.count(" - ") == 2
 
 
 def test_predictions_never_replace_their_input(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_validation_loss_that_is_a_metric_is_drawn_once() -> None:
     section = learning_section([row | {"val/mse": row["val/loss"]} for row in ROWS])
     assert section is not None
     drawn = {a.get_title(loc="left"): [line.get_label() for line in a.lines] for a in section.figures[0].axes}
-    assert drawn == {"loss": ["train"], "mse": ["val"], "balance": ["load_balance"]}
+    assert drawn == {"loss in training": ["train"], "mse in validation": ["val"], "balance": ["load_balance"]}
 
 
 def test_without_figures_there_is_no_section() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from apps.common.sample import Sample
+from apps.common.sample import Sample, evenly
 
 
 def filled(most: int, batches: int = 50) -> Sample:
@@ -33,6 +33,15 @@ def test_few_rows_are_all_kept() -> None:
 
 def lengths(sample: Sample) -> Tensor:
     return sample.sequence.unique(return_counts=True)[1]
+
+
+def test_of_a_long_sequence_some_tokens_are_taken_evenly() -> None:
+    sequence = torch.tensor([7] * 10 + [3] * 3 + [7] * 5)
+    kept = evenly(sequence, 5)
+    assert kept[10:13].all()
+    places = torch.cat([torch.arange(10), torch.arange(13, 18)])  # of the sequence 7: each third of 15
+    assert places[kept[places]].tolist() == places[::3].tolist()
+    assert evenly(sequence, 15).all()
 
 
 def test_one_sequence_is_kept_however_long_it_is() -> None:

@@ -113,6 +113,16 @@ def test_sequences_are_rows_of_the_input_or_segments() -> None:
     assert sequence_of(routed(router, torch.randn(3, 4), segment=segment)).tolist() == [4, 4, 7]
 
 
+def test_a_long_sequence_leaves_room_for_others() -> None:
+    """Two domains, a sequence each, both longer than the sample: experts tell them apart, and it shows."""
+    usage = Usage()
+    for domain in range(2):
+        label = torch.full((3 * module.TOKENS,), domain)
+        routing = Routing.from_topk(label[:, None], torch.ones(len(label), 1), 2)
+        usage.add([replace(routing, context=Context(domain=label))], domain)
+    assert usage.tables()["labels"]["domain"]["value"] == pytest.approx(1)
+
+
 def test_specialisation_is_measured_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOKENS", 40)
     usage = Usage()

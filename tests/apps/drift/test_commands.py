@@ -39,7 +39,7 @@ def test_a_run_tells_accuracy_and_trust(run: Path) -> None:
     for title in ("Accuracy over time", "Whom the router trusts", "Each expert alone", "Learning curves"):
         assert f">{title}<" in page
     metrics = pd.read_csv(run / "metrics.csv")
-    assert {"train/accuracy", "val/accuracy", "train/loss"} <= set(metrics)
+    assert {"train/accuracy", "val/accuracy", "train/objective"} <= set(metrics)
 
 
 def test_the_newest_checkpoint_is_kept(run: Path) -> None:

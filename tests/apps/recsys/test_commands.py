@@ -205,6 +205,15 @@ def test_a_recommender_tells_each_user_new_items(next_run: Path, tmp_path: Path)
         assert own["score"].is_monotonic_decreasing
 
 
+def test_a_log_of_other_items_is_refused(
+    next_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = simulate(50, seed=3)[["user_id", "item_id", "time"]]
+    table["item_id"] += 1_000_000
+    assert predicted(next_run, tmp_path, table) is None
+    assert "none of its item_id was in training" in capsys.readouterr().err
+
+
 def test_the_wrong_protocol_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

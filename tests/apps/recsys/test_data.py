@@ -232,4 +232,8 @@ def test_a_feature_that_tells_a_label_is_pointed_at_where_the_schema_is_guessed(
     assert data.schema.features[name] == kind
     told = capsys.readouterr().out
     assert f"note: {name} alone tells watch_0 almost surely" in told
-    assert told.count("note:") == 1
+    assert told.count("alone tells") == 1
+    assert "note: columns are taken for user user_id; item item_id; time time;" in told
+    assert "labels watch_0;" in told
+    assert "note: watch_1 holds 0 and 1 alone and is read as a feature" in told
+    assert "x0 holds" not in told
