@@ -1,5 +1,6 @@
 """Forecast every series of a user's own file from a checkpoint, without the data it was trained on."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -76,8 +77,20 @@ def predict(
         raise UserError(f"{input}: two columns of the forecasts would be '{twice[0]}': rename that series.")
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
+    for note in _notes(latest.tables, data):
+        print(f"note: {note}.")
     steps = f"{loaded['global_step']:,} training steps"
     print(f"{len(values)} series, {values.shape[1]} steps each, by {found.path} ({steps}): {out}")
+
+
+def _notes(tables: Sequence[Table], data: Data) -> Iterator[str]:
+    """What is to be known of forecasts that have little to go by."""
+    names = [name for table in tables for name in table.names]
+    short = sum(len(table.names) for table in tables if len(table.values) < data.context)
+    if short:
+        yield f"{short} of {len(names)} series are shorter than the {data.context} rows that are read"
+    if new := len(set(names) - set(data.names)):
+        yield f"{new} of {len(names)} series were not in training, where nothing was measured on them"
 
 
 def _values(task: Task, latest: Latest, horizon: int, levels: list[float]) -> Tensor:

@@ -102,6 +102,22 @@ def test_a_training_that_was_killed_ends_as_the_whole_one(
     assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
+def test_predict_tells_of_short_and_of_new_series(
+    run: Path, table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["--input", str(tmp_path / "new.csv"), "--out", str(tmp_path / "next.csv"), "--run", str(run)]
+    for rows, notes in (
+        (300, ["1 of 2 series were not in training"]),
+        (20, ["2 of 2 series are shorter than"]),
+    ):
+        other = table[["date", "demand_1", table.columns[-1]]].iloc[:rows]
+        other.rename(columns={"demand_1": "north"}).to_csv(tmp_path / "new.csv", index=False)
+        assert main(["timeseries", "predict", *ask]) == 0
+        told = capsys.readouterr().out
+        assert all(note in told for note in notes)
+        assert ("shorter" in told) is (rows == 20)
+
+
 def test_predict_needs_the_checkpoint_alone(run: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     other = table.rename(columns={"demand_1": "north"}).iloc[:300]
     other.to_csv(tmp_path / "new.csv", index=False)
