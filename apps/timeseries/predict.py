@@ -77,7 +77,7 @@ def predict(
         raise UserError(f"{input}: two columns of the forecasts would be '{twice[0]}': rename that series.")
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
-    for note in _notes(latest.tables, data):
+    for note in _notes(tables, data):
         print(f"note: {note}.")
     steps = f"{loaded['global_step']:,} training steps"
     print(f"{len(values)} series, {values.shape[1]} steps each, by {found.path} ({steps}): {out}")
