@@ -64,7 +64,7 @@ def test_predict_flags_bad_pixels_and_finds_the_others(runs: Path, tmp_path: Pat
         ({"bin_width": 0.05}, ["--bin_width", "0.032"], "says bins of 0.05 ns"),
         ({"bin_width": 32.0}, [], "in ns, not ps"),
         ({"bin_width": 32.0}, ["--bin_width", "0.032"], "correct the file"),
-        ({"scattering": None}, ["--scattering", "1"], "say --scattering and --absorption"),
+        ({"scattering": None}, ["--scattering", "1"], "give --scattering and --absorption"),
         ({}, ["--scattering", "1", "--absorption", "0.01"], "leave the options out"),
         ({"scattering": np.ones((5, 6))}, [], "has the shape (5, 6) and the histograms (6, 5)"),
         ({"counts": np.ones((2, 6, 5, 256))}, [], "has the shape (2, 6, 5, 256)"),
