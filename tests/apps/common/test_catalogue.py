@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from apps.common.catalogue import catalogue, describe, fetch, fetch_sets
+from apps.common.catalogue import catalogue, describe, fetch, fetch_sets, identity
 from apps.common.errors import UserError
 from apps.common.frames import table_sha256
 from tests.apps.common.helpers import Quiet, serving
@@ -76,6 +76,23 @@ def test_a_set_is_downloaded_once(site: Site) -> None:
     assert path.read_bytes() == BYTES
     assert fetch("foo", "A") == path
     assert Quiet.answers == 1
+
+
+def test_a_set_is_known_by_all_that_is_read_of_it(site: Site) -> None:
+    assert identity("foo", "A") == hashlib.sha256(BYTES).hexdigest()
+    (site.data / "columns.yaml").write_text("user: who\n")
+    found = []
+    for read in ({"header": False}, {"header": True}, {"schema": "columns.yaml"}, {"users": "A"}):
+        site.write(read=read)
+        found.append(identity("foo", "A"))
+    site.write(read={"schema": "columns.yaml"})
+    (site.data / "columns.yaml").write_text("# a remark\nuser: who\n")
+    assert identity("foo", "A") == found[2]
+    (site.data / "columns.yaml").write_text("user: whoever\n")
+    found.append(identity("foo", "A"))
+    site.write(read={"users": "A"}, sha256="0" * 64)
+    found.append(identity("foo", "A"))
+    assert len(set(found)) == len(found) == 6
 
 
 def test_a_packed_set_stays_packed(site: Site) -> None:

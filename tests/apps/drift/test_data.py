@@ -125,7 +125,10 @@ def test_hiring_brings_its_groups_and_what_is_wanted() -> None:
             r"^there is no stream 'busses': name one of sea, .*, hiring, buses, or give --data",
         ),
         ({"target": "early"}, r"^buses: early is both target and dropped: give --data\.drop\.$"),
-        ({"order": ["minute"]}, r"^buses has no column 'minute': it has hour, size, early, sex, delay\.$"),
+        (
+            {"order": ["minute"]},
+            r"^buses has no column 'minute': it has hour, size, early, sex, delay; name another, or add it\.$",
+        ),
         (
             {"where": "minute < 3"},
             r"'minute < 3', which cannot be asked of its rows \(.*minute.*\): mend it\.$",

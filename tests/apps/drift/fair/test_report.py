@@ -46,7 +46,7 @@ def test_evaluate_tells_the_gaps(
 ) -> None:
     run = fit(tmp_path, monkeypatch, "feamoe")
     assert main(["drift", "evaluate", "--run", str(run)]) == 0
-    assert "gaps between groups by group; 0 is fair" in capsys.readouterr().out
+    assert "Between groups by group, of decisions; 0 is fair." in capsys.readouterr().out
     rows = json.loads((run / "evaluation/all/metrics.json").read_text(encoding="utf-8"))["gaps"]
     task, data = load_run(find_run("drift", run))
     table, names = task.history.table(), task.network.expert_names
