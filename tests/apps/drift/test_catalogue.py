@@ -165,8 +165,9 @@ def test_the_comparison_knows_public_sets_by_table_and_reading_and_runs_over_who
     assert before == identity("drift", "covtype")
     for changed in ({"sha256": "0" * 64}, {"read": SETS["covtype"].read | {"every": 4}}):
         entry = replace(SETS["covtype"], **changed)
-        monkeypatch.setattr("apps.common.catalogue.describe", lambda app, name, entry=entry: entry)
-        assert identity("drift", "covtype") != before
+        with monkeypatch.context() as patch:
+            patch.setattr("apps.common.catalogue.describe", lambda app, name, entry=entry: entry)
+            assert identity("drift", "covtype") != before
     assert len(stream("electricity", 300, seed=1).x) == 45_312
     assert len(stream("sea", 300, seed=1).x) == 300
 
