@@ -20,6 +20,10 @@ Max violation tells how far the most used expert lies above even load (0 is even
 router is (0 is sure, 1 knows nothing). An expert is dead with less than a hundredth of the even load.
 Experts that every token has, where there are any, are left out of max violation and of the dead.
 """
+EVEN = """
+In every layer each token has all experts, so that none is chosen more than another; entropy tells how
+undecided their weights are (0 is sure of one, 1 weighs all alike).
+"""
 BY_LABEL = """
 Expert by label: share of each expert in what it serves of a label, over an even share. The table tells mutual
 information over the entropy of the label: 1 where the expert tells it, 0 where it says nothing; its 95%
@@ -46,8 +50,13 @@ def experts_section(
         return None
     layers, figures_of = layers or {}, _figures(used[-1])
     loads = {layer: _loads(figures) for layer, figures in figures_of.items()}
-    figures = [expert_load(loads), load_over_time(_history(rows, loads)), curves(_evenness(rows))]
-    text = [TEXT]
+    history, over_time = _history(rows, loads), _evenness(rows)
+    if any(np.ptp(shares) > 0 for _, shares in history.values()):
+        figures, text = [expert_load(loads), load_over_time(history)], [TEXT]
+    else:
+        figures, text = [], [EVEN]
+        over_time.pop("max violation", None)
+    figures += [curves(over_time)] if over_time else []
     by_label = _maps(layers)
     if by_label:
         text.append(BY_LABEL)

@@ -44,6 +44,10 @@ def panels(
     return figure, grid[:count]
 
 
+MANY = 4
+"""Lines of a panel whose names would hide them."""
+
+
 def curves(groups: Mapping[str, Mapping[str, Curve]], x_label: str = "step") -> Figure:
     """Draw a panel for each group (title -> name -> line)."""
     figure, grid = panels(len(groups))
@@ -52,7 +56,9 @@ def curves(groups: Mapping[str, Mapping[str, Curve]], x_label: str = "step") -> 
             axes.plot(x, y, label=name, linewidth=1.4, marker="o" if len(x) < 15 else None, markersize=3)
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xlabel(x_label, fontsize=8)
-        if len(lines) > 1:
+        if len(lines) > MANY:
+            axes.legend(fontsize=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+        elif len(lines) > 1:
             axes.legend(fontsize=7, frameon=False)
     return figure
 

@@ -41,6 +41,16 @@ def test_the_load_shown_is_that_of_the_best_checkpoint() -> None:
         assert shown(section.figures[0].axes[0]).tolist() == wanted
 
 
+def test_where_every_token_has_all_experts_no_load_is_drawn() -> None:
+    even = {**USED, "routing/a/load_0": "0.5", "routing/a/load_1": "0.5", "routing/a/max_violation": "0.0"}
+    rows = [{"step": "4", **even}, {"step": "9", **even}]
+    section = experts_section(rows, 10)
+    assert section is not None
+    (figure,) = section.figures
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["entropy"]
+    assert "each token has all experts" in section.text
+
+
 def test_without_figures_there_is_no_section() -> None:
     assert experts_section([{"step": "1", "val/loss": "4.0", "routing/a/load_0": ""}], 10) is None
 
