@@ -18,16 +18,14 @@ from apps.common.compare.profile import read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from apps.drift.compare import arms
 from apps.drift.comparison.learners import Network, River
 from apps.drift.comparison.measured import stream
 from benchmarks.beside import beside, origin
-from benchmarks.results import fresh, results, row
+from benchmarks.results import Page, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "streams.json"
-PAGE = project_root() / "apps" / "drift" / "README.md"
 PEER = "arf"
 STREAMS = ("sea_a", "led_a")
 """Three numbers and two classes, and 24 features and ten classes."""
@@ -64,7 +62,7 @@ def main(rounds: int = 3, rows: int = 5000) -> None:
     ]
     told = {"rounds": rounds, "rows": rows}
     write_results(RESULTS, results("streams", "make bench APP=drift", found, told))
-    refresh()
+    PAGE.refresh()
 
 
 def run_of(arm: Network | River, name: str, rows: int, **options: Any) -> Callable[[], Any]:
@@ -94,16 +92,6 @@ def megabytes(learner: object) -> float:
     return len(pickle.dumps(learner)) / 2**20
 
 
-def refresh() -> None:
-    """Write the table between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the table of the result file."""
-    return fresh(PAGE, "bench:drift", RESULTS, tables)
-
-
 def tables(measured: Results) -> str:
     """Rows a second and megabytes, and in brackets their ratios to those of the adaptive random forest."""
     figures: dict[str, dict[str, float | None]] = {}
@@ -112,6 +100,9 @@ def tables(measured: Results) -> str:
         cells[f"{each['data']}, rows/s"] = each["value"]
         cells[f"{each['data']}, MB"] = each["peak_memory_mb"]
     return f"{beside(figures, PEER, 'learner')}\n\n{origin(measured, PEER)}"
+
+
+PAGE = Page(project_root() / "apps" / "drift" / "README.md", "bench:drift", RESULTS, tables)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from apps.common.compare.profile import read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from apps.lidar.bound import Prior
 from apps.lidar.compare import FittedRule, Network, arms, data_for
 from apps.lidar.data import Data
@@ -27,11 +26,10 @@ from apps.lidar.estimates import estimates
 from apps.lidar.misfit import chance
 from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
-from benchmarks.results import fresh, results, row
+from benchmarks.results import Page, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "estimators.json"
-PAGE = project_root() / "apps" / "lidar" / "README.md"
 PEER = "cnn"
 TESTED = "routed, and whether it fits"
 """As `predict` does it, with the test for a poor fit."""
@@ -58,7 +56,7 @@ def main(rounds: int = 5) -> None:
     rows = [each for name in names for each in _rows(name, profile.budget, seconds[name])]
     told = {"rounds": rounds, "histograms": MANY}
     write_results(RESULTS, results("estimators", "make bench APP=lidar", rows, told))
-    refresh()
+    PAGE.refresh()
 
 
 def calls(name: str, budget: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
@@ -115,19 +113,12 @@ def _rows(name: str, budget: Mapping[str, Any], seconds: Mapping[str, float]) ->
     ]
 
 
-def refresh() -> None:
-    """Write the table between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the table of the result file."""
-    return fresh(PAGE, "bench:lidar", RESULTS, tables)
-
-
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of the convolutional network."""
     return of_metrics(measured, TITLES, "peak, MB", PEER, "estimator")
+
+
+PAGE = Page(project_root() / "apps" / "lidar" / "README.md", "bench:lidar", RESULTS, tables)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.grid import FULL, QUICK, Point
 from benchmarks.layers import CannotRunError, dense, input_shape
 from benchmarks.memory import peak_megabytes
-from benchmarks.page import RESULTS, refresh, tables
+from benchmarks.page import PAGE, RESULTS, tables
 from benchmarks.parts import shares
 from benchmarks.results import results, row
 from benchmarks.routers import POINTS as ROUTER_POINTS
@@ -60,7 +60,7 @@ def main(quick: bool = False, rounds: int = 10) -> None:
         Console().print(Markdown(tables(measured)))
         return
     write_results(RESULTS, measured)
-    refresh()
+    PAGE.refresh()
 
 
 def _announce(progress: Progress, task: TaskID, name: str) -> None:

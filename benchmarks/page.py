@@ -6,17 +6,15 @@ from statistics import geometric_mean
 from apps.common import markdown
 from apps.common.compare.schema import Results
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from benchmarks.contestants import CONTESTANTS, PEERS
 from benchmarks.goals import Ratios, goals
 from benchmarks.grid import Point
 from benchmarks.parts import PARTS
-from benchmarks.results import fresh
+from benchmarks.results import Page
 from benchmarks.routers import ROUTERS
 from benchmarks.timing import MODES
 
 RESULTS = project_root() / "docs" / "results" / "moe_layer.json"
-PAGE = project_root() / "docs" / "performance.md"
 
 CLASSES: dict[str, Callable[[Point], bool]] = {
     "256 and more, width 256": lambda point: point.rows >= 256 and point.width == 256,
@@ -32,16 +30,6 @@ ROUTERS_READ = (
     "The layer with every router, in training mode, untrained, as a ratio to that with top-k (forward / "
     "forward + backward), and how many experts run a token:"
 )
-
-
-def refresh() -> None:
-    """Write the tables between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the tables of the result file."""
-    return fresh(PAGE, "bench", RESULTS, tables)
 
 
 def tables(results: Results) -> str:
@@ -185,5 +173,8 @@ def _title(name: str) -> str:
     return name.replace("_", " ") if name != "transformers_grouped_mm" else "transformers grouped_mm"
 
 
+PAGE = Page(project_root() / "docs" / "performance.md", "bench", RESULTS, tables)
+
+
 if __name__ == "__main__":
-    refresh()
+    PAGE.refresh()

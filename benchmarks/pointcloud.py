@@ -20,7 +20,6 @@ from apps.common.compare.profile import read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from apps.pointcloud.cloud import Cloud
 from apps.pointcloud.comparison.networks import network
 from apps.pointcloud.features import NAMES, Scan, scan_of
@@ -29,11 +28,10 @@ from apps.pointcloud.simulate import KINDS, simulate
 from apps.pointcloud.told import tell
 from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
-from benchmarks.results import fresh, results, row
+from benchmarks.results import Page, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "labellers.json"
-PAGE = project_root() / "apps" / "pointcloud" / "README.md"
 PEER = "geometric_forest"
 ALIKE = ("random_router", "one_per_domain")
 """As fast as `routed` and `dense_active`."""
@@ -57,7 +55,7 @@ def main(rounds: int = 5) -> None:
     rows = [each for name in names for each in _rows(name, profile.budget, len(cloud), seconds[name])]
     told = {"rounds": rounds, "points": len(cloud)}
     write_results(RESULTS, results("labellers", "make bench APP=pointcloud", rows, told))
-    refresh()
+    PAGE.refresh()
 
 
 def labeller(name: str, budget: Mapping[str, Any], cloud: Cloud) -> Callable[[Scan], np.ndarray]:
@@ -97,19 +95,12 @@ def _rows(name: str, budget: Mapping[str, Any], points: int, seconds: Mapping[st
     ]
 
 
-def refresh() -> None:
-    """Write the table between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the table of the result file."""
-    return fresh(PAGE, "bench:pointcloud", RESULTS, tables)
-
-
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of the forest."""
     return of_metrics(measured, TITLES, "peak, MB", PEER, "labelled by")
+
+
+PAGE = Page(project_root() / "apps" / "pointcloud" / "README.md", "bench:pointcloud", RESULTS, tables)
 
 
 if __name__ == "__main__":

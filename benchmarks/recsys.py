@@ -20,7 +20,6 @@ from apps.common.compare.profile import Profile, read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from apps.recsys.compare import arms
 from apps.recsys.comparison import networks, next_item
 from apps.recsys.comparison.networks import Network
@@ -33,11 +32,10 @@ from apps.recsys.source import SIMULATED
 from apps.recsys.task import cross_entropy
 from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
-from benchmarks.results import fresh, results, row
+from benchmarks.results import Page, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "recommenders.json"
-PAGE = project_root() / "apps" / "recsys" / "README.md"
 PROFILES = ("full", "sequences", "generative")
 PEERS = {"full": "rechub_mmoe", "sequences": "sasrec", "generative": "sasrec"}
 SAME = ("random_router", "no_contrast", "no_masking", "sasrec_masked", "aligned")
@@ -66,7 +64,7 @@ def main(rounds: int = 5) -> None:
     logging.disable(logging.WARNING)
     rows = [each for name in PROFILES for each in _measure(name, rounds)]
     write_results(RESULTS, results("recommenders", "make bench APP=recsys", rows, {"rounds": rounds}))
-    refresh()
+    PAGE.refresh()
 
 
 def contenders(profile: Profile) -> dict[str, Callable[[], Net]]:
@@ -173,16 +171,6 @@ def _measure(name: str, rounds: int) -> list[Row]:
     return rows
 
 
-def refresh() -> None:
-    """Write the tables between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the tables of the result file."""
-    return fresh(PAGE, "bench:recsys", RESULTS, tables)
-
-
 def tables(measured: Results) -> str:
     """A table a profile: each figure, and in brackets its ratio to that of its peer."""
     found = []
@@ -195,6 +183,9 @@ def tables(measured: Results) -> str:
             )
             found.append(f"Of profile `{name}`:\n\n{told}")
     return "\n\n".join(found)
+
+
+PAGE = Page(project_root() / "apps" / "recsys" / "README.md", "bench:recsys", RESULTS, tables)
 
 
 if __name__ == "__main__":

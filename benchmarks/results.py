@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from apps.common.compare.environment import environment
 from apps.common.compare.results import read_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
+from apps.common.files import write_text
 from apps.common.markdown import between
 from apps.common.revision import commit
 
@@ -32,10 +34,23 @@ def row(data: str, arm: str, metric: str, value: float, slice_: str = "all", **k
     return Row(**{**blank, **known})  # type: ignore[typeddict-item]
 
 
-def fresh(page: Path, marker: str, file: Path, tables: Callable[[Results], str]) -> str:
-    """A page with the tables of a result file between the lines of a marker."""
-    text = tables(read_results(file)) if file.exists() else "Not measured yet."
-    return between(marker, text, page.read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class Page:
+    """A page that has the tables of a result file between the lines of a marker."""
+
+    path: Path
+    marker: str
+    file: Path
+    tables: Callable[[Results], str]
+
+    def fresh(self) -> str:
+        """The page as the file has it."""
+        text = self.tables(read_results(self.file)) if self.file.exists() else "Not measured yet."
+        return between(self.marker, text, self.path.read_text(encoding="utf-8"))
+
+    def refresh(self) -> None:
+        """Write the tables anew."""
+        write_text(self.path, self.fresh())
 
 
 def results(app: str, command: str, rows: Sequence[Row], budget: dict[str, Any]) -> Results:

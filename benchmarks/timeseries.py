@@ -19,17 +19,15 @@ from apps.common.compare.profile import Profile, read_profile
 from apps.common.compare.results import write_results
 from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
-from apps.common.files import write_text
 from apps.timeseries.comparison.contenders import build
 from apps.timeseries.model import Forecaster
 from apps.timeseries.windows import Batch
 from benchmarks.beside import of_metrics
 from benchmarks.memory import in_own_process, peak_of
-from benchmarks.results import fresh, results, row
+from benchmarks.results import Page, results, row
 from benchmarks.timing import least
 
 RESULTS = results_folder() / "forecasters.json"
-PAGE = project_root() / "apps" / "timeseries" / "README.md"
 PEER = "patchtst"
 BATCH = 128
 METRICS = {"train_windows_per_second": True, "forecast_windows_per_second": True, "latency_ms": False}
@@ -57,7 +55,7 @@ def main(rounds: int = 7) -> None:
     rows = [each for name in names for each in _rows(name, budget, seconds[name])]
     told = {"rounds": rounds, "batch": BATCH}
     write_results(RESULTS, results("forecasters", "make bench APP=timeseries", rows, told))
-    refresh()
+    PAGE.refresh()
 
 
 def contenders(profile: Profile) -> list[str]:
@@ -136,19 +134,12 @@ def _rows(name: str, budget: Mapping[str, Any], seconds: Mapping[str, float]) ->
     ]
 
 
-def refresh() -> None:
-    """Write the table between the markers of the page anew."""
-    write_text(PAGE, fresh_page())
-
-
-def fresh_page() -> str:
-    """The page with the table of the result file."""
-    return fresh(PAGE, "bench:timeseries", RESULTS, tables)
-
-
 def tables(measured: Results) -> str:
     """Each figure, and in brackets its ratio to that of PatchTST."""
     return of_metrics(measured, TITLES, "peak of a step, MB", PEER, "network")
+
+
+PAGE = Page(project_root() / "apps" / "timeseries" / "README.md", "bench:timeseries", RESULTS, tables)
 
 
 if __name__ == "__main__":

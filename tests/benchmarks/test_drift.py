@@ -11,7 +11,7 @@ from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
 from apps.drift.compare import arms
 from apps.drift.comparison.learners import Network, River
-from benchmarks.drift import PAGE, fresh_page, megabytes, run_of, tables
+from benchmarks.drift import PAGE, megabytes, run_of, tables
 
 PROFILE = read_profile(config_file("drift"), "full")
 LEARNERS = {
@@ -20,7 +20,7 @@ LEARNERS = {
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 @pytest.mark.parametrize("name", list(LEARNERS))

@@ -8,13 +8,13 @@ import torch
 from apps.common.compare.places import config_file
 from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
-from benchmarks.lidar import ALIKE, PAGE, TESTED, call, drawn, fresh_page, tables
+from benchmarks.lidar import ALIKE, PAGE, TESTED, call, drawn, tables
 
 PROFILE = read_profile(config_file("lidar"), "full")
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 @pytest.mark.parametrize("name", [name for name in PROFILE.arms if name not in ALIKE])

@@ -7,13 +7,13 @@ from collegium.testing import exported
 
 from apps.common.compare.results import read_results
 from benchmarks.grid import FULL, Point
-from benchmarks.page import PAGE, RESULTS, by_point, fresh_page, means, tables
+from benchmarks.page import PAGE, RESULTS, by_point, means, tables
 from benchmarks.parts import PARTS, shares
 from benchmarks.routers import POINTS, ROUTERS, TOPK, Layer, experts_a_token
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 def test_the_file_covers_the_whole_grid() -> None:

@@ -9,13 +9,13 @@ from apps.common.compare.places import config_file
 from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
 from apps.pointcloud.simulate import KINDS, simulate
-from benchmarks.pointcloud import ALIKE, KIND, PAGE, PEER, TITLES, calls, fresh_page, labeller, tables
+from benchmarks.pointcloud import ALIKE, KIND, PAGE, PEER, TITLES, calls, labeller, tables
 
 PROFILE = read_profile(config_file("pointcloud"), "full")
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 @pytest.mark.parametrize("name", [name for name in PROFILE.arms if name not in ALIKE])

@@ -10,11 +10,11 @@ from apps.common.compare.places import config_file
 from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
 from benchmarks import recsys
-from benchmarks.recsys import METRICS, PAGE, PEERS, PROFILES, calls, contenders, fresh_page, tables
+from benchmarks.recsys import METRICS, PAGE, PEERS, PROFILES, calls, contenders, tables
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 @pytest.mark.parametrize("name", PROFILES)

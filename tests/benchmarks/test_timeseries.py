@@ -9,7 +9,7 @@ from apps.common.compare.places import config_file
 from apps.common.compare.profile import read_profile
 from apps.common.compare.schema import Results
 from apps.timeseries.comparison.contenders import build
-from benchmarks.timeseries import METRICS, PAGE, PEER, batch, calls, contenders, fresh_page, tables
+from benchmarks.timeseries import METRICS, PAGE, PEER, batch, calls, contenders, tables
 
 BUDGET: dict[str, Any] = {
     "context": 32,
@@ -19,7 +19,7 @@ BUDGET: dict[str, Any] = {
 
 
 def test_the_page_shows_what_the_file_holds() -> None:
-    assert PAGE.read_text(encoding="utf-8") == fresh_page()
+    assert PAGE.path.read_text(encoding="utf-8") == PAGE.fresh()
 
 
 @pytest.mark.parametrize("name", list(BUDGET["networks"]))
