@@ -49,10 +49,9 @@ def line(view: View) -> list[str]:
     """The cells of one set, from its name on."""
     slice_ = view.slices[0]
     metric = view.metrics(slice_)[0]
-    end = view.arms.index(LAST_CONTROL) + 1 if LAST_CONTROL in view.arms else 1
-    rest = [arm for arm in view.arms if arm != ROUTED]
-    controls = [arm for arm in view.arms[:end] if arm != ROUTED]
-    others = [arm for arm in rest if arm not in controls and not _same(view, arm, slice_, metric)]
+    arms = [arm for arm in view.arms if arm != ROUTED]
+    end = arms.index(LAST_CONTROL) + 1 if LAST_CONTROL in arms else 0
+    controls, others = arms[:end], [arm for arm in arms[end:] if not _same(view, arm, slice_, metric)]
     value = f"{view.mean(ROUTED, slice_, metric):.{view.decimals(slice_, metric)}f}"
     return [
         view.data,
