@@ -11,9 +11,9 @@ from apps.pointcloud.comparison.networks import KINDS, Network, OnePerDomain
 from apps.pointcloud.comparison.outcome import outcome, score
 from apps.pointcloud.comparison.sets import Set, set_of, sha256_of
 from apps.pointcloud.data import Data
-from apps.pointcloud.forest import Forest, geometry
+from apps.pointcloud.forest import NEAR, Forest, geometry
 from apps.pointcloud.sheet import Part
-from apps.pointcloud.told import Told, counts_of
+from apps.pointcloud.told import Told
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -27,7 +27,7 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
 
 
 def data_sha256(name: str) -> str:
-    """The hash of the test scans of a set."""
+    """The hash of the scans of a set."""
     return sha256_of(name)
 
 
@@ -36,6 +36,7 @@ class Trees(Arm):
 
     def __init__(self, budget: Mapping[str, Any]) -> None:
         self.budget, self.trials = budget, budget["trials"]["geometric_forest"]
+        self.settings = {"near": NEAR}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Grow them."""
@@ -57,7 +58,7 @@ class FittedTrees(Fitted):
 
     def __init__(self, forests: list[Forest], found: Set) -> None:
         self.forests, self.found = forests, found
-        self.validation = score(counts_of(self.tell(found.train, "validation"), found.train.sheet))
+        self.validation = score(self.tell(found.train, "validation"), found.train)
 
     def tell(self, data: Data, part: Part) -> Told:
         """Label scans."""

@@ -28,23 +28,24 @@ class Forest:
     Args:
         trees: number of them.
         leaf: cells in a leaf at least.
-        cells: that are learned from, at most.
+        cells: that each tree draws from all of them, at most.
         seed: of the trees, and of which cells.
     """
 
-    def __init__(self, trees: int = 200, leaf: int = 5, cells: int = 40_000, seed: int = 0) -> None:
-        self.cells, self.random = cells, np.random.default_rng(seed)
+    def __init__(self, trees: int = 200, leaf: int = 5, cells: int = 100_000, seed: int = 0) -> None:
+        self.cells = cells
         self.forest = RandomForestClassifier(
             trees, min_samples_leaf=leaf, class_weight="balanced_subsample", random_state=seed, n_jobs=1
         )
 
     def fit(self, scans: Sequence[Scan]) -> Forest:
-        """Learn from the known cells of scans."""
+        """Learn from the known cells of scans, each domain counting alike."""
         told = np.concatenate([geometry(scan) for scan in scans])
         label = np.concatenate([scan.label for scan in scans])
-        known = np.flatnonzero(label >= 0)
-        rows = self.random.permutation(known)[: self.cells]
-        self.forest.fit(told[rows], label[rows])
+        domain = np.concatenate([np.full(len(scan), scan.domain) for scan in scans])[label >= 0]
+        told, label = told[label >= 0], label[label >= 0]
+        self.forest.max_samples = min(self.cells, len(label))
+        self.forest.fit(told, label, sample_weight=1 / np.bincount(domain)[domain])
         return self
 
     def predict(self, seen: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -21,7 +21,9 @@ HALF = 2 ** (BITS - 1) - 1
 PIECE = 65_536
 """Points whose neighbours are held at once."""
 GROUND = 32
-"""Width, in cells, of the squares whose lowest point is taken for the ground."""
+"""Width, in cells, of the squares whose lowest points are taken for the ground."""
+RANK = 2
+"""So many points of a square may lie below its ground: echoes from under it are few."""
 
 
 def side_of(xyz: np.ndarray) -> float:
@@ -91,14 +93,16 @@ def _shape(around: np.ndarray) -> np.ndarray:
 
 
 def height(xyz: np.ndarray, side: float) -> np.ndarray:
-    """(N,) float32 metres above the lowest point nearby: of the squares of the ground around."""
+    """(N,) float32 metres above the ground around, the lowest points but for a few; 0 for what is below."""
     square = cells(xyz[:, :2], GROUND * side) + 1
     wide = int(square.max()) + 2
-    there, of_point = np.unique(square[:, 0] * wide + square[:, 1], return_inverse=True)
-    low = np.full(len(there), np.inf)
-    np.minimum.at(low, of_point, xyz[:, 2])
+    there, of_point, many = np.unique(
+        square[:, 0] * wide + square[:, 1], return_inverse=True, return_counts=True
+    )
+    upwards = np.lexsort([xyz[:, 2], of_point])
+    low = xyz[upwards[np.cumsum(many) - many + np.minimum(many - 1, RANK)], 2].astype(np.float64)
     lowest = low.copy()
     for step in (x * wide + y for x in (-1, 0, 1) for y in (-1, 0, 1)):
         beside = np.searchsorted(there, there + step).clip(max=len(there) - 1)
         np.minimum(lowest, np.where(there[beside] == there + step, low[beside], np.inf), out=lowest)
-    return np.asarray(xyz[:, 2] - lowest[of_point], dtype=np.float32)
+    return np.asarray(np.maximum(xyz[:, 2] - lowest[of_point], 0), dtype=np.float32)

@@ -25,6 +25,7 @@ from apps.common.controls import DenseFFN, MixtureFFN, feed_forward
 from apps.pointcloud.around import around
 from apps.pointcloud.levels import Level
 
+NORM = ("weight", "bias")
 HEAD = 16
 """Width of a head of attention."""
 GIVEN = ("segment",)
@@ -172,14 +173,12 @@ class DomainNorm(nn.Module):
 
     def __init__(self, dim: int, domains: int) -> None:
         super().__init__()
-        self.scale, self.shift = (
-            nn.Parameter(torch.ones(domains, dim)),
-            nn.Parameter(torch.zeros(domains, dim)),
-        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(domains))
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """(T, D), and the domain of each cell (T,)."""
-        return F.layer_norm(x, x.shape[1:]) * self.scale[domain] + self.shift[domain]
+        scale, shift = (torch.stack([getattr(norm, name) for norm in self.norms]) for name in NORM)
+        return F.layer_norm(x, x.shape[1:]) * scale[domain] + shift[domain]
 
 
 class PointMoE(nn.Module):

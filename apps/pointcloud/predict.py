@@ -27,6 +27,8 @@ from apps.pointcloud.tiles import chances
 
 BLOCK = 300_000
 """Points of a block."""
+REACH = 2 * GROUND
+"""Cells around a block that its features hang on."""
 SAMPLED = 9
 """Blocks by which density is told."""
 FAR = 100.0
@@ -72,7 +74,7 @@ def predict(
             with Progress(transient=True) as progress:
                 bar = progress.add_task("Points", total=store.points)
                 for number in range(len(blocks)):
-                    block = blocks.block(number, GROUND * wide)
+                    block = blocks.block(number, REACH * wide)
                     scan = scan_of(store.cloud(block.around), domain=own, side=wide)
                     tick = partial(_advance, progress, bar, len(block.rows) / len(scan))
                     chance = chances(task.network, scan, classes, state["points"], tick)

@@ -11,7 +11,7 @@ domains:
   room:
     files: room.ply
     classes: {0: floor, 1: wall}
-    cut: x                          # one scan, cut across an axis (or azimuth), 60:20:20
+    cut: x                          # one scan, cut 60:20:20 along an axis (-x: from its end), or azimuth
     gap: 0.1                        # metres (or degrees) left out between the parts
 shared:                             # classes of several domains that mean one thing
   building: [wall, building]
@@ -41,7 +41,7 @@ APP = "pointcloud"
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 HELD_OUT = PARTS[1:]
-CUTS = ("x", "y", "azimuth")
+CUTS = ("x", "y", "-x", "-y", "azimuth")
 SHARES = (0.6, 0.8)
 """Shares of a scan's points up to which it is for training, and for validation."""
 SIMULATED = {"train": 6, "validation": 2, "test": 4}
@@ -57,7 +57,10 @@ MEANS = {
 
 @dataclass(frozen=True)
 class Domain:
-    """Scans of one sensor. See the head of this file; without files they are simulated."""
+    """Scans of one sensor. See the head of this file; without files they are simulated.
+
+    start: degrees from which an azimuth is cut, counted from the axis of x towards that of y.
+    """
 
     name: str
     classes: dict[int, str]
@@ -66,6 +69,7 @@ class Domain:
     test: tuple[str, ...] = ()
     cut: str = ""
     gap: float = 0.0
+    start: float = -180.0
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,11 @@ def read_sheet(path: Path) -> Sheet:
             raise UserError(f"{path}: domain {name} has the unknown key {wrong[0]!r}: mend it.")
         if said.get("cut", "") not in ("", *CUTS):
             raise UserError(f"{path}: domain {name} is cut by {said['cut']!r}: use one of {', '.join(CUTS)}.")
-        gap = said.get("gap", 0.0)
+        gap, start = said.get("gap", 0.0), said.get("start", -180.0)
         if not isinstance(gap, int | float) or not 0 <= gap < np.inf:
             raise UserError(f"{path}: the gap of domain {name} is {gap!r}: give a number of 0 or more.")
+        if not isinstance(start, int | float) or not -360 <= start <= 360:
+            raise UserError(f"{path}: the start of domain {name} is {start!r}: give degrees.")
         if said.get("cut") and (said.get("validation") or said.get("test")):
             raise UserError(f"{path}: domain {name} is cut, and names held-out scans: keep one of the two.")
         if not all(isinstance(code, int) for code in said["classes"]):
@@ -147,6 +153,7 @@ def read_sheet(path: Path) -> Sheet:
                 **lists,
                 cut=said.get("cut", ""),
                 gap=gap,
+                start=start,
             )
         )
     means = content.get("shared") or {}
@@ -222,7 +229,10 @@ def cut(cloud: Cloud, part: Part, domain: Domain) -> Cloud:
     """The part of a scan beyond the guard gaps. Raises UserError where nothing is left."""
     where = cloud.where()
     turning = domain.cut == "azimuth"
-    along = np.degrees(np.arctan2(where[:, 1], where[:, 0])) if turning else where[:, "xy".index(domain.cut)]
+    if turning:
+        along = (np.degrees(np.arctan2(where[:, 1], where[:, 0])) - domain.start) % 360
+    else:
+        along = where[:, "xy".index(domain.cut[-1])] * (-1 if domain.cut[0] == "-" else 1)
     ends = np.quantile(along, [0.0, *SHARES, 1.0])
     place, half = PARTS.index(part), domain.gap / 2
     low = ends[place] + (half if place or turning else 0)

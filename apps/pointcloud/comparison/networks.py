@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
 from apps.common.compare.training import fit_best
 from apps.common.controls import Control, Kind, MixtureFFN
+from apps.common.errors import UserError
 from apps.pointcloud.comparison.outcome import outcome, score
 from apps.pointcloud.comparison.sets import Set, set_of
 from apps.pointcloud.data import Data, Tiles
 from apps.pointcloud.model import PointMoE, Points
 from apps.pointcloud.task import Task
-from apps.pointcloud.told import Told, counts_of, tell
+from apps.pointcloud.told import Told, tell
 
 Ask = Callable[[Points], Tensor]
 KINDS: dict[str, Kind] = {
@@ -74,19 +75,24 @@ class OnePerDomain(Network):
     """A network for each domain, which together see as many crops as one on all.
 
     A batch has as many crops of its domain as one of the joint network has, so that each takes as many steps.
+    Of each the epoch is kept that validates best on its own domain.
     """
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train each on its own domain."""
         found = set_of(data, self.budget, seed)
         domains = found.train.sheet.domains
-        share = -(-self.budget["crops"] // len(domains))
+        crops, size = self.budget["crops"], self.budget["batch_size"]
+        if crops % len(domains) or size % len(domains):
+            raise UserError(
+                f"the budget: crops ({crops}) and batch_size ({size}) must be multiples of the number of domains."
+            )
         made = []
         for domain in domains:
             own = set_of(data, self.budget, seed).train
             own.sheet, own.shares = own.sheet.only([domain.name]), np.ones(1)
-            own.batch_size = max(1, round(own.batch_size / len(domains)))
-            made.append(self.train(own, trial, seed, share))
+            own.batch_size = size // len(domains)
+            made.append(self.train(own, trial, seed, crops // len(domains)))
         return FittedNetwork(partial(by_domain, made), made[0], found, len(made))
 
 
@@ -110,8 +116,7 @@ class FittedNetwork(Fitted):
     def __init__(self, ask: Ask, one: PointMoE, found: Set, number: int = 1) -> None:
         self.ask, self.one, self.found, self.number = ask, one, found, number
         data = found.train
-        told = tell(ask, data.part("validation"), data.classes, data.points)
-        self.validation = score(counts_of(told, data.sheet))
+        self.validation = score(tell(ask, data.part("validation"), data.classes, data.points), data)
 
     def test(self) -> Outcome:
         """Open the test scans."""

@@ -5,26 +5,31 @@ Legend: C classes, U units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from apps.common.compare import Cost, Outcome, Value
 from apps.common.compare.arms import Place
 from apps.pointcloud.comparison.sets import Set
+from apps.pointcloud.data import Data
 from apps.pointcloud.features import Scan
 from apps.pointcloud.metrics import accuracy, confusion, iou, meant
+from apps.pointcloud.sheet import Sheet
 from apps.pointcloud.tiles import tiles
-from apps.pointcloud.told import ALL, Told
+from apps.pointcloud.told import ALL, Told, counts_of
 
+LEAST = 100
+"""Points that a class must have, both to learn from and to measure, for its IoU to count."""
 PIECES = 24
 """Units of each domain, about: scans are cut into tiles that have as many points."""
 
 
 def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
-    """Mean IoU and accuracy of each domain and of all, and points a second once features are known.
+    """Mean IoU and accuracy of each domain and of all, and points a second of CPU once features are known.
 
-    Of an unseen domain all of that is of what classes mean.
+    Of an unseen domain all of that is of what classes mean. A class of fewer than `LEAST` points, in training
+    or in test, is left out of the mean IoU: nobody could learn it, or measure it.
 
     Args:
         told: test scans.
@@ -35,9 +40,10 @@ def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
     counts = counts_of_units(told, found)
     values = [Value(ALL, "points_per_second", told.points / told.seconds, True)]
     units: dict[Place, np.ndarray] = {}
+    learned = learned_points(found)
     of_domains = {sheet.domains[number].name: np.stack(each) for number, each in counts.items()}
-    for domain, each in of_domains.items():
-        units[domain, "miou"] = miou_units(each)
+    for number, (domain, each) in zip(counts, of_domains.items(), strict=True):
+        units[domain, "miou"] = miou_units(each, is_measured(each.sum(0), learned[number]))
         values.append(Value(domain, "miou", float(units[domain, "miou"].mean()), True))
         values.append(Value(domain, "accuracy", accuracy(each.sum(0)), True))
     if len(of_domains) > 1:
@@ -78,7 +84,35 @@ def pieces_of(scan: Scan, number: int) -> list[np.ndarray]:
     return [np.flatnonzero(of_point == place) for place in range(len(cells))]
 
 
-def miou_units(counts: np.ndarray) -> np.ndarray:
+def learned_points(found: Set) -> list[np.ndarray]:
+    """Points (C,) to learn from, of the classes of each domain that is measured or of what they mean."""
+    sheet = found.train.sheet
+    points = points_of_classes(found.train.part("train"), sheet)
+    if not found.unseen:
+        return list(points)
+    own = sheet.shared >= 0
+    return [np.bincount(sheet.shared[own], points.sum(0)[own], len(sheet.meanings))]
+
+
+def points_of_classes(scans: Sequence[Scan], sheet: Sheet) -> np.ndarray:
+    """(D, C) points of each class in scans of each domain."""
+    found = np.zeros((len(sheet.domains), len(sheet.classes)), dtype=np.int64)
+    for scan in scans:
+        found[scan.domain] += np.bincount(scan.truth[scan.truth >= 0], minlength=len(sheet.classes))
+    return found
+
+
+def is_measured(counts: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """(C,) whether a class has points enough.
+
+    Args:
+        counts: (C, C + 1) confusion.
+        learned: (C,) points to learn from.
+    """
+    return np.asarray((counts.sum(1) >= LEAST) & (learned >= LEAST))
+
+
+def miou_units(counts: np.ndarray, there: np.ndarray) -> np.ndarray:
     """(U,) what each unit adds to the mean IoU, so that their mean is it: it, linearised about the whole.
 
     Of the ratio of hits to union of a class, the influence of a unit is its hits less the ratio times its
@@ -86,10 +120,10 @@ def miou_units(counts: np.ndarray) -> np.ndarray:
 
     Args:
         counts: (U, C, C + 1) confusion of each.
+        there: (C,) which classes count.
     """
     hits = np.diagonal(counts[:, :, :-1], axis1=1, axis2=2).astype(float)
     union = counts.sum(2) + counts[:, :, :-1].sum(1) - hits
-    there = counts.sum((0, 2)) > 0
     ratio = hits[:, there].sum(0) / union[:, there].sum(0)
     influence = (hits[:, there] - ratio * union[:, there]) / union[:, there].mean(0)
     return np.asarray(ratio.mean() + influence.mean(1))
@@ -103,7 +137,14 @@ def mean_units(parts: Sequence[np.ndarray]) -> np.ndarray:
     return whole + np.concatenate(each)
 
 
-def score(told: Mapping[str, np.ndarray]) -> float:
-    """One less the mean over domains of the mean IoU, by which settings are chosen."""
-    each = [float(np.nanmean(iou(counts))) for counts in told.values()]
+def score(told: Told, data: Data) -> float:
+    """One less the mean over domains of the mean IoU, by which settings are chosen.
+
+    Args:
+        told: validation scans.
+        data: of the domains.
+    """
+    learned = points_of_classes(data.part("train"), data.sheet)
+    counts = counts_of(told, data.sheet).values()
+    each = [np.mean(iou(own)[is_measured(own, points)]) for own, points in zip(counts, learned, strict=True)]
     return 1 - float(np.mean(each))

@@ -67,14 +67,15 @@ def set_of(name: str, budget: Mapping[str, Any], seed: int = 0) -> Set:
 
 
 def sha256_of(name: str) -> str:
-    """The hash of a set's test scans."""
-    digest = hashlib.sha256()
-    sheet = sheet_of(name)
+    """The hash of all that is known of a set: its scans by part, whose they are, and what classes mean."""
+    digest, sheet = hashlib.sha256(), sheet_of(name)
+    digest.update(
+        repr((name.startswith(UNSEEN), sheet.classes, sheet.shared.tolist(), sheet.meanings)).encode()
+    )
     for domain in sheet.domains:
-        if name.startswith(UNSEEN) and domain.name != name.removeprefix(UNSEEN):
-            continue
-        for _, cloud in scans(sheet, domain, PARTS[-1]):
-            digest.update(cloud.xyz.tobytes())
-            assert cloud.label is not None
-            digest.update(cloud.label.tobytes())
+        for part in PARTS:
+            for scan, cloud in scans(sheet, domain, part):
+                digest.update(f"{domain.name} {part} {scan} {cloud.offset.tolist()}".encode())
+                for what, values in cloud.told().items():
+                    digest.update(what.encode() + values.tobytes())
     return digest.hexdigest()
