@@ -85,7 +85,7 @@ class OnePerDomain(Network):
         crops, size = self.budget["crops"], self.budget["batch_size"]
         if crops % len(domains) or size % len(domains):
             raise UserError(
-                f"the budget: crops ({crops}) and batch_size ({size}) must be multiples of the number of domains."
+                f"crops {crops} and batch_size {size} must be multiples of {len(domains)}, the domains."
             )
         made = []
         for domain in domains:

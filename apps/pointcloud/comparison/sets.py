@@ -69,9 +69,7 @@ def set_of(name: str, budget: Mapping[str, Any], seed: int = 0) -> Set:
 def sha256_of(name: str) -> str:
     """The hash of all that is known of a set: its scans by part, whose they are, and what classes mean."""
     digest, sheet = hashlib.sha256(), sheet_of(name)
-    digest.update(
-        repr((name.startswith(UNSEEN), sheet.classes, sheet.shared.tolist(), sheet.meanings)).encode()
-    )
+    digest.update(repr((name, sheet.classes, sheet.shared.tolist(), sheet.meanings)).encode())
     for domain in sheet.domains:
         for part in PARTS:
             for scan, cloud in scans(sheet, domain, part):
