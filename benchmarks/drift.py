@@ -77,7 +77,7 @@ def run_of(arm: Network | River, name: str, rows: int, **options: Any) -> Callab
     data = stream(name, rows, seed=0)
     table, y, _ = data.read()
     if isinstance(arm, River):
-        return lambda: arm.run(table, y.tolist(), 0)[0]
+        return lambda: arm.run(table, y.tolist(), arm.trials[0], 0)[0]
 
     def run() -> Any:
         data.x = data.encoded(table)

@@ -1,8 +1,8 @@
 """Time and memory of labelling large files: `python -m benchmarks.large_scans`.
 
 A model must have been trained before, `make train APP=pointcloud`. LAZ files of simulated towns side by
-side, of two sizes, go through the command `predict`, each in a process of its own on one thread. What counts is wall
-time, reading and writing included, and peak memory beyond what the process has before it.
+side, of two sizes, go through the command `predict`, each in a process of its own on one thread. What counts
+is wall time, reading and writing included, and peak memory beyond what the process has before it.
 """
 
 import time

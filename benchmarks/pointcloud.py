@@ -9,7 +9,7 @@ that scan.
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from apps.common.compare.schema import Results, Row
 from apps.common.discovery import project_root
 from apps.pointcloud.cloud import Cloud
 from apps.pointcloud.comparison.networks import network
-from apps.pointcloud.features import NAMES, Scan, scan_of
+from apps.pointcloud.features import NAMES, scan_of
 from apps.pointcloud.forest import Forest, geometry
 from apps.pointcloud.simulate import KINDS, simulate
 from apps.pointcloud.told import tell
@@ -58,25 +58,35 @@ def main(rounds: int = 5) -> None:
     PAGE.refresh()
 
 
-def labeller(name: str, budget: Mapping[str, Any], cloud: Cloud) -> Callable[[Scan], np.ndarray]:
-    """What gives each point of a scan its class."""
+class Labeller(NamedTuple):
+    """What gives points their classes: its features of a cloud, and a class for each point by these."""
+
+    see: Callable[[Cloud], Any]
+    tell: Callable[[Any], np.ndarray]
+
+
+def labeller(name: str, budget: Mapping[str, Any], cloud: Cloud) -> Labeller:
+    """An arm; trees are grown on the cloud."""
     classes = np.ones((1, len(KINDS[KIND].classes)), dtype=bool)
     if name == PEER:
-        trees = budget["trials"][PEER][0]
-        forest = Forest(**trees).fit([scan_of(cloud)])
-        return lambda scan: forest.predict(geometry(scan), classes[0])[scan.of_point]
+        forest = Forest(**budget["trials"][PEER][0]).fit([scan_of(cloud)])
+
+        def see(cloud: Cloud) -> tuple[np.ndarray, np.ndarray]:
+            scan = scan_of(cloud, shaped=False)
+            return geometry(scan), scan.of_point
+
+        return Labeller(see, lambda seen: forest.predict(seen[0], classes[0])[seen[1]])
     torch.manual_seed(0)
     made = network(budget, name)
     made.build(len(NAMES), classes.shape[1], 1)
-    return lambda scan: tell(made.eval(), [scan], classes, budget["points"]).labels[0]
+    return Labeller(scan_of, lambda scan: tell(made.eval(), [scan], classes, budget["points"]).labels[0])
 
 
-def calls(label: Callable[[Scan], np.ndarray], cloud: Cloud) -> dict[str, Callable[[], object]]:
-    """What is timed, by metric: from points to classes, and from cells with their features to classes."""
-    scan = scan_of(cloud)
+def calls(label: Labeller, cloud: Cloud) -> dict[str, Callable[[], object]]:
+    """What is timed, by metric: from points to classes, and from features of their cells to classes."""
     return {
-        "points_per_second": lambda: label(scan_of(cloud)),
-        "points_on_grid_per_second": partial(label, scan),
+        "points_per_second": lambda: label.tell(label.see(cloud)),
+        "points_on_grid_per_second": partial(label.tell, label.see(cloud)),
     }
 
 
@@ -84,7 +94,7 @@ def megabytes(name: str, budget: Mapping[str, Any]) -> float:
     """Peak memory from points to classes."""
     cloud = simulate(KIND, 0)
     label = labeller(name, budget, cloud)
-    return peak_of(lambda: label(scan_of(cloud)))
+    return peak_of(lambda: label.tell(label.see(cloud)))
 
 
 def _rows(name: str, budget: Mapping[str, Any], points: int, seconds: Mapping[str, float]) -> list[Row]:

@@ -4,7 +4,8 @@ Those of the fair mixture are in `apps.drift.comparison.fair_arms`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -27,14 +28,14 @@ def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
         return fair_arms(budget)
     slow = budget.get("slow", [])
     networks = {name: Network(budget, name, 3 if name in slow else None) for name in budget["networks"]}
-    peers = {
-        "arf": lambda seed: forest.ARFClassifier(n_models=TREES, seed=seed),
-        "srp": lambda seed: ensemble.SRPClassifier(n_models=TREES, seed=seed),
-        "levbag": lambda seed: ensemble.LeveragingBaggingClassifier(
-            tree.HoeffdingTreeClassifier(), n_models=TREES, seed=seed
+    peers: dict[str, Callable[..., Any]] = {
+        "arf": partial(forest.ARFClassifier, n_models=TREES),
+        "srp": partial(ensemble.SRPClassifier, n_models=TREES),
+        "levbag": partial(
+            ensemble.LeveragingBaggingClassifier, tree.HoeffdingTreeClassifier(), n_models=TREES
         ),
-        "adaptive_tree": lambda seed: tree.HoeffdingAdaptiveTreeClassifier(seed=seed),
-        "hoeffding_tree": lambda seed: tree.HoeffdingTreeClassifier(),
+        "adaptive_tree": tree.HoeffdingAdaptiveTreeClassifier,
+        "hoeffding_tree": lambda seed, **options: tree.HoeffdingTreeClassifier(**options),
     }
     river: dict[str, Arm] = {name: River(budget, make, name) for name, make in peers.items()}
     floors: dict[str, Arm] = {"majority": Floor(budget, majority), "no_change": Floor(budget, no_change)}

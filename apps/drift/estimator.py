@@ -22,7 +22,7 @@ class DriftMoE(Classifier):
         chunk: rows that are learned together.
         classes: how many labels there may be.
         learning_rate: of what learns by gradient.
-        seed: of the first weights.
+        seed: of the first weights, and of all that is drawn.
 
     >>> from river import datasets
     >>> model = DriftMoE()

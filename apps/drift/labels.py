@@ -19,15 +19,19 @@ class Labels:
     Args:
         capacity: how many there may be.
         names: those known so far.
+        closed: whether a label for which there is no room is as one that is missing.
     """
 
-    def __init__(self, capacity: int, names: Sequence[str] = ()) -> None:
+    def __init__(self, capacity: int, names: Sequence[str] = (), closed: bool = False) -> None:
         if capacity < 2:
             raise UserError(f"classes is {capacity}: make room for at least 2.")
-        self.capacity, self.names = capacity, list(names)
+        self.capacity, self.names, self.closed = capacity, list(names), closed
 
     def encode(self, values: Iterable[Any]) -> Tensor:
-        """Labels (n,) as int64, -1 where missing. Raises `UserError` where there are more than `capacity`."""
+        """Labels (n,) as int64, -1 where missing.
+
+        Raises `UserError` where there are more than `capacity`, unless it is closed.
+        """
         return torch.tensor([self._number(value) for value in values], dtype=torch.int64)
 
     def name(self, number: int) -> str:
@@ -40,7 +44,9 @@ class Labels:
         name = as_text(value)
         if name not in self.names:
             if len(self.names) == self.capacity:
-                raise self._full(name)
+                if not self.closed:
+                    raise self._full(name)
+                return UNKNOWN
             self.names.append(name)
         return self.names.index(name)
 

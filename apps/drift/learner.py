@@ -22,14 +22,14 @@ from apps.drift.data import APP
 from apps.drift.fair.groups import Groups
 from apps.drift.labels import UNKNOWN, Labels
 from apps.drift.model import StreamModel
-from apps.drift.schema import Row, Schema
+from apps.drift.schema import Row, Schema, as_text, is_missing
 from apps.drift.tables import as_label
 
-FORMAT = 4
+FORMAT = 5
 """Counts up when kept states change their meaning."""
 TRUSTED = ("apps.", "collegium.")
 """How names of classes begin that a state may name."""
-UNFIT = (RuntimeError, KeyError, TypeError, ValueError, ArgumentError)
+UNFIT = (RuntimeError, LookupError, TypeError, ValueError, ArgumentError)
 """What is raised where a state has the right form and not the right content."""
 
 
@@ -49,9 +49,13 @@ class Learner:
         target: the column of the labels, which rows may have or not.
         classes: how many labels there may be.
         learning_rate: of what learns by gradient, by AdamW.
-        seed: of the first weights.
+        seed: of the first weights, and of all that is drawn.
         sensitive: the column of the groups, between which a model is to be fair; it is no feature.
         above: number of which labels tell whether the target lies above it.
+        weight_decay: of AdamW.
+
+    Attributes:
+        strangers: how often each label came for which there was no room.
     """
 
     def __init__(
@@ -63,19 +67,23 @@ class Learner:
         seed: int = 0,
         sensitive: str | None = None,
         above: float | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
-        self.above = above
+        self.above, self.weight_decay = above, weight_decay
         self.config, self.target, self.learning_rate, self.seed = dict(network), target, learning_rate, seed
         self.sensitive, self.labels, self.groups = sensitive, Labels(classes), Groups()
         self.network = model_of(self.config)
         self.schema: Schema | None = None
-        self.rows = 0
+        self.rows, self.strangers = 0, dict[str, int]()
 
-    def meet(self, rows: Sequence[Row]) -> None:
-        """Tell from some rows what their columns are; the first time alone."""
+    def meet(
+        self, rows: Sequence[Row], categories: Sequence[str] = (), cycles: Mapping[str, float] | None = None
+    ) -> None:
+        """Tell from some rows what their columns are, as `Schema.of` does; the first time alone."""
         if self.schema is not None:
             return
-        schema = Schema.of(rows, but=[name for name in (self.target, self.sensitive) if name])
+        but = [name for name in (self.target, self.sensitive) if name]
+        schema = Schema.of(rows, but, categories, cycles)
         if not schema.columns:
             raise UserError("these rows have no column but the label: add what it may hang on.")
         if self.sensitive is not None and all(self.sensitive not in row for row in rows):
@@ -99,6 +107,9 @@ class Learner:
         before = len(self.labels.names)
         y = self.labels.encode(self.label(cell) for cell in labels)
         known = y != UNKNOWN
+        for cell, has in zip(labels, known.tolist(), strict=True):
+            if not has and not is_missing(cell):
+                self.strangers[as_text(cell)] = self.strangers.get(as_text(cell), 0) + 1
         said = self._told(rows, y, known)
         seen = (torch.cat([torch.tensor([before]), y + 1]).cummax(0).values)[:-1]
         said.probs[torch.arange(said.probs.shape[1]) >= seen[:, None]] = 0.0
@@ -114,6 +125,20 @@ class Learner:
             )
             said.probs[known], said.trust[known] = taught.probs, taught.trust
         return said
+
+    def notes(self) -> list[str]:
+        """What a user should know of the columns and labels, in sentences."""
+        found = self.schema.notes() if self.schema else []
+        if not self.strangers:
+            return found
+        some = [*map(repr, self.strangers)]
+        told = ", ".join([*some[:5], *(["..."] if len(some) > 5 else [])])
+        return [
+            *found,
+            f"{sum(self.strangers.values()):,} rows have labels for which there is no room, which is "
+            f"{self.labels.capacity} ({told}): they were predicted and not learned; train again with more "
+            "--data.classes, or begin a new state with more --classes",
+        ]
 
     def label(self, cell: Any) -> Any:
         """The label that a cell of the target stands for; None where it is missing."""
@@ -144,6 +169,7 @@ class Learner:
             "config": self.config,
             "target": (self.target, self.above),
             "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
             "seed": self.seed,
             "rows": self.rows,
             "labels": (self.labels.capacity, self.labels.names),
@@ -189,7 +215,8 @@ class Learner:
         capacity, names = state["labels"]
         target, above = state["target"]
         learner = cls(state["config"], target, capacity, state["learning_rate"], state["seed"])
-        learner.labels, learner.rows, learner.above = Labels(capacity, names), state["rows"], above
+        learner.labels, learner.rows, learner.above = Labels(capacity, names, True), state["rows"], above
+        learner.weight_decay = state["weight_decay"]
         learner.sensitive, names = state["groups"]
         learner.groups = Groups(names)
         learner.schema = Schema.from_state(state["schema"])
@@ -200,7 +227,7 @@ class Learner:
 
     @classmethod
     def from_run(cls, run: Run, checkpoint: Mapping[str, Any]) -> Learner:
-        """Go on from where a training stood.
+        """Go on from where a training stood, by the same rate and decay, and no term of balance.
 
         Args:
             run: the folder with its configuration.
@@ -209,7 +236,8 @@ class Learner:
         model = run.options("model")
         kept = checkpoint["Data"]
         learner = cls(model["network"], kept["target"], kept["classes"], model["learning_rate"])
-        learner.labels, learner.above = Labels(kept["classes"], kept["labels"]), kept["above"]
+        learner.weight_decay = model.get("weight_decay", 0.0)
+        learner.labels, learner.above = Labels(kept["classes"], kept["labels"], True), kept["above"]
         learner.sensitive, learner.groups = kept["sensitive"], Groups(kept["groups"])
         learner.schema = Schema.from_state(kept["schema"])
         learner._build()
@@ -225,7 +253,7 @@ class Learner:
             torch.manual_seed(self.seed)
             self.network.build(len(self.schema.features), self.labels.capacity)
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         self.network.eval()
 
     def _of_known(self, probs: Tensor) -> Tensor:

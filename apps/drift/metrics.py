@@ -83,13 +83,13 @@ def recovery(
     return costs
 
 
-def measure(label: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, kappa, kappa-M and kappa-temporal of a whole stream; floors count from its first row."""
-    accuracy = float(right(label, predicted).mean())
-    floors = {name: float(right(label, rule(label)).mean()) for name, rule in FLOORS.items()}
+def measure(label: np.ndarray, predicted: np.ndarray, first: int = 0) -> dict[str, float]:
+    """Accuracy, kappa, kappa-M and kappa-temporal from a row on; floors know all that comes before it."""
+    accuracy = float(right(label, predicted)[first:].mean())
+    floors = {name: float(right(label, rule(label))[first:].mean()) for name, rule in FLOORS.items()}
     return {
         "accuracy": accuracy,
-        "kappa": kappa(label, predicted),
+        "kappa": kappa(label[first:], predicted[first:]),
         "kappa_m": over(accuracy, floors["majority"]),
         "kappa_t": over(accuracy, floors["no_change"]),
     }

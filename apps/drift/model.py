@@ -102,7 +102,7 @@ class StreamMoE(StreamModel):
         router: (D', E) -> the router, whose tokens are rows and records (see `Watching`).
         memory: rows of which some are shown again to experts that learn by gradient.
         replay: how many of them at each step.
-        seed: of what is drawn.
+        seed: of the rows that are shown again; by default one that torch's generator gives.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class StreamMoE(StreamModel):
         router: Callable[[int, int], routers.Router] | None = None,
         memory: int = 4000,
         replay: int = 240,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.blocks, self.router = list(experts), router or trusting

@@ -3,8 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from signal import SIGTERM, default_int_handler, signal
 from typing import Any, TextIO
 
 import pandas as pd
@@ -20,6 +22,8 @@ from apps.drift.data import APP
 from apps.drift.learner import Learner, Said
 from apps.drift.schema import Row, as_text, is_missing
 
+Meet = Callable[[Sequence[Row]], None]
+"""Tells a learner from rows what columns there are."""
 CLASSES = 32
 """Labels that there is room for, where nobody says how many."""
 FIRST = 1000
@@ -38,6 +42,8 @@ def predict(
     chunk: int | None = None,
     classes: int | None = None,
     sensitive: str | None = None,
+    categories: list[str] | None = None,
+    cycles: dict[str, float] | None = None,
 ) -> None:
     """Predict every row of a stream before its label is learned, and learn on.
 
@@ -56,6 +62,9 @@ def predict(
         classes: how many labels there may be: 32, unless a run or a state says it.
         sensitive: column of the groups, which is no feature; a run or a state brings its own. It is written
             beside each prediction, and a model that keeps to fairness learns by it.
+        categories: columns of numbers that are codes, and are read as words are; a run or a state knows its
+            own, as of the next.
+        cycles: columns of numbers that come round, each with the length of its cycle, as {hour: 24}.
     """
     chunk = chunk if chunk is not None else 1 if str(input) == "-" else 16
     if chunk < 1:
@@ -64,18 +73,21 @@ def predict(
     learner = _learner(state, run, target, classes, sensitive)
     if learner.target is None and not learner.rows:
         raise UserError("there is nothing to learn from: name the column of the labels, --target.")
+    meet = partial(learner.meet, categories=categories or [], cycles=cycles)
     if str(input) != "-":
-        _run_file(learner, input, out, chunk, drop or [])
+        _run_file(learner, meet, input, out, chunk, drop or [])
         _keep(learner, state)
         return
+    before = signal(SIGTERM, default_int_handler)  # how a service is stopped
     try:
-        _answer(learner, sys.stdin, sys.stdout, chunk, drop or [])
+        _answer(learner, meet, getattr(sys.stdin, "buffer", sys.stdin), sys.stdout, chunk, drop or [])
     except BrokenPipeError:  # nobody reads the answers any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:  # a stream seldom ends by itself
-        for note in learner.schema.notes() if learner.schema else []:
+        for note in learner.notes():
             print(f"note: {note}.", file=sys.stderr)
         _keep(learner, state)
+        signal(SIGTERM, before)
 
 
 def _keep(learner: Learner, state: Path | None) -> None:
@@ -138,7 +150,7 @@ def _of_run(path: Path) -> Learner:
     return Learner.from_run(found, load_checkpoint(found.best, APP))
 
 
-def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
+def _run_file(learner: Learner, meet: Meet, input: Path, out: Path, chunk: int, drop: Sequence[str]) -> None:
     frame = read_frame(input)
     if absent := [name for name in drop if name not in frame]:
         raise UserError(f"{input} has no column {absent[0]!r} to drop: it has {', '.join(frame.columns)}.")
@@ -149,7 +161,7 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
             "labels, --target, or go on from a run or a state to predict alone."
         )
     rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
-    learner.meet(rows[:FIRST])
+    meet(rows[:FIRST])
     assert learner.schema is not None
     known = [column.name for column in learner.schema.columns]
     if not set(known) & set(frame):
@@ -176,7 +188,7 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
     written = written.reindex(columns=[*told_of, *shares]).fillna(dict.fromkeys(shares, 0.0))
     with replacing(out) as temporary:
         written.to_csv(temporary, index=False)
-    for note in learner.schema.notes():
+    for note in learner.notes():
         print(f"note: {note}.")
     if blank := sum(is_missing(row.get(learner.target or "")) for row in rows):
         print(f"note: {blank:,} rows have no label, and were not learned.")
@@ -184,13 +196,20 @@ def _run_file(learner: Learner, input: Path, out: Path, chunk: int, drop: Sequen
     print(f"{len(rows):,} rows{share}: {out}")
 
 
-def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: Sequence[str]) -> None:
+def _answer(
+    learner: Learner,
+    meet: Meet,
+    lines: Iterable[str | bytes],
+    answers: TextIO,
+    chunk: int,
+    drop: Sequence[str],
+) -> None:
     """Answer each line, and learn the labels of every `chunk` rows that have one."""
     waiting: list[Row] = []
     try:
         for number, row in _objects(lines):
             try:
-                answer = _answer_one(learner, number, row, drop)
+                answer = _answer_one(learner, meet, number, row, drop)
             except UserError as fault:
                 answer = {"error": f"line {number} is not learned: {fault}"}
             print(json.dumps(answer), file=answers, flush=True)
@@ -203,15 +222,18 @@ def _answer(learner: Learner, lines: TextIO, answers: TextIO, chunk: int, drop: 
         _teach(learner, waiting)
 
 
-def _answer_one(learner: Learner, number: int, row: Row | None, drop: Sequence[str]) -> dict[str, Any]:
+def _answer_one(
+    learner: Learner, meet: Meet, number: int, row: Row | None, drop: Sequence[str]
+) -> dict[str, Any]:
     """What is told of the object of a line. Raises `UserError` where nothing can be."""
     if row is None:
         return {"error": f"line {number} is no JSON object, and is not learned"}
     row = {name: cell for name, cell in row.items() if name not in drop}
-    learner.meet([row])
+    meet([row])
     assert learner.schema is not None
     answer = _line(learner, learner.say([row]), 0, row)
     learner.labels.encode([learner.label(row.get(learner.target or ""))])
+    learner.groups.encode([row.get(learner.sensitive or "")])
     learner.schema.check([row])
     return answer
 
@@ -221,13 +243,13 @@ def _teach(learner: Learner, rows: Sequence[Row]) -> None:
         learner.learn(rows, [row[learner.target or ""] for row in rows])
 
 
-def _objects(lines: TextIO) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _objects(lines: Iterable[str | bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """The number of each line that is not blank, and its object; None where it holds none."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError):  # of bytes, a ValueError where they are no text
                 row = None
             yield number, row if isinstance(row, dict) else None
 

@@ -59,7 +59,9 @@ class Published(StreamModel):
 
     mixture: MoE
 
-    def __init__(self, router: Callable[[int, int], routers.Router] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, router: Callable[[int, int], routers.Router] | None = None, seed: int | None = None
+    ) -> None:
         super().__init__()
         self.router, self.seed = router or first_choice, seed
 
@@ -96,7 +98,7 @@ class DriftMoEData(Published):
         num_experts: int = 12,
         k: int = 3,
         router: Callable[[int, int], routers.Router] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(router, seed)
         self.num_experts, self.k = num_experts, k
@@ -156,7 +158,7 @@ class DriftMoETask(Published):
 class OneAgainstRest(Trees):
     """A tree for each class, which tells that class from the others."""
 
-    def __init__(self, features: int, classes: int, seed: int = 0) -> None:
+    def __init__(self, features: int, classes: int, seed: int | None = None) -> None:
         super().__init__(features, 2, num_trees=classes, seed=seed)
 
     def lesson(self, expert: int, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:

@@ -138,8 +138,9 @@ class Schema:
     A column that a later row lacks counts as missing there, one that is new is not read.
     """
 
-    def __init__(self, columns: Sequence[Column], lacking: Mapping[str, int] | None = None) -> None:
-        self.columns, self.lacking = list(columns), dict(lacking or {})
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = list(columns)
+        self.lacking: dict[str, int] = {}
 
     @classmethod
     def of(
@@ -210,14 +211,16 @@ class Schema:
         ]
 
     def state(self) -> dict[str, Any]:
-        """Return plain values that `from_state` reads back."""
-        return {"columns": [asdict(column) for column in self.columns], "lacking": self.lacking}
+        """Return plain values that `from_state` reads back; what `notes` tells of begins anew."""
+        told = ("odd", "blank", "far")
+        kept = [{key: value for key, value in asdict(c).items() if key not in told} for c in self.columns]
+        return {"columns": kept}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Schema:
         """Rebuild from `state`. Raises `UserError` where another version has written it."""
         try:
-            return cls([Column(**column) for column in state["columns"]], state["lacking"])
+            return cls([Column(**column) for column in state["columns"]])
         except (KeyError, TypeError) as error:
             raise UserError(
                 "the columns of this run or state were kept by another version: train again, or begin anew."

@@ -109,10 +109,9 @@ def generate(name: str, rows: int, seed: int = 0) -> tuple[pd.DataFrame, list[in
     for i, middle in enumerate(middles):
         new = 1 / (1 + np.exp(-4 * np.clip((row - middle) / width, -100, 100)))
         concept[random.random(rows) < new] = i + 1
-    tables = [_take(make(seed=1000 * seed + i), rows) for i, make in enumerate(recipe.concepts)]
-    values = np.stack([table.to_numpy() for table in tables])[concept, row]
-    frame = pd.DataFrame(values, columns=tables[0].columns)
-    return frame.astype({"label": int}), middles
+    own = [np.flatnonzero(concept == i) for i in range(len(recipe.concepts))]
+    tables = [_take(make(seed=1000 * seed + i), own[i]) for i, make in enumerate(recipe.concepts)]
+    return pd.concat(tables).sort_index(), middles
 
 
 def width_of(name: str, rows: int) -> int:
@@ -120,7 +119,9 @@ def width_of(name: str, rows: int) -> int:
     return round(GRADUAL * rows) if RECIPES[name].gradual else ABRUPT
 
 
-def _take(stream: Any, rows: int) -> pd.DataFrame:
-    pairs = list(islice(stream, rows))
-    frame = pd.DataFrame([x for x, _ in pairs]).rename(columns=lambda c: f"x{c}" if isinstance(c, int) else c)
+def _take(stream: Any, rows: np.ndarray) -> pd.DataFrame:
+    """As many rows of a stream, numbered as given."""
+    pairs = list(islice(stream, len(rows)))
+    frame = pd.DataFrame([x for x, _ in pairs], index=rows, dtype=float)
+    frame = frame.rename(columns=lambda c: f"x{c}" if isinstance(c, int) else c)
     return frame.assign(label=[int(y) for _, y in pairs])

@@ -71,7 +71,7 @@ class Store:
             file.close()
         if not self.points:
             raise UserError(f"{what} holds no points: give a scan that has some.")
-        refuse_degrees(low, high, what)
+        refuse_degrees(low, high, self.points, what)
         self._values = {
             name: np.memmap(folder / name, kind, "r", shape=(self.points, columns))
             for name, (kind, columns) in KINDS.items()

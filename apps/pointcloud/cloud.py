@@ -14,10 +14,12 @@ from apps.common.errors import UserError
 
 UNKNOWN = -1
 """The label of a point that is not to be learned from, nor measured."""
-TALL = 100.0
-"""A scan so many times higher than wide is taken for degrees of longitude and latitude beside metres."""
+TALL = 50.0
+"""A scan so many times higher than wide may be of degrees of longitude and latitude beside metres."""
 DEGREES = 1.0
 """Width up to which that is looked for; a scan in metres as wide as high is never mistaken."""
+FINE = 1e-4
+"""It is where points lie closer side by side than that: no sensor sees tenths of a millimetre."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,14 @@ def refuse_gaps(xyz: np.ndarray, what: str) -> None:
         )
 
 
-def refuse_degrees(least: np.ndarray, most: np.ndarray, what: str) -> None:
-    """Raise UserError where the ends of the coordinates (3,) are those of longitude and latitude.
+def refuse_degrees(least: np.ndarray, most: np.ndarray, points: int, what: str) -> None:
+    """Raise UserError where the ends of the coordinates (3,) of so many points are of longitude and latitude.
 
-    They are where all could be, and the scan is far higher than wide.
+    They are where all could be, and the scan is far higher than wide and its points far too close.
     """
     width, height = float((most - least)[:2].max()), float(most[2] - least[2])
     within = max(-least[0], most[0]) <= 180 and max(-least[1], most[1]) <= 90
-    if within and width < DEGREES and height > TALL * width:
+    if within and width < DEGREES and height > TALL * width and width < FINE * points**0.5:
         raise UserError(
             f"{what} is {width:.2g} wide and {height:.3g} high, as of longitude and latitude in degrees: use "
             "coordinates in metres, such as UTM (pdal translate in.las out.las reprojection "

@@ -85,6 +85,11 @@ class Crops(Dataset[Batch]):
         return augmented(scan, np.sort(np.atleast_1d(rows)), random)
 
 
+def crop_of(scan: Scan, rows: np.ndarray) -> Crop:
+    """Cells of a scan as they are."""
+    return Crop(local(scan.cell[rows]), scan.features[rows], scan.label[rows], scan.domain)
+
+
 def augmented(scan: Scan, rows: np.ndarray, random: np.random.Generator) -> Crop:
     """Cells of a scan, turned about the vertical, mirrored, scaled, jittered, and told less of.
 

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, as_it_is
-from apps.pointcloud.crops import Batch, Crop, Crops, batch
+from apps.pointcloud.crops import Batch, Crops, batch, crop_of
 from apps.pointcloud.features import NAMES, Scan, scan_of
-from apps.pointcloud.grid import local
+from apps.pointcloud.grid import fitting, side_of
 from apps.pointcloud.sheet import APP, Part, Sheet, read_sheet, scans, simulated
 from apps.pointcloud.tiles import tiles
 
@@ -60,7 +60,7 @@ class Data(LightningDataModule):
         self.side, self.seed, self.batch_seed = side, seed, seed if batch_seed is None else batch_seed
         names = [domain.name for domain in self.sheet.domains]
         for name, share in (shares or {}).items():
-            if name not in names or share < 0:
+            if name not in names or not 0 <= share < np.inf:
                 raise UserError(f"data.shares: {name}: {share} is no share of one of {', '.join(names)}.")
         self.shares = np.array([(shares or {}).get(name, 1.0) for name in names])
         if not self.shares.sum():
@@ -90,7 +90,7 @@ class Data(LightningDataModule):
             domains = self.sheet.domains
             for number, domain in track(list(enumerate(domains)), f"Reading {part} scans", transient=True):
                 own = [
-                    scan_of(cloud, name, number, self.side)
+                    scan_of(cloud, name, number, fitting(self.side, side_of(cloud.xyz), name))
                     for name, cloud in scans(self.sheet, domain, part, self.seed)
                 ]
                 if not own:
@@ -158,7 +158,7 @@ class Tiles(Dataset[Batch]):
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         """Read some."""
-        crops = [self._crop(*self.rows[number]) for number in numbers]
+        crops = [crop_of(*self.rows[number]) for number in numbers]
         return batch(crops, self.classes)
 
     def some(self, most: int) -> Batch:
@@ -169,6 +169,3 @@ class Tiles(Dataset[Batch]):
             places = np.unique(np.linspace(0, len(own) - 1, min(most, len(own))).astype(int))
             chosen += [own[place] for place in places]
         return self.__getitems__(chosen)
-
-    def _crop(self, scan: Scan, rows: np.ndarray) -> Crop:
-        return Crop(local(scan.cell[rows]), scan.features[rows], scan.label[rows], scan.domain)

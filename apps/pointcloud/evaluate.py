@@ -20,8 +20,6 @@ from apps.pointcloud.model import PointMoE
 from apps.pointcloud.task import load_run
 from apps.pointcloud.told import asked, by_class, counts_of, measured, shared_counts
 
-LOOKED_AT = 4
-"""Tiles of each domain on which experts are looked at."""
 TEXTS = {
     "rows": "`miou` is the mean of intersection over union over the classes that have points, `accuracy` the "
     "share of points whose class is told; `all` is the mean over domains. A cell is labelled by the mean of "
@@ -46,12 +44,14 @@ def evaluate(
     Args:
         run: a folder runs/pointcloud/<config>/<n>; the newest by default.
         split: choose on validation; open the test scans once, when all is chosen.
-        sheet: other domains than those of the run, with the same classes.
+        sheet: other domains than those of the run, with the same classes; of each its own may be told.
         out: folder of the two files; by default evaluation/<split> in the run's folder, or for another sheet
             evaluation/<its name>/<split>.
     """
     found = find_run(APP, run)
-    task, data = load_run(found, **({} if sheet is None else {"sheet": str(sheet), "domains": None}))
+    task, data = load_run(
+        found, **({} if sheet is None else {"sheet": str(sheet), "domains": None, "shares": None})
+    )
     network = task.network
     told = asked(network, data, split)
     counts, shared = counts_of(told, data.sheet), shared_counts(told, data.sheet)
@@ -75,7 +75,7 @@ def evaluate(
 @torch.no_grad()
 def knowledge(network: PointMoE, data: Data, split: Literal["validation", "test"]) -> list[dict[str, Any]]:
     """What the experts of each layer tell of domain and class: a row a layer."""
-    batch = Tiles(data.part(split), data.classes, data.points).some(LOOKED_AT)
+    batch = Tiles(data.part(split), data.classes, data.points).some(report.LOOKED_AT)
     with record(network) as routings:
         network(batch.points)
     level, label = Level(batch.points.cell, batch.points.cloud, network.patch), batch.label

@@ -57,7 +57,9 @@ class Scan:
         return len(self.xyz)
 
 
-def scan_of(cloud: Cloud, name: str = "", domain: int = 0, side: float | None = None) -> Scan:
+def scan_of(
+    cloud: Cloud, name: str = "", domain: int = 0, side: float | None = None, shaped: bool = True
+) -> Scan:
     """Put a cloud on a grid.
 
     Args:
@@ -65,6 +67,7 @@ def scan_of(cloud: Cloud, name: str = "", domain: int = 0, side: float | None = 
         name: of the scan.
         domain: number of its own.
         side: of a cell, metres; by default as the density of the points says.
+        shaped: tell the shapes of neighbourhoods, else 0.
     """
     side = side_of(cloud.xyz) if side is None else side
     rows, of_point = thin(cells(cloud.xyz, side))
@@ -77,17 +80,18 @@ def scan_of(cloud: Cloud, name: str = "", domain: int = 0, side: float | None = 
         side,
         cells(kept.xyz, side),
         kept.xyz,
-        features(kept, side),
+        features(kept, side, shaped),
         truth[rows],
         of_point,
         truth,
     )
 
 
-def features(cloud: Cloud, side: float) -> np.ndarray:
+def features(cloud: Cloud, side: float, shaped: bool = True) -> np.ndarray:
     """(N, F) float32, those that the sensor does not tell being 0, as says the last of each kind."""
     found = np.zeros((len(cloud), len(NAMES)), dtype=np.float32)
-    found[:, :HEIGHT] = shapes(cloud.xyz, NEAR)
+    if shaped:
+        found[:, :HEIGHT] = shapes(cloud.xyz, NEAR)
     found[:, HEIGHT] = np.log1p(height(cloud.xyz, side))
     found[:, HEIGHT + 1] = np.log(side)
     if cloud.intensity is not None:

@@ -7,7 +7,7 @@ they stand there), `echo`, and `code`, the class that the file gives it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import shorten
 from zipfile import BadZipFile
@@ -84,10 +84,11 @@ def named(path: Path, fields: Mapping[str, np.ndarray]) -> Piece:
     return found
 
 
-def _check_steps(path: Path, axes: Sequence[np.ndarray]) -> None:
+def _check_steps(path: Path, axes: Iterable[np.ndarray]) -> None:
     for values in axes:
-        if values.dtype == np.float32 and len(values):
-            step = float(np.spacing(np.abs(values[np.isfinite(values)]).max(initial=0)))
+        if values.dtype.kind == "f" and values.dtype.itemsize <= 4 and len(values):
+            most = np.abs(values[np.isfinite(values)]).max(initial=0)
+            step = float(np.spacing(most.astype(values.dtype.newbyteorder("="))))
             if step > COARSE:
                 raise UserError(
                     f"{path}: coordinates as large as these, in 32 bits, are known to {step:.2g} m only: "
@@ -155,6 +156,7 @@ def _kitti(path: Path, size: int) -> Iterator[Piece]:
         raise UserError(f"{path} has {len(points):,} points and {len(labels):,} labels: copy both again.")
     for start in range(0, len(points), size):
         rows = slice(start, start + size)
+        _check_steps(path, points[rows, :3].T)
         piece = {"xyz": points[rows, :3].astype(np.float64), "intensity": points[rows, 3].copy()}
         yield piece if labels is None else piece | {"code": labels[rows]}
 

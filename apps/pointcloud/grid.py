@@ -10,10 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
+from apps.common.errors import UserError
 from apps.pointcloud.curves import BITS
 
 SAMPLE = 4000
 """Points by which density is told."""
+FAR = 100.0
+"""A cell so many times wider or narrower than what a scan's density asks for is taken for a mistake."""
 WIDE = 1.5
 """Sides of a cell, in distances between neighbours where these are large."""
 HALF = 2 ** (BITS - 1) - 1
@@ -36,6 +39,18 @@ def side_of(xyz: np.ndarray) -> float:
     distance = cKDTree(xyz).query(xyz[rows], k=2)[0][:, 1]
     distance = distance[np.isfinite(distance) & (distance > 0)]
     return WIDE * float(np.quantile(distance, 0.75)) if len(distance) else 1.0
+
+
+def fitting(wanted: float | None, own: float, what: str) -> float:
+    """The side of a cell that is wanted, by default that of the scan's own density, metres.
+
+    Raises UserError where the two are far apart.
+    """
+    if wanted is not None and not own / FAR <= wanted <= own * FAR:
+        raise UserError(
+            f"{what}: its points ask for cells of {own:.2g} m, and not of {wanted:g}: mend `side`."
+        )
+    return own if wanted is None else wanted
 
 
 def cells(xyz: np.ndarray, side: float) -> np.ndarray:

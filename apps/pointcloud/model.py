@@ -209,6 +209,8 @@ class PointMoE(nn.Module):
         super().__init__()
         if any(dim % HEAD for dim in dims):
             raise ValueError(f"dims={list(dims)} must be multiples of {HEAD}, the width of a head")
+        if min(depth, patch) < 1:
+            raise ValueError(f"depth={depth} and patch={patch} must be at least 1")
         self.dims, self.depth, self.patch = list(dims), depth, patch
         self.make, self.feed, self.told_domain, self.dropout = project, feed, told_domain, dropout
         self.size: tuple[int, int, int] | None = None

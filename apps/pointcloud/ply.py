@@ -33,6 +33,8 @@ TYPES = {
     "float32": "f4",
     "float64": "f8",
 }
+WRITTEN = {"f4": "f8"}
+"""What text may tell more finely than its header says."""
 NAMES = {
     "i1": "char",
     "u1": "uchar",
@@ -123,7 +125,8 @@ def pieces(path: Path, size: int) -> Iterator[dict[str, np.ndarray]]:
                 raise UserError(f"{path}: behind point {start} a line is no point ({error}).") from error
             if len(values) < wanted:
                 raise UserError(_cut(path, start + len(values), header.points))
-            yield {name: values[:, i].astype(kind) for i, (name, kind) in enumerate(header.fields)}
+            kinds = [(name, WRITTEN.get(kind, kind)) for name, kind in header.fields]
+            yield {name: values[:, i].astype(kind) for i, (name, kind) in enumerate(kinds)}
 
 
 class Writer:
@@ -142,7 +145,7 @@ class Writer:
         lines = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)]
         lines.append(f"element vertex {points}")
         lines += [f"property {NAMES[kind]} {name}" for name, kind in kinds.items()]
-        path.write_bytes("\n".join([*lines, "end_header", ""]).encode("ascii"))
+        path.write_bytes("\n".join([*lines, "end_header", ""]).encode("utf-8"))
         record = np.dtype([(name, "<" + kind) for name, kind in kinds.items()])
         with path.open("r+b") as file:
             begin = file.seek(0, 2)

@@ -20,7 +20,7 @@ from apps.pointcloud.colours import colours
 from apps.pointcloud.data import APP
 from apps.pointcloud.features import scan_of
 from apps.pointcloud.files import Piece, pieces
-from apps.pointcloud.grid import GROUND, side_of
+from apps.pointcloud.grid import GROUND, fitting, side_of
 from apps.pointcloud.ply import Writer
 from apps.pointcloud.task import Task
 from apps.pointcloud.tiles import chances
@@ -31,8 +31,6 @@ REACH = 2 * GROUND
 """Cells around a block that its features hang on."""
 SAMPLED = 9
 """Blocks by which density is told."""
-FAR = 100.0
-"""A cell so many times wider or narrower than what a scan's density asks for is taken for a mistake."""
 FIELDS = {"x": "f8", "y": "f8", "z": "f8", "red": "u1", "green": "u1", "blue": "u1", "confidence": "f4"}
 
 
@@ -62,7 +60,7 @@ def predict(
     own, classes = _classes(state, domain, task.network.told_domain)
     if domain is None and len(state["domains"]) > 1:
         print(f"note: classes of {', '.join(state['domains'])} are told; --domain keeps to those of one.")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(prefix=".points-", dir=out.resolve().parent) as folder:
         store = Store(Path(folder), _counted(pieces(input)), str(input))
         blocks = Blocks(store, Path(folder), BLOCK)
         wide = _side(store, blocks, state["side"] if side is None else side)
@@ -115,9 +113,7 @@ def _side(store: Store, blocks: Blocks, wanted: float | None) -> float:
     """The side of a cell that is wanted, or the median of what some blocks ask for."""
     numbers = np.unique(np.linspace(0, len(blocks) - 1, SAMPLED).astype(int))
     own = float(np.median([side_of(store.where(blocks.rows(number))) for number in numbers]))
-    if wanted is not None and not own / FAR <= wanted <= own * FAR:
-        raise UserError(f"--side is {wanted:g} m, and the points of {store.what} ask for {own:.2g}: mend it.")
-    return own if wanted is None else wanted
+    return fitting(wanted, own, store.what)
 
 
 def _classes(

@@ -127,7 +127,8 @@ def read_sheet(path: Path) -> Sheet:
     known = set(Domain.__dataclass_fields__) - {"name"}
     found = []
     for name, said in domains.items():
-        if not isinstance(said, dict) or not said.get("files") or not isinstance(said.get("classes"), dict):
+        classes = said.get("classes") if isinstance(said, dict) else None
+        if not classes or not isinstance(classes, dict) or not said.get("files"):
             raise UserError(f"{path}: domain {name} lacks `files` or `classes`: give both.")
         wrong = sorted(set(said) - known)
         if wrong:
@@ -141,10 +142,9 @@ def read_sheet(path: Path) -> Sheet:
             raise UserError(f"{path}: the start of domain {name} is {start!r}: give degrees.")
         if said.get("cut") and (said.get("validation") or said.get("test")):
             raise UserError(f"{path}: domain {name} is cut, and names held-out scans: keep one of the two.")
-        if not all(isinstance(code, int) for code in said["classes"]):
-            raise UserError(f"{path}: codes of classes of domain {name} must be whole numbers.")
+        if not all(isinstance(code, int) and isinstance(one, str) for code, one in classes.items()):
+            raise UserError(f"{path}: classes of domain {name} must be whole numbers, each with a name.")
         lists = {key: _names(said.get(key) or [], f"{path}: {key} of domain {name}") for key in HELD_OUT}
-        classes = {int(code): str(one) for code, one in said["classes"].items()}
         found.append(
             Domain(
                 str(name),
@@ -182,11 +182,13 @@ def scans(sheet: Sheet, domain: Domain, part: Part, seed: int = 0) -> Iterator[t
             cloud = simulate(domain.name, scan, seed)
             yield f"{domain.name} {scan}", _coded(cloud, cloud.label, codes, domain.name)
         return
-    for path in files_of(sheet, domain):
-        own = part_of(domain, path.stem)
+    for path, own in parts_of(sheet, domain).items():
         if domain.cut or own == part:
             cloud = read_cloud(path, codes)
-            yield path.stem, cut(cloud, part, domain) if domain.cut else trimmed(cloud, part, domain)
+            cloud = cut(cloud, part, domain) if domain.cut else trimmed(cloud, part, domain)
+            if cloud.label is None or (cloud.label == UNKNOWN).all():
+                raise UserError(f"{path}: no {part} point has a class of the sheet: hold out others.")
+            yield path.stem, cloud
 
 
 def files_of(sheet: Sheet, domain: Domain) -> list[Path]:
@@ -203,12 +205,24 @@ def files_of(sheet: Sheet, domain: Domain) -> list[Path]:
     raise UserError(f"domain {domain.name}: no scan is called {domain.files} in {where}: check the path.")
 
 
-def part_of(domain: Domain, name: str) -> Part:
-    """What a scan is for."""
-    for part, patterns in (("test", domain.test), ("validation", domain.validation)):
-        if any(fnmatch(name, pattern) for pattern in patterns):
-            return part  # type: ignore[return-value]
-    return "train"
+def parts_of(sheet: Sheet, domain: Domain) -> dict[Path, Part]:
+    """What each scan of a domain is for, if it is not cut.
+
+    Raises UserError where one that is to be held out is not there, or held out for both parts.
+    """
+    found: dict[Path, Part] = dict.fromkeys(files_of(sheet, domain), "train")
+    for part, patterns in (("validation", domain.validation), ("test", domain.test)):
+        for pattern in patterns:
+            own = [path for path in found if fnmatch(path.stem, pattern)]
+            if not own:
+                raise UserError(
+                    f"domain {domain.name}: no scan is called {pattern}, named for {part}: mend it."
+                )
+            for path in own:
+                if found[path] not in ("train", part):
+                    raise UserError(f"{path} is named for validation and for test: keep one of the two.")
+                found[path] = part  # type: ignore[assignment]
+    return found
 
 
 def read_cloud(path: Path, codes: dict[int, int]) -> Cloud:
@@ -221,7 +235,7 @@ def read_cloud(path: Path, codes: dict[int, int]) -> Cloud:
     code = values.pop("code")
     xyz = values.pop("xyz", np.empty((0, 3)))
     cloud = cloud_of(xyz, str(path), Units.of(values).apply(values))
-    refuse_degrees(xyz.min(0), xyz.max(0), str(path))
+    refuse_degrees(xyz.min(0), xyz.max(0), len(xyz), str(path))
     return _coded(cloud, code, codes, str(path))
 
 

@@ -12,9 +12,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from apps.pointcloud.crops import Crop, batch
+from apps.pointcloud.crops import batch, crop_of
 from apps.pointcloud.features import Scan
-from apps.pointcloud.grid import local
 from apps.pointcloud.model import Points
 
 MARGIN = 0.3
@@ -69,8 +68,7 @@ def chances(
         near = scan.xyz[around, :2]
         inside = ((near >= low - reach) & (near <= high + reach)).all(1)
         rows = np.sort(around[inside]) if inside.sum() <= MOST * size else own
-        crop = Crop(local(scan.cell[rows]), scan.features[rows], scan.label[rows], scan.domain)
-        scores = ask(batch([crop], classes).points)
+        scores = ask(batch([crop_of(scan, rows)], classes).points)
         votes[rows] += scores.softmax(1).float().cpu().numpy()
         tick(len(own))
     return np.asarray(votes / votes.sum(1, keepdims=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -70,14 +71,20 @@ def asked(network: PointMoE, data: Data, split: Literal["validation", "test"]) -
 
 def counts_of(told: Told, sheet: Sheet) -> dict[str, np.ndarray]:
     """Confusion (C, C + 1) of each domain, by name."""
-    return _by_domain(told, sheet, len(sheet.classes), lambda label: label)
+    return _by_domain(told, sheet, len(sheet.classes), lambda truth, label: (truth, label))
 
 
 def shared_counts(told: Told, sheet: Sheet) -> dict[str, np.ndarray]:
     """Confusion of what classes mean, (M, M + 1) of each domain; points of no shared meaning are left out,
     and what is said to be of none is wrong."""
+    return _by_domain(told, sheet, len(sheet.meanings), partial(meanings, sheet))
+
+
+def meanings(sheet: Sheet, truth: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What classes (N,) mean, those that are true, -1 for none that is shared, and those that are told."""
     none = len(sheet.meanings)
-    return _by_domain(told, sheet, none, lambda label: meant(label, sheet.shared, none))
+    true, said = meant(truth, sheet.shared, none), meant(label, sheet.shared, none)
+    return np.where(true < none, true, -1), said
 
 
 def measured(counts: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -104,12 +111,13 @@ def by_class(
 
 
 def _by_domain(
-    told: Told, sheet: Sheet, classes: int, translate: Callable[[np.ndarray], np.ndarray]
+    told: Told,
+    sheet: Sheet,
+    classes: int,
+    translate: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for scan, label in zip(told.scans, told.labels, strict=True):
-        name, truth = sheet.domains[scan.domain].name, translate(scan.truth)
-        truth = np.where((scan.truth >= 0) & (truth < classes), truth, -1)
-        own = confusion(truth, translate(label), classes)
+        name, own = sheet.domains[scan.domain].name, confusion(*translate(scan.truth, label), classes)
         found[name] = found[name] + own if name in found else own
     return found

@@ -27,7 +27,7 @@ class Units(NamedTuple):
         light = np.asarray(told.get("intensity", ()), dtype=np.float32)
         light = light[np.isfinite(light)]
         brightest = float(np.quantile(light, 0.99)) if len(light) else 0.0
-        most = float(np.max(told["colour"], initial=0)) if "colour" in told else 0.0
+        most = float(np.nanmax(told["colour"], initial=0)) if "colour" in told else 0.0
         return cls(
             brightest or 1.0, 0.0 if not most else 255.0 if most <= 1 else 1.0 if most <= 255 else 1 / 257
         )

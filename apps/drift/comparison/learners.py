@@ -74,30 +74,30 @@ class Network(Arm):
 
 
 class River(Arm):
-    """A learner of river, which reads the columns as they are, words as words.
+    """A learner of river, which reads the columns as they are, words as words; a trial gives its options.
 
     Args:
-        budget: gives rows.
-        make: seed -> learner.
+        budget: gives rows and trials.
+        make: seed and options -> learner.
         name: of the learner.
     """
 
-    def __init__(self, budget: Mapping[str, Any], make: Callable[[int], Any], name: str) -> None:
+    def __init__(self, budget: Mapping[str, Any], make: Callable[..., Any], name: str) -> None:
         self.budget, self.make, self.most_seeds = budget, make, 3
-        self.settings = {"learner": name}
+        self.settings, self.trials = {"learner": name}, budget["trials"].get(name, [{}])
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Run over the stream once, row by row."""
         rows = stream(data, self.budget["rows"], seed)
         table, y, _ = rows.read()
         start = time.process_time()
-        _, said = self.run(table, y.tolist(), seed)
+        _, said = self.run(table, y.tolist(), trial, seed)
         speed = len(y) / (time.process_time() - start)
         return Measured(y.numpy(), said, rows.drifts, rows.width, speed)
 
-    def run(self, table: Sequence[Row], y: Sequence[int], seed: int) -> tuple[Any, np.ndarray]:
+    def run(self, table: Sequence[Row], y: Sequence[int], trial: Trial, seed: int) -> tuple[Any, np.ndarray]:
         """A learner that has gone over rows, and what it said of each."""
-        learner, said = self.make(seed), np.zeros(len(y), dtype=int)
+        learner, said = self.make(seed=seed, **trial), np.zeros(len(y), dtype=int)
         for i, (row, label) in enumerate(zip(table, y, strict=True)):
             said[i] = learner.predict_one(row) or 0
             learner.learn_one(row, label)

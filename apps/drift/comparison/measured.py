@@ -38,17 +38,19 @@ class Measured(Fitted):
     ) -> None:
         early = int(EARLY * len(label))
         self.validation = 1 - float(right(label[:early], predicted[:early]).mean())
-        self.label, self.predicted = label[early:], predicted[early:]
+        self.label, self.predicted, self.early = label, predicted, early
         self.drifts = [row - early for row in drifts if row >= early]
         self.width, self.speed, self.cost = width, speed, cost or Cost()
 
     def test(self) -> Outcome:
         """Accuracy, the kappas, what a drift costs, and the speed, over the later rows."""
         found = {
-            name: value for name, value in measure(self.label, self.predicted).items() if isfinite(value)
+            name: value
+            for name, value in measure(self.label, self.predicted, self.early).items()
+            if isfinite(value)
         }
         values = [Value("all", name, value, True) for name, value in found.items()]
-        hits = right(self.label, self.predicted)
+        hits = right(self.label, self.predicted)[self.early :]
         if self.drifts:  # what is never back has cost all rows up to the next drift
             stretches = np.diff([*self.drifts, len(hits)])
             costs = zip(recovery(hits, self.drifts, self.width), stretches, strict=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from apps.common.loaders import derive_seed
 from apps.drift.experts.alone import Alone
 from apps.drift.experts.unpickle import from_bytes, to_bytes
+from apps.drift.memory import drawn_seed
 
 Planted = tuple[list[int], HoeffdingTreeClassifier]
 """The features that a tree sees, and the tree."""
@@ -35,7 +36,7 @@ class Trees(Alone):
             drift put it in the tree's place.
         grace_period: rows of a leaf between two tries to split it.
         confidence: of a split; lower is surer.
-        seed: of the draws.
+        seed: of the draws; by default one that torch's generator gives.
     """
 
     def __init__(
@@ -48,15 +49,15 @@ class Trees(Alone):
         detect: bool = False,
         grace_period: int = 50,
         confidence: float = 1e-7,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(num_trees, classes)
         self.features, self.subspace, self.rate, self.detect = features, subspace, rate, detect
-        self.grace_period, self.confidence, self.seed = grace_period, confidence, seed
+        self.grace_period, self.confidence = grace_period, confidence
+        self.seed = drawn_seed() if seed is None else seed
         self.names = [f"tree {number + 1}" for number in range(num_trees)]
         self.planted = 0
         self.shown = [0] * num_trees
-        self.reseeded = [0] * num_trees
         self.trees = [self._plant() for _ in range(num_trees)]
         self.background: list[Planted | None] = [None] * num_trees
         self.detectors = [_detectors() for _ in range(num_trees)]
@@ -80,13 +81,13 @@ class Trees(Alone):
 
     def get_extra_state(self) -> Tensor:
         """Everything that the trees know, as bytes."""
-        kept = (self.planted, self.shown, self.reseeded, self.trees, self.background, self.detectors)
+        kept = (self.seed, self.planted, self.shown, self.trees, self.background, self.detectors)
         return to_bytes(kept)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take it up. Raises `UserError` where it is no such state."""
         kept = from_bytes(state)
-        self.planted, self.shown, self.reseeded, self.trees, self.background, self.detectors = kept
+        self.seed, self.planted, self.shown, self.trees, self.background, self.detectors = kept
 
     def _plant(self) -> Planted:
         generator = np.random.default_rng(derive_seed(self.seed, self.planted))
@@ -118,7 +119,6 @@ class Trees(Alone):
             self.trees[expert] = self.background[expert] or self._plant()
             self.background[expert] = None
             self.detectors[expert] = _detectors()
-            self.reseeded[expert] += 1
 
     def _table(self, said: list[dict[int, float]], x: Tensor) -> Tensor:
         """Answers as a table (n, C); where a tree knows nothing, all classes alike."""

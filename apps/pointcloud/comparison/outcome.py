@@ -14,10 +14,10 @@ from apps.common.compare.arms import Place
 from apps.pointcloud.comparison.sets import Set
 from apps.pointcloud.data import Data
 from apps.pointcloud.features import Scan
-from apps.pointcloud.metrics import accuracy, confusion, iou, meant
+from apps.pointcloud.metrics import accuracy, confusion, iou
 from apps.pointcloud.sheet import Sheet
 from apps.pointcloud.tiles import tiles
-from apps.pointcloud.told import ALL, Told, counts_of
+from apps.pointcloud.told import ALL, Told, counts_of, meanings
 
 LEAST = 100
 """Points that a class must have, both to learn from and to measure, for its IoU to count."""
@@ -57,7 +57,6 @@ def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
 def counts_of_units(told: Told, found: Set) -> dict[int, list[np.ndarray]]:
     """Confusion of the points of each unit, by number of the domain; those without a known point are none."""
     sheet = found.test.sheet
-    none = len(sheet.meanings)
     number_of = {
         domain: sum(scan.domain == domain for scan in told.scans) for domain in range(len(sheet.domains))
     }
@@ -65,8 +64,8 @@ def counts_of_units(told: Told, found: Set) -> dict[int, list[np.ndarray]]:
     for scan, label in zip(told.scans, told.labels, strict=True):
         truth, classes = scan.truth, len(sheet.classes)
         if found.unseen:
-            truth, label = meant(truth, sheet.shared, none), meant(label, sheet.shared, none)
-            truth, classes = np.where(truth < none, truth, -1), none
+            truth, label = meanings(sheet, truth, label)
+            classes = len(sheet.meanings)
         for rows in pieces_of(scan, -(-PIECES // number_of[scan.domain])):
             own = confusion(truth[rows], label[rows], classes)
             if own.sum():

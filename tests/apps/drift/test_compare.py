@@ -14,9 +14,12 @@ import yaml
 from apps.common.compare.arms import check_outcome
 from apps.common.discovery import project_root
 from apps.drift import compare
+from apps.drift.comparison.learners import Network
 from apps.drift.comparison.measured import Measured
 from apps.drift.comparison.moa import as_numbers
 from apps.drift.data import Data
+from apps.drift.experts.trees import Trees
+from apps.drift.memory import Memory
 
 PROFILES = yaml.safe_load((project_root() / "configs/drift/compare.yaml").read_text())["profiles"]
 BUDGET = {**PROFILES["full"]["budget"], "rows": 300}
@@ -53,7 +56,7 @@ def test_an_arm_is_measured_and_knows_no_label_before_it_predicts(
     for change in (lambda y: y, lambda y: torch.where(torch.arange(len(y)) < row, y, 1 - y)):
         monkeypatch.setattr(module, streams(change))
         fitted = arm.fit("sea_a", dict(arm.trials[0]), 0)
-        said.append(fitted.predicted[: row - 100 + 1])
+        said.append(fitted.predicted[100 : row + 1])
         outcome = fitted.test()
         check_outcome(outcome)
         values = {value.metric: value.value for value in outcome.values}
@@ -61,6 +64,19 @@ def test_an_arm_is_measured_and_knows_no_label_before_it_predicts(
     assert len(said[0]) == row - 100 + 1
     assert (said[0] == said[1]).all()
     assert len(set(said[0].tolist())) == (1 if name == "majority" else 2)
+
+
+@pytest.mark.parametrize("name", ["routed", "trees_diverse", "driftmoe_data"])
+def test_another_seed_draws_all_anew_on_the_same_stream(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm, rows = compare.arms(BUDGET)[name], Data(name="sea_a", rows=300, window=1)
+    rows.setup()
+    assert isinstance(arm, Network)
+    networks = [arm.run(rows, arm.trials[0], seed)[0] for seed in (0, 0, 1)]
+    drawn = [
+        [int(m.seed) for m in network.modules() if isinstance(m, Memory | Trees)] for network in networks
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0]
 
 
 def test_early_rows_choose_and_later_rows_test() -> None:

@@ -23,6 +23,15 @@ def test_the_kappas_by_hand() -> None:
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["kappa_m"] == pytest.approx((4 / 6 - 2 / 6) / (1 - 2 / 6))
     assert found["kappa_t"] == pytest.approx((4 / 6 - 2 / 6) / (1 - 2 / 6))
+    often = np.array([1, 1, 1, 0, 1, 1, 1, 1])  # majority is right in 6 rows, no-change in 5
+    found = measure(often, np.ones(8, dtype=int))
+    assert found["kappa_m"] == pytest.approx((7 / 8 - 6 / 8) / (1 - 6 / 8))
+    assert found["kappa_t"] == pytest.approx((7 / 8 - 5 / 8) / (1 - 5 / 8))
+    late = measure(often, np.ones(8, dtype=int), first=3)  # majority knows the first rows: 4 of 5
+    assert late["accuracy"] == pytest.approx(4 / 5)
+    assert late["kappa_m"] == 0
+    assert late["kappa_t"] == pytest.approx((4 / 5 - 3 / 5) / (1 - 3 / 5))
+    found = measure(LABEL, SAID)
     chance = (1 / 6) * (3 / 6) + (3 / 6) * (2 / 6) + (2 / 6) * (1 / 6)
     assert found["kappa"] == pytest.approx((4 / 6 - chance) / (1 - chance))
 

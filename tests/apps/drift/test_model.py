@@ -217,6 +217,14 @@ def test_a_memory_holds_the_last_rows() -> None:
     assert torch.equal(x[:, 0].long(), y)
     assert torch.equal(memory.draw(200)[1], y)
     assert Memory(1, 5).draw(3)[0].shape == (0, 1)
+    torch.manual_seed(3)
+    other = Memory(1, 5)
+    other.keep(*memory.last(5))
+    torch.manual_seed(3)
+    same = Memory(1, 5)
+    same.load_state_dict(other.state_dict())
+    assert torch.equal(same.draw(50)[0], other.draw(50)[0])
+    assert not torch.equal(memory.draw(50)[0], other.draw(50)[0])
 
 
 def test_of_none_right_the_nearest_counts() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -108,10 +109,10 @@ def test_what_fails_leaves_the_state_as_it_was(tmp_path: Path, capsys: pytest.Ca
     frame.to_csv(tmp_path / "first.csv", index=False)
     predict(tmp_path / "first.csv", out, target="state", state=state, classes=3)
     before = state.read_bytes()
-    frame.assign(state=[f"label {i}" for i in range(80)]).to_csv(tmp_path / "next.csv", index=False)
+    pd.DataFrame({"moon": range(80), "state": frame["state"]}).to_csv(tmp_path / "next.csv", index=False)
     options = ["--input", str(tmp_path / "next.csv"), "--out", str(tmp_path / "p.csv"), "--state", str(state)]
     assert main(["drift", "predict", *options]) == 2
-    assert "the label 'label 1' is the 4th" in capsys.readouterr().err
+    assert "has no column that was learned from" in capsys.readouterr().err
     assert main(["drift", "predict", *options, "--classes", "100"]) == 2
     assert "has room for 3 labels, and no more can be made" in capsys.readouterr().err
     assert state.read_bytes() == before
@@ -157,6 +158,88 @@ def test_lines_that_tell_nothing_are_answered_and_the_stream_goes_on(
     assert "no column but the label" in faults[0]
     assert "the label 'left' is the 3th" in faults[43]
     assert answers[41]["prediction"] in ("up", "down")  # as of a row whose cells are all missing
+
+
+def test_bytes_that_are_no_text_are_answered_and_the_stream_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps(row).encode() for row in json.loads(table(20).to_json(orient="records"))]
+    lines = [*rows[:10], b'{"size": 1, "state": "\xe9"}', *rows[10:]]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=iter(lines)))
+    predict(Path("-"), target="state")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [number for number, answer in enumerate(answers) if "error" in answer] == [10]
+
+
+def test_a_group_too_many_is_answered_and_the_stream_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        json.dumps({**row, "who": f"g{number % 25}"})
+        for number, row in enumerate(json.loads(table(50).to_json(orient="records")))
+    ]
+    monkeypatch.setattr("sys.stdin", iter(rows))
+    predict(Path("-"), target="state", sensitive="who", chunk=16, state=tmp_path / "stream.pt")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    wrong = [number for number, answer in enumerate(answers) if "error" in answer]
+    assert wrong == [number for number in range(50) if number % 25 >= 20]
+    assert Learner.load(tmp_path / "stream.pt").rows == 40
+
+
+def test_a_service_that_is_stopped_keeps_what_was_learned(tmp_path: Path) -> None:
+    state = tmp_path / "stream.pt"
+    command = ["-m", "apps", "drift", "predict", "--input", "-", "--target", "state", "--state", str(state)]
+    with subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for row in json.loads(table(12).to_json(orient="records")):
+            process.stdin.write(json.dumps(row) + "\n")
+        process.stdin.flush()
+        for _ in range(12):
+            assert "prediction" in json.loads(process.stdout.readline())
+        process.terminate()
+        assert process.wait(60) != 0
+    assert Learner.load(state).rows in (11, 12)  # the last answer comes before its row is learned
+
+
+def test_notes_tell_of_this_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, state = table(60).dropna(ignore_index=True), tmp_path / "stream.pt"
+    holey = frame.assign(size=frame["size"].where(frame.index % 6 > 0))
+    for number, each in enumerate((holey, frame)):
+        each.to_csv(tmp_path / f"{number}.csv", index=False)
+        predict(tmp_path / f"{number}.csv", tmp_path / "said.csv", target="state", state=state)
+        assert ("cells hold nothing" in capsys.readouterr().out) == (number == 0)
+
+
+def test_labels_that_come_too_late_for_a_run_are_predicted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, state = table(80), tmp_path / "stream.pt"
+    frame.to_csv(tmp_path / "first.csv", index=False)
+    predict(tmp_path / "first.csv", tmp_path / "said.csv", target="state", state=state, classes=2)
+    frame.assign(state=frame["state"].where(np.arange(80) % 8 > 0, "left")).to_csv(
+        tmp_path / "next.csv", index=False
+    )
+    capsys.readouterr()
+    predict(tmp_path / "next.csv", tmp_path / "said.csv", state=state)
+    told = capsys.readouterr().out
+    assert "10 rows have labels for which there is no room, which is 2 ('left')" in told
+    assert "of 80 labels right" in told
+    assert set(pd.read_csv(tmp_path / "said.csv")["prediction"]) <= {"up", "down"}
+    assert Learner.load(state).rows == 150
+
+
+def test_columns_that_are_codes_or_come_round_can_be_told(tmp_path: Path) -> None:
+    frame, state = table(60).assign(hour=np.arange(60) % 24, post=1000 + np.arange(60) % 3), tmp_path / "s.pt"
+    frame.to_csv(tmp_path / "first.csv", index=False)
+    given = {"target": "state", "categories": ["post"], "cycles": {"hour": 24.0}}
+    predict(tmp_path / "first.csv", tmp_path / "said.csv", state=state, **given)  # type: ignore[arg-type]
+    schema = Learner.load(state).schema
+    assert schema is not None
+    kinds = {column.name: column.kind for column in schema.columns}
+    assert (kinds["hour"], kinds["post"]) == ("cycle", "category")
 
 
 def test_what_waited_for_its_chunk_is_learned_when_a_stream_breaks_off(

@@ -51,13 +51,14 @@ def test_what_is_no_cloud_is_one_sentence(xyz: np.ndarray, fault: str) -> None:
     ],
 )
 def test_metres_are_not_taken_for_degrees(xyz: np.ndarray) -> None:
-    refuse_degrees(xyz.min(0), xyz.max(0), "a scan")
+    refuse_degrees(xyz.min(0), xyz.max(0), 1000, "a scan")
 
 
-def test_degrees_are_refused() -> None:
-    xyz = np.array([[4.3517, 52.0116, -1.2], [4.3529, 52.0125, 34.0]])
-    with pytest.raises(UserError, match=r"a scan is 0\.0012 wide .* longitude and latitude"):
-        refuse_degrees(xyz.min(0), xyz.max(0), "a scan")
+@pytest.mark.parametrize(("width", "relief", "points"), [(0.0012, 35.2, 5000), (0.027, 2.5, 10**6)])
+def test_degrees_are_refused(width: float, relief: float, points: int) -> None:
+    low = np.array([4.3517, 52.0116, -1.2])
+    with pytest.raises(UserError, match=rf"a scan is {width:.2g} wide .* longitude and latitude"):
+        refuse_degrees(low, low + np.array([width, 0.8 * width, relief]), points, "a scan")
 
 
 def test_values_of_other_numbers_of_points_are_refused() -> None:

@@ -149,8 +149,8 @@ def test_other_classes_may_be_told_where_no_domain_is_named(run: Path, scan: Pat
         (["--domain", "moons"], "the run has no domain 'moons': name one of rooms, towns"),
         (["--out", "labels.csv"], "give a name that ends in .ply"),
         (["--input", "none.ply"], "there is no such file"),
-        (["--side", "-1"], "--side is -1 m, and the points of"),
-        (["--side", "0"], "--side is 0 m"),
+        (["--side", "-1"], "m, and not of -1: mend `side`"),
+        (["--side", "0"], "scan.ply: its points ask for cells of"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(
@@ -188,6 +188,9 @@ def test_a_checkpoint_of_other_classes_is_refused(
 def test_another_sheet_may_name_domains_and_classes_in_another_order(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    options["data"]["shares"] = {"towns": 2.0}  # of domains that the other sheet has not
+    (run / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=False))
     names = list(KINDS["towns"].classes)
     domains = {
         "village": {

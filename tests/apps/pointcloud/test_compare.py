@@ -1,6 +1,7 @@
 """Arms of the comparison, and what they achieved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,24 @@ import yaml
 
 from apps.common.compare.arms import check_outcome
 from apps.common.compare.places import config_file
+from apps.common.errors import UserError
 from apps.pointcloud import sheet
+from apps.pointcloud.cloud import Cloud
 from apps.pointcloud.compare import Trees, arms
 from apps.pointcloud.comparison.networks import by_domain, network
 from apps.pointcloud.comparison.outcome import counts_of_units, pieces_of
 from apps.pointcloud.comparison.sets import set_of, sha256_of
+from apps.pointcloud.data import Data
 from apps.pointcloud.forest import Forest, geometry
 from apps.pointcloud.model import Points
+from apps.pointcloud.sheet import MEANS, PARTS, Domain, Part, Sheet, scans
+from apps.pointcloud.task import Task
 from apps.pointcloud.told import Told, tell
 
 PROFILES: dict[str, Any] = yaml.safe_load(Path(config_file("pointcloud")).read_text())["profiles"]
 BUDGET = {**PROFILES["quick"]["budget"], "crops": 6, "points": 512, "epochs": 1}
+FIRST = {part: place for place, part in enumerate(PARTS)}
+"""The one scan of each part, by its number."""
 BUDGET["trials"] = {**BUDGET["trials"], "geometric_forest": [{"trees": 5, "leaf": 5}]}
 
 
@@ -71,6 +79,52 @@ def test_sets_have_hashes_of_their_own() -> None:
     assert sha256_of("simulated") == sha256_of("simulated")
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_the_hash_of_a_set_hangs_on_every_scan(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sha256_of("unseen_rooms")
+
+    def others(sheet: Sheet, domain: Domain, wanted: Part) -> Iterator[tuple[str, Cloud]]:
+        for name, cloud in scans(sheet, domain, wanted):
+            first = wanted == part and domain.name == "towns" and name == f"towns {FIRST[part]}"
+            assert cloud.intensity is not None or domain.name == "rooms"
+            yield name, replace(cloud, intensity=1 - cloud.intensity) if first else cloud  # type: ignore[operator]
+
+    monkeypatch.setattr("apps.pointcloud.comparison.sets.scans", others)
+    assert sha256_of("unseen_rooms") != before
+
+
+def test_the_hash_of_a_set_hangs_on_what_classes_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sha256_of("unseen_rooms")
+    monkeypatch.setitem(MEANS, "vegetation", ("vegetation",))
+    assert sha256_of("unseen_rooms") != before
+
+
+def test_one_network_a_domain_takes_as_many_steps_on_as_many_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: dict[str, list[tuple[int, int, int]]] = {}
+
+    def count(name: str) -> Callable[..., float]:
+        def fit(task: Task, data: Data, epochs: int, seed: int) -> float:
+            sizes = [len(batch.points.domain) for batch in data.train_dataloader()]
+            steps.setdefault(name, []).append((len(sizes), sum(sizes), epochs))
+            task.network.build(data.features, len(data.sheet.classes), len(data.sheet.domains))
+            return 0.0
+
+        return fit
+
+    for name in ("dense_active", "one_per_domain"):
+        monkeypatch.setattr("apps.pointcloud.comparison.networks.fit_best", count(name))
+        arms(BUDGET)[name].fit("simulated", {"learning_rate": 1e-3}, 0)
+    [(joint, crops, epochs)] = steps["dense_active"]
+    assert steps["one_per_domain"] == 3 * [(joint, crops // 3, epochs)]
+
+
+def test_crops_that_cannot_be_shared_out_are_refused() -> None:
+    with pytest.raises(UserError, match=r"crops 10 and batch_size 3 must be multiples of 3, the domains"):
+        arms({**BUDGET, "crops": 10, "batch_size": 3})["one_per_domain"].fit(
+            "simulated", {"learning_rate": 1}, 0
+        )
+
+
 def test_units_are_pieces_that_hold_every_known_point_once() -> None:
     found = set_of("simulated", BUDGET)
     scans = found.test.part("test")
@@ -96,7 +150,8 @@ def test_arms_are_dense_where_they_should_be() -> None:
         frozen = [
             not p.requires_grad for layer in moe_layers(made).values() for p in layer.router.parameters()
         ]
-        assert all(frozen) == ((name != "routed" and name != "balanced") or not frozen)
+        assert frozen == [name == "random_router"] * len(frozen)
+        assert bool(frozen) == routed
 
 
 def test_a_forest_tells_classes_that_may_be() -> None:

@@ -236,6 +236,7 @@ def test_clouds_of_a_batch_stand_one_after_the_other() -> None:
         ({"side": -1.0}, "must be positive"),
         ({"domains": ["rooms", "moons"]}, "there is no domain 'moons': name some of rooms, streets, towns"),
         ({"shares": {"moons": 1}}, "data.shares: moons"),
+        ({"shares": {"rooms": float("nan")}}, "data.shares: rooms: nan is no share"),
         ({"shares": {"rooms": 0, "streets": 0, "towns": 0}}, "every domain has a share of 0"),
     ],
 )

@@ -211,8 +211,26 @@ def test_coordinates_that_were_rounded_by_their_type_are_refused(tmp_path: Path)
     np.savez(tmp_path / "far.npz", xyz=far)
     assert len(list(pieces(tmp_path / "far.npz"))) == 1
     np.savez(tmp_path / "far.npz", xyz=far.astype(np.float32))
-    with pytest.raises(UserError, match=r"in 32 bits, are known to 0.5 m only: write them in 64 bits"):
-        list(pieces(tmp_path / "far.npz"))
+    np.column_stack([far, LIGHT]).astype("<f4").tofile(tmp_path / "far.bin")
+    far_ply(tmp_path / "far.ply", far, ">")
+    for name in ("far.npz", "far.bin", "far.ply"):
+        with pytest.raises(UserError, match=r"in 32 bits, are known to 0.5 m only: write them in 64 bits"):
+            list(pieces(tmp_path / name))
+
+
+def far_ply(path: Path, xyz: np.ndarray, order: str) -> None:
+    form = "binary_big_endian" if order else "ascii"
+    head = ["ply", f"format {form} 1.0", f"element vertex {len(xyz)}"]
+    head += [*(f"property float {name}" for name in "xyz"), "end_header", ""]
+    lines = "".join(" ".join(map(repr, row)) + "\n" for row in xyz.tolist()).encode()
+    path.write_bytes("\n".join(head).encode() + (xyz.astype(">f4").tobytes() if order else lines))
+
+
+def test_text_keeps_the_digits_that_stand_there(tmp_path: Path) -> None:
+    far = XYZ + np.array([654_321, 6_861_234, 35])
+    far_ply(tmp_path / "far.ply", far, "")
+    [found] = pieces(tmp_path / "far.ply")
+    assert np.array_equal(found["xyz"], far)
 
 
 def test_a_missing_file_and_labels_of_other_points_are_one_sentence(tmp_path: Path) -> None:
@@ -234,6 +252,11 @@ def test_colours_of_any_scale_are_bytes(scale: float) -> None:
     assert np.array_equal(Units.of({"colour": colour}).apply({"colour": colour})["colour"], COLOUR)
 
 
+def test_a_colour_that_is_no_number_leaves_the_others_as_they_are() -> None:
+    told = {"colour": np.array([[np.nan, 0, 0], [10.0, 20.0, 30.0]])}
+    assert Units.of(told).apply(told)["colour"].tolist() == [[0, 0, 0], [10, 20, 30]]
+
+
 def test_a_scan_that_is_black_has_no_colour() -> None:
     told = {"colour": np.zeros((4, 3), np.uint16), "code": np.arange(4)}
     assert set(Units.of(told).apply(told)) == {"code"}
@@ -249,7 +272,9 @@ def test_intensities_are_shares_and_those_that_are_no_number_nothing() -> None:
 
 
 def test_points_are_written_where_they_belong(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "out.ply", N, {"x": "f8", "y": "f8", "z": "f8", "label": "u1"}, ["class 0 a"])
+    writer = Writer(
+        tmp_path / "out.ply", N, {"x": "f8", "y": "f8", "z": "f8", "label": "u1"}, ["class 0 végétation"]
+    )
     for rows in np.array_split(np.random.default_rng(1).permutation(N), 4):
         x, y, z = XYZ[rows].T
         writer.put(rows, {"x": x, "y": y, "z": z, "label": CODE[rows]})
@@ -257,4 +282,4 @@ def test_points_are_written_where_they_belong(tmp_path: Path) -> None:
     (found,) = pieces(tmp_path / "out.ply")
     assert np.array_equal(found["xyz"], XYZ)
     assert np.array_equal(found["code"], CODE)
-    assert b"comment class 0 a" in (tmp_path / "out.ply").read_bytes()[:200]
+    assert "comment class 0 végétation".encode() in (tmp_path / "out.ply").read_bytes()[:200]

@@ -55,6 +55,14 @@ def test_few_points_have_a_shape_too() -> None:
     assert shapes(np.zeros((1, 3)), [16]).shape == (1, 4)
 
 
+def test_a_stray_point_below_the_ground_moves_no_height() -> None:
+    flat = np.concatenate([RANDOM.uniform(0, 100, (20_000, 2)), RANDOM.normal(0, 0.02, (20_000, 1))], 1)
+    before = height(flat, 0.5)
+    after = height(np.concatenate([flat, [[50, 50, -40]]]), 0.5)
+    assert np.abs(after[:-1] - before).max() < 0.05
+    assert after[-1] == 0
+
+
 def test_height_is_above_the_lowest_nearby() -> None:
     x, y = RANDOM.uniform(0, 300, (2, 6000))
     ground = np.stack([x, y, 0.05 * x], 1)

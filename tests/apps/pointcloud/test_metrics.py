@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from apps.pointcloud.comparison.outcome import mean_units, miou_units
+from apps.pointcloud.comparison.outcome import is_measured, mean_units, miou_units
 from apps.pointcloud.metrics import accuracy, confusion, iou, lovasz, meant, miou
 
 RANDOM = np.random.default_rng(0)
@@ -82,15 +82,23 @@ def units(number: int, seed: int = 1) -> np.ndarray:
 
 def test_the_mean_of_units_is_the_whole_and_their_spread_that_of_resampling() -> None:
     counts, random = units(40), np.random.default_rng(2)
-    found = miou_units(counts)
+    found = miou_units(counts, counts.sum((0, 2)) > 0)
     assert found.mean() == pytest.approx(miou(counts.sum(0)))
     drawn = [random.integers(0, 40, 40) for _ in range(1500)]
     spread = np.std([miou(counts[rows].sum(0)) for rows in drawn])
     assert np.std([found[rows].mean() for rows in drawn]) == pytest.approx(spread, rel=0.15)
 
 
+def test_classes_of_few_points_do_not_count() -> None:
+    counts = units(40)
+    there = is_measured(counts.sum(0), np.array([500, 500, 99, 500, 500]))
+    assert counts.sum((0, 2)).tolist()[3] > 100 > counts.sum((0, 2)).tolist()[4]
+    assert there.tolist() == [True, True, False, True, False]
+    assert miou_units(counts, there).mean() == pytest.approx(iou(counts.sum(0))[[0, 1, 3]].mean())
+
+
 def test_units_of_a_mean_over_domains() -> None:
-    one, other = miou_units(units(30)), miou_units(units(10, seed=3))
+    one, other = (miou_units(own, np.arange(5) < 3) for own in (units(30), units(10, seed=3)))
     both = mean_units([one, other])
     assert len(both) == 40
     assert both.mean() == pytest.approx((one.mean() + other.mean()) / 2)

@@ -1,6 +1,7 @@
 """The point transformer: what its scores hang on, and what they do not."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from collegium.layer import moe_layers
 
 from apps.common.controls import KINDS, Control, DenseFFN, MixtureFFN
 from apps.pointcloud.model import PointMoE, Points
+from apps.pointcloud.task import Task
 from tests.apps.pointcloud.test_levels import clouds
 
 F, C, DOMAINS = 5, 4, 2
@@ -73,8 +75,17 @@ def test_norms_of_domains_are_told_them() -> None:
     network, some = made(told_domain=True), only(points(), 0)
     torch.testing.assert_close(network(some._replace(domain=some.domain + 1)), network(some))  # as drawn
     with torch.no_grad():
-        network.norm.scale[1] *= 2
+        network.norm.norms[1].weight *= 2
     assert not torch.equal(network(some._replace(domain=some.domain + 1)), network(some))
+
+
+def test_norms_of_domains_do_not_decay() -> None:
+    task = Task(made(told_domain=True))
+    task._trainer = SimpleNamespace(estimated_stepping_batches=10)  # type: ignore[assignment]
+    [decayed, kept] = task.configure_optimizers()["optimizer"].param_groups  # type: ignore[index, call-overload]
+    norms = {id(p) for m in task.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters()}
+    assert decayed["weight_decay"] > 0 == kept["weight_decay"]
+    assert norms <= {id(p) for p in kept["params"]}
 
 
 def test_a_step_teaches_every_parameter() -> None:

@@ -1,6 +1,7 @@
 """Domains of one's own: what a sheet says, how scans are parted, and what does not fit."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 
 from apps.common.discovery import data_folder
 from apps.common.errors import UserError
+from apps.pointcloud.cloud import Cloud
+from apps.pointcloud.comparison.outcome import LEAST
 from apps.pointcloud.sheet import PARTS, Sheet, files_of, read_sheet, scans, simulated
 
 RANDOM = np.random.default_rng(0)
@@ -67,12 +70,17 @@ def test_held_out_files_lose_their_edges(tmp_path: Path) -> None:
     assert (held.where()[:, :2] - [1000, 0]).max() <= 27
 
 
-@pytest.mark.parametrize("cut", ["x", "azimuth"])
-def test_a_scan_is_cut_with_gaps_between_the_parts(cut: str, tmp_path: Path) -> None:
-    room = {**ROOM, "cut": cut}
+@pytest.mark.parametrize(("cut", "start"), [("x", -180), ("-y", -180), ("azimuth", -180), ("azimuth", 30)])
+def test_a_scan_is_cut_with_gaps_between_the_parts(cut: str, start: float, tmp_path: Path) -> None:
+    room = {**ROOM, "cut": cut, "start": start}
     sheet = read_sheet(write(tmp_path, {"domains": {"room": room}}))
     parts = [next(scans(sheet, sheet.domains[0], part))[1].where() for part in PARTS]
-    along = [p[:, 0] if cut == "x" else np.degrees(np.arctan2(p[:, 1], p[:, 0])) for p in parts]
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "x": lambda p: p[:, 0],
+        "-y": lambda p: -p[:, 1],
+        "azimuth": lambda p: (np.degrees(np.arctan2(p[:, 1], p[:, 0])) - start) % 360,
+    }
+    along = [ways[cut](p) for p in parts]
     assert along[0].max() + 2 <= along[1].min()
     assert along[1].max() + 2 <= along[2].min()
     assert sum(map(len, parts)) < 900
@@ -92,11 +100,45 @@ def test_every_real_domain_has_scans_for_every_part() -> None:
         pytest.skip("there is no COLLEGIUM_DATA")
     sheet = read_sheet(data_folder("pointcloud") / "real.yaml")
     for domain in sheet.domains:
-        names = {part: [name for name, _ in scans(sheet, domain, part)] for part in PARTS}
+        found = {part: list(scans(sheet, domain, part)) for part in PARTS}
+        names = {part: [name for name, _ in own] for part, own in found.items()}
         assert all(names.values()), domain.name
+        train, held = (points_of(sheet, [cloud for _, cloud in found[part]]) for part in ("train", "test"))
+        few = ["permanent structure", "bridge", "water"]  # what there is hardly of at all
+        learned = {name for name, many in zip(sheet.classes, train, strict=True) if many >= LEAST}
+        assert {n for n, many in zip(sheet.classes, held, strict=True) if many} <= {*learned, *few}
         if not domain.cut:
             every = [name for own in names.values() for name in own]
             assert len(every) == len(set(every)) == len(files_of(sheet, domain))
+
+
+@pytest.mark.parametrize(
+    ("town", "fault"),
+    [
+        ({"validation": ["town_2"], "test": ["town_9"]}, "no scan is called town_9, as test says"),
+        ({"validation": ["town_2"], "test": ["town_?"]}, "is named for validation and for test"),
+    ],
+)
+def test_scans_that_are_held_out_must_be_there_and_for_one_part(
+    town: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    sheet = read_sheet(write(tmp_path, {"domains": {"town": {**TOWN, **town}}}))
+    with pytest.raises(UserError, match=fault):
+        list(scans(sheet, sheet.domains[0], "train"))
+
+
+def test_a_part_without_a_known_label_is_refused(tmp_path: Path) -> None:
+    sheet = read_sheet(write(tmp_path, {"domains": {"room": ROOM}}))
+    xyz = RANDOM.uniform(0, 40, (900, 3))
+    np.savez(tmp_path / "room.npz", xyz=xyz, label=np.where(xyz[:, 0] < 20, 1, 9))
+    assert len(list(scans(sheet, sheet.domains[0], "train"))) == 1
+    with pytest.raises(UserError, match=r"room\.npz: no validation point has a class of the sheet"):
+        list(scans(sheet, sheet.domains[0], "validation"))
+
+
+def points_of(sheet: Sheet, clouds: Sequence[Cloud]) -> np.ndarray:
+    label = np.concatenate([np.asarray(cloud.label) for cloud in clouds])
+    return np.bincount(label[label >= 0], minlength=len(sheet.classes))
 
 
 def test_parts_of_simulated_domains_share_no_scan() -> None:
@@ -111,13 +153,16 @@ def test_parts_of_simulated_domains_share_no_scan() -> None:
         ({}, "names no domains"),
         ({"domains": {"town": {"files": "*.npz"}}}, "domain town lacks `files` or `classes`"),
         ({"domains": {"town": {**TOWN, "label": 1}}}, "unknown key 'label'"),
-        ({"domains": {"town": {**TOWN, "cut": "z"}}}, "is cut by 'z': use one of x, y, azimuth"),
+        ({"domains": {"town": {**TOWN, "cut": "z"}}}, "is cut by 'z': use one of x, y, -x, -y, azimuth"),
         ({"domains": {"town": {**TOWN, "classes": {"a": "b"}}}}, "must be whole numbers"),
         ({"domains": {"town": TOWN}, "shared": {"a": ["tree"]}}, "there is no class 'tree'"),
         ({"domains": {"town": {**TOWN, "test": [77_055]}}}, "test of domain town is .77055.: make it a list"),
         ({"domains": {"town": {**TOWN, "validation": "town_1"}}}, "validation of domain town is 'town_1'"),
         ({"domains": {"town": {**TOWN, "gap": "1 m"}}}, "the gap of domain town is '1 m'"),
         ({"domains": {"town": {**TOWN, "gap": None}}}, "the gap of domain town is None"),
+        ({"domains": {"room": {**ROOM, "start": "north"}}}, "the start of domain room is 'north': give deg"),
+        ({"domains": {"town": {**TOWN, "classes": {}}}}, "domain town lacks `files` or `classes`"),
+        ({"domains": {"town": {**TOWN, "classes": {1: None}}}}, "must be whole numbers, each with a name"),
         ({"domains": {"room": {**ROOM, "gap": -2}}}, "the gap of domain room is -2: give a number of 0"),
         ({"domains": {"room": {**ROOM, "test": ["room"]}}}, "is cut, and names held-out scans"),
         ({"domains": {"town": TOWN}, "shared": ["ground"]}, "`shared` is no mapping"),
