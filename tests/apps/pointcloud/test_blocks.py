@@ -97,7 +97,7 @@ def test_what_is_kept_is_what_was_given(tmp_path: Path) -> None:
             "points 3 and on say other",
         ),
         (
-            [{"xyz": np.array([[4.1, 52.1, 0]])}, {"xyz": np.array([[4.101, 52.1, 30.0]])}],
+            [{"xyz": np.array([[4.1, 52.1, 0]] * 200)}, {"xyz": np.array([[4.101, 52.1, 30.0]] * 200)}],
             "longitude and latitude",
         ),
     ],

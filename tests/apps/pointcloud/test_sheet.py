@@ -104,7 +104,7 @@ def test_every_real_domain_has_scans_for_every_part() -> None:
         names = {part: [name for name, _ in own] for part, own in found.items()}
         assert all(names.values()), domain.name
         train, held = (points_of(sheet, [cloud for _, cloud in found[part]]) for part in ("train", "test"))
-        few = ["permanent structure", "bridge", "water"]  # what there is hardly of at all
+        few = ["permanent structure", "bridge", "person"]  # of which there are hardly any
         learned = {name for name, many in zip(sheet.classes, train, strict=True) if many >= LEAST}
         assert {n for n, many in zip(sheet.classes, held, strict=True) if many} <= {*learned, *few}
         if not domain.cut:
@@ -115,7 +115,7 @@ def test_every_real_domain_has_scans_for_every_part() -> None:
 @pytest.mark.parametrize(
     ("town", "fault"),
     [
-        ({"validation": ["town_2"], "test": ["town_9"]}, "no scan is called town_9, as test says"),
+        ({"validation": ["town_2"], "test": ["town_9"]}, "no scan is called town_9, named for test"),
         ({"validation": ["town_2"], "test": ["town_?"]}, "is named for validation and for test"),
     ],
 )
