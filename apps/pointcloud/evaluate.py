@@ -11,13 +11,14 @@ from collegium import Routing, inspection, record
 from torch import Tensor
 
 from apps.common.evaluation import Measured, show, write_evaluation
-from apps.common.runs import find_run
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
 from apps.pointcloud import report
 from apps.pointcloud.data import APP, Data, Tiles
 from apps.pointcloud.levels import Level
 from apps.pointcloud.metrics import iou, recall
 from apps.pointcloud.model import PointMoE
-from apps.pointcloud.task import load_run
+from apps.pointcloud.task import Task
 from apps.pointcloud.told import asked, by_class, counts_of, measured, shared_counts
 
 TEXTS = {
@@ -70,6 +71,16 @@ def evaluate(
     pictures = report.sections(task, data, split, told)
     other = sheet.stem if sheet else ""
     write_evaluation(found, split, tables, pictures, f"{split} scans", other=other, out=out)
+
+
+def load_run(run: Run, **changes: Any) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and its data module, some options changed."""
+    task, checkpoint = task_of(run, Task)
+    data = data_of(run, Data, run.options("data") | changes)
+    data.sheet = data.sheet.among(checkpoint["Data"]["classes"])
+    if task.network.told_domain:
+        data.check_domains(checkpoint["Data"]["domains"])
+    return task, data
 
 
 @torch.no_grad()

@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from apps.common.errors import UserError
-from apps.common.runs import Run
 from apps.common.task import MoETask
-from apps.common.trained import data_of, task_of
 from apps.pointcloud.crops import Batch
 from apps.pointcloud.data import Data
 from apps.pointcloud.features import NAMES, Scan
@@ -149,13 +147,3 @@ def loss_of(scores: Tensor, batch: Batch, weights: Tensor) -> Tensor:
             some, label, weight = scores[own], batch.label[own], weights[number].to(scores)
             losses.append(F.cross_entropy(some, label, weight) + lovasz(some.softmax(1), label))
     return torch.stack(losses).mean() if losses else scores[:, 0].nan_to_num(0, 0, 0).sum() * 0
-
-
-def load_run(run: Run, **changes: Any) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and its data module, some options changed."""
-    task, checkpoint = task_of(run, Task)
-    data = data_of(run, Data, run.options("data") | changes)
-    data.sheet = data.sheet.among(checkpoint["Data"]["classes"])
-    if task.network.told_domain:
-        data.check_domains(checkpoint["Data"]["domains"])
-    return task, data
