@@ -18,7 +18,7 @@ from apps.pointcloud.told import Told
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
     """Every arm for one budget (see configs/pointcloud/compare.yaml)."""
-    networks = {name: Network(budget, name) for name in (*KINDS, "domain_norm")}
+    networks = {name: Network(budget, name) for name in (*KINDS, "domain_norm", *budget.get("networks", {}))}
     return {
         **networks,
         "one_per_domain": OnePerDomain(budget, "one_per_domain"),

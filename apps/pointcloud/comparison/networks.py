@@ -34,11 +34,21 @@ KINDS: dict[str, Kind] = {
 
 
 def network(budget: Mapping[str, Any], name: str) -> PointMoE:
-    """A new network, not built yet. What is told of domains, and each of one domain, is dense."""
-    options, told = dict(budget["network"]), dict(budget["mixture"])
-    router = partial(routers.TopK, k=told.pop("k"), renormalize=True)
+    """A new network, not built yet. What is told of domains, and each of one domain, is dense.
+
+    What has an entry of its own below `networks` is routed, and of other sizes or with experts in its
+    feed-forward blocks too.
+    """
+    own = budget.get("networks", {}).get(name)
+    options = {**budget["network"], **(own or {}).get("network", {})}
+    told = {**budget["mixture"], **(own or {}).get("mixture", {})}
+    kind: Kind = KINDS.get(name, "dense_active") if own is None else "routed"
+    k = told.pop("k")
+    router = partial(routers.TopK, k=k, renormalize=k > 1)
     mixture = partial(MixtureFFN, router=router, **told)
-    project: Callable[[int], nn.Module] = Control(KINDS.get(name, "dense_active"), mixture)
+    project: Callable[[int], nn.Module] = Control(kind, mixture)
+    if options.pop("routed_feed", False):
+        options["feed"] = project
     return PointMoE(project=project, told_domain=name == "domain_norm", **options)
 
 
@@ -54,7 +64,8 @@ class Network(Arm):
         self.budget, self.name, self.trials = budget, name, budget["trials"]["networks"]
         balance = {"load_balance": budget["balance"]} if name == "balanced" else {}
         self.balance: dict[str, Any] = balance
-        self.settings = {"network": name, "balance": balance}
+        own = budget.get("networks", {}).get(name)
+        self.settings = {"network": name, "balance": balance} | ({} if own is None else {"own": own})
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from collegium.layer import moe_layers
 
 from apps.common.compare.arms import check_outcome
 from apps.common.compare.places import config_file
@@ -140,8 +141,6 @@ def test_units_are_pieces_that_hold_every_known_point_once() -> None:
 
 
 def test_arms_are_dense_where_they_should_be() -> None:
-    from collegium.layer import moe_layers
-
     for name in ("routed", "balanced", "dense_active", "dense_total", "random_router", "domain_norm"):
         made = network(BUDGET, name)
         made.build(15, 4, 2)
@@ -152,6 +151,26 @@ def test_arms_are_dense_where_they_should_be() -> None:
         ]
         assert frozen == [name == "random_router"] * len(frozen)
         assert bool(frozen) == routed
+
+
+def test_other_mixtures_are_tried_beside_that_of_the_budget() -> None:
+    budget = PROFILES["full"]["budget"]
+    made = {name: network(budget, name) for name in ("routed", *budget["networks"])}
+    for each in made.values():
+        each.build(15, 4, 2)
+    found = {
+        name: {(layer.router.num_experts, layer.router.k) for layer in moe_layers(each).values()}
+        for name, each in made.items()
+    }
+    assert found == {
+        "routed": {(4, 2)},
+        "more_experts": {(8, 2)},
+        "one_of_four": {(4, 1)},
+        "feed_too": {(4, 2)},
+    }
+    assert len(moe_layers(made["feed_too"])) == 2 * len(moe_layers(made["routed"]))
+    keys = [str(arms(budget)[name].settings) for name in made]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_forest_tells_classes_that_may_be() -> None:
