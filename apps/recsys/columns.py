@@ -16,7 +16,7 @@ import yaml
 from apps.common.errors import UserError
 from apps.common.files import replacing
 from apps.common.mistakes import check_config
-from apps.recsys.files import Kind, Log
+from apps.recsys.files import LIST, Kind, Log
 
 FEW = 20
 """A column of whole numbers with so few values is a category."""
@@ -33,8 +33,8 @@ SHAPES: dict[str, tuple[type, str]] = {
     "outcomes": (list, "a list of names"),
 }
 """What stands under each key of a schema."""
-TAGS = (" ", ",", "|", ";")
-"""What may stand between several values in one cell."""
+TAGS = ("|", ";", ",", " ")
+"""What may stand between several values in one cell; a blank may also stand in a value."""
 
 
 @dataclass
@@ -234,10 +234,13 @@ def named_in(condition: str | None, columns: Iterable[str]) -> list[str]:
 
     >>> named_in("rating >= 4 and `my score` < 2", ["rating", "my score", "rate"])
     ['rating', 'my score']
+    >>> named_in("kind == 'price'", ["kind", "price"])
+    ['kind']
     """
-    words = set(re.findall(r"`([^`]+)`|([A-Za-z_]\w*)", condition or ""))
-    said = {word for pair in words for word in pair}
-    return [name for name in columns if name in said]
+    said = re.sub(r"'[^']*'|\"[^\"]*\"", "", condition or "")
+    words = set(re.findall(r"`([^`]+)`|([A-Za-z_]\w*)", said))
+    named = {word for pair in words for word in pair}
+    return [name for name in columns if name in named]
 
 
 def _kind(column: pd.Series[Any]) -> Kind:
@@ -253,9 +256,12 @@ def _kind(column: pd.Series[Any]) -> Kind:
 def separator(column: pd.Series[Any]) -> str | None:
     """What stands between the values of cells, None where they hold one each.
 
-    It must make fewer values of more: words of a name that hardly come again are no tags.
+    It must make fewer values of more: words of a name that hardly come again are no tags. Of lists, as
+    `files.without_lists` writes them, it is theirs.
     """
     texts = column.dropna().astype(str)
+    if texts.str.endswith(LIST).any():
+        return LIST
     whole = texts.nunique()
     for mark in TAGS:
         several = texts.str.contains(mark, regex=False)

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from apps.common.errors import UserError
 from apps.common.loaders import ResumableLoader, as_it_is
+from apps.recsys.checks import check_labels, check_order, check_split, fingerprint
 from apps.recsys.columns import Schema
 from apps.recsys.encoding import Encoded, Encoder, Vocabulary, coded
 from apps.recsys.impressions import (
-    PARTS,
     Batch,
     Impressions,
     Part,
@@ -102,11 +102,8 @@ class Data(LightningDataModule):
         self.source = Source(path, name, users, items, schema, tasks, held_out, rows, correlation, seed)
         self.split, self.cut, self.taken = split, cut, taken
         self.least, self.buckets = least, buckets
-        self.batch_size, self.seed, self.batch_seed = (
-            batch_size,
-            seed,
-            seed if batch_seed is None else batch_seed,
-        )
+        self.batch_size, self.seed = batch_size, seed
+        self.batch_seed = seed if batch_seed is None else batch_seed
         self.schema, self.log = Schema({}, {}), ""
         self.encoder = Encoder({}, {}, {})
         self.catalogue = Vocabulary([])
@@ -123,7 +120,15 @@ class Data(LightningDataModule):
         found = self.source.read()
         self.schema = found.schema
         labels = self.schema.labels(found.frame, str(self.source))
-        self.log = str(pd.util.hash_pandas_object(found.frame, index=False).sum())
+        self.log = fingerprint(found.frame, self.schema)
+        if self.next_item:
+            given = {"held_out": self.source.held_out, "split": self.split, "cut": self.cut}
+            check_split(f"{self.source}: for the next item each user's last ones are held out", given)
+        elif found.held:
+            given = {"split": self.split, "cut": self.cut}
+            check_split(f"{self.source}: the rows of {self.source.held_out or 'a file'} are held out", given)
+        elif self.split == "random":
+            check_split(f"{self.source}: rows are split at random", {"cut": self.cut})
         if found.guessed:
             warn(found.frame, self.schema, labels, "a --data.schema")
         if self.next_item:
@@ -243,7 +248,7 @@ class Data(LightningDataModule):
         return data
 
     def _set_up_impressions(self, frame: pd.DataFrame, labels: np.ndarray) -> None:
-        self._check_labels(labels)
+        check_labels(labels, self.places, self.schema, str(self.source))
         train = frame.iloc[self.places["train"]]
         self.encoder = self._fit(train, self.schema)
         if self.schema.item:
@@ -251,6 +256,8 @@ class Data(LightningDataModule):
         user, names = self._users(frame)
         item, moment = self._items(frame), moments_of(frame, self.schema, str(self.source))
         taken = labels[:, self._taken()] == 1
+        if self.history:
+            check_order(moment, self.places, str(self.source))
         past, latest = histories(user, item, taken, moment, self.history)
         self.latest = {names[who] or "": items for who, items in latest.items()}
         batch = Batch(
@@ -265,16 +272,6 @@ class Data(LightningDataModule):
 
     def _fit(self, train: pd.DataFrame, schema: Schema) -> Encoder:
         return Encoder.fit(train, schema, str(self.source), self.least, buckets=self.buckets)
-
-    def _check_labels(self, labels: np.ndarray) -> None:
-        for place, name in enumerate(self.schema.tasks):
-            for part in PARTS[:2]:
-                known = labels[self.places[part], place]
-                if len(np.unique(known[~np.isnan(known)])) < 2:
-                    raise UserError(
-                        f"{self.source}: all {part} rows have one value of the label {name}: take it "
-                        "out of the schema, or give other rows for that part."
-                    )
 
     def _taken(self) -> int:
         tasks = list(self.schema.tasks)

@@ -9,7 +9,7 @@ from apps.common.evaluation import Measured, show, write_evaluation
 from apps.common.runs import Run, find_run
 from apps.common.trained import data_of, task_of
 from apps.recsys.data import APP, Data
-from apps.recsys.health import health, own_shares, summary
+from apps.recsys.health import health, looked_at, own_shares, summary
 from apps.recsys.model import Ranker
 from apps.recsys.ranked import fame_of, ranked
 from apps.recsys.ranked import measured as measured_users
@@ -19,7 +19,6 @@ from apps.recsys.report import sections
 from apps.recsys.scored import by_part, measured, scored, segments
 from apps.recsys.task import Task
 
-LOOKED_AT = 4096
 """Rows on which the experts are looked at."""
 Split = Literal["validation", "test"]
 TEXTS = {
@@ -89,7 +88,7 @@ def _of_rows(network: Ranker, data: Data, split: Split) -> list[Measured]:
         Measured("rows", "Metrics", TEXTS["rows"], whole),
         Measured("parts", "AUC by part", TEXTS["parts"], by_part(table)),
     ]
-    batch = rows.__getitems__(range(min(LOOKED_AT, len(rows))))
+    batch = looked_at(rows).batch
     if experts := health(network, batch):
         ill: list[dict[str, Any]] = [
             {"disease": name, "size": value} for name, value in summary(experts, network, batch).items()

@@ -15,7 +15,7 @@ Kind = Literal["category", "number", "tags"]
 ATOMIC: dict[str, Kind] = {"token": "category", "float": "number", "token_seq": "tags", "float_seq": "tags"}
 """What RecBole calls kinds of columns."""
 BESIDE = (".user", ".item")
-LIST = "|"
+LIST = "\x1f"
 """What stands between the values of a list, once it is text."""
 
 
@@ -86,7 +86,7 @@ def without_lists(frame: pd.DataFrame) -> Log:
     for name in frame.select_dtypes(object):
         known = frame[name].dropna()
         if len(known) and isinstance(known.iloc[0], list | tuple | np.ndarray):
-            frame[name] = frame[name].map(lambda cell: LIST.join(map(str, cell)), na_action="ignore")
+            frame[name] = frame[name].map(lambda cell: LIST.join([*map(str, cell), ""]), na_action="ignore")
             kinds[str(name)] = "tags"
     return Log(frame, kinds)
 

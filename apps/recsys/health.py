@@ -18,14 +18,20 @@ from collegium import MoE, Routing, record
 from torch import Tensor
 
 from apps.recsys.bodies import Mixture
-from apps.recsys.impressions import Batch
+from apps.recsys.impressions import Batch, Impressions
 from apps.recsys.levels import Level
 from apps.recsys.model import Ranker
 
 SMALLEST = 1e-6
 """A size that others are divided by."""
+LOOKED_AT = 4096
 SAME = 0.01
 """Spread of an output, beside the usual size, below which it says the same of every row."""
+
+
+def looked_at(rows: Impressions) -> Impressions:
+    """Those of some rows on which experts are looked at, spread over all."""
+    return rows.only(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(int))
 
 
 def health(network: Ranker, batch: Batch) -> list[dict[str, Any]]:
@@ -69,8 +75,8 @@ def summary(rows: list[dict[str, Any]], network: Ranker, batch: Batch) -> dict[s
 
     collapse: share of dead outputs among all; sizes: the largest size of an expert over the smallest, on the
     level where that is most; degradation: one less what common experts serve, a mean over those that several
-    gates see; underfitting: one less the share that a task's own experts have in what it hears, of the task
-    with the least.
+    gates see; underfitting: by how much a task's own experts are heard less than if all that it sees were
+    heard alike, of the task where that is most; 0 where none is.
     """
     found = {"collapse": float(np.mean([row["dead"] for row in rows]))}
     levels = {row["level"] for row in rows}
@@ -84,14 +90,15 @@ def summary(rows: list[dict[str, Any]], network: Ranker, batch: Batch) -> dict[s
         found["degradation"] = 1 - float(np.mean(common))
     shares = own_shares(network, batch)
     if shares:
-        found["underfitting"] = 1 - min(shares.values())
+        found["underfitting"] = max(0.0, 1 - min(shares.values()))
     return found
 
 
 def own_shares(network: Ranker, batch: Batch) -> dict[str, float]:
-    """Task -> the share that its own experts have in what it hears at the top, if it has any.
+    """Task -> the share that its own experts have in what it hears at the top, over an even share, if any.
 
-    What it hears of an expert is the length of its output times the weight of the gate, a mean over rows.
+    What it hears of an expert is the length of its output times the weight of the gate, a mean over rows. An
+    even share is that of its own experts in the number of all that it sees.
     """
     body = mixture_of(network)
     if body is None or not any(body.levels[-1].alone):
@@ -103,8 +110,10 @@ def own_shares(network: Ranker, batch: Batch) -> dict[str, float]:
     for e, own in enumerate(said):
         tokens = routing.token[routing.expert == e]
         heard[:, e] = (weight[tokens, :, e].abs() * own.norm(dim=1)[:, None]).sum(0)
-    share = (heard * torch.tensor(level.alone)).sum(1) / heard.sum(1).clamp(min=SMALLEST)
-    return dict(zip(level.gates, share.tolist(), strict=True))
+    alone, visible = torch.tensor(level.alone), torch.tensor(level.visible)
+    share = (heard * alone).sum(1) / heard.sum(1).clamp(min=SMALLEST)
+    even = (visible & alone).sum(1) / visible.sum(1)
+    return dict(zip(level.gates, (share / even.clamp(min=SMALLEST)).tolist(), strict=True))
 
 
 def mixture_of(network: Ranker) -> Mixture | None:

@@ -28,6 +28,8 @@ from apps.recsys.semantic import Codebooks, item_vectors, told_apart
 from apps.recsys.sequences import FIRST, Walk
 from apps.recsys.trie import Trie
 
+TRIES = 10
+"""Clusterings, one of which must tell items apart."""
 ALIKE = 64
 """Items at most that have all words but the last alike."""
 
@@ -131,13 +133,19 @@ class OneRec(Recommender):
         check_causal(self)
 
     def study(self, walk: Walk, contents: Encoded) -> None:
-        """Give every item its words. Raises ValueError where too many have the same ones."""
+        """Give every item its words, by a seed that torch's generator gives.
+
+        Raises ValueError where too many have the same ones.
+        """
         items = len(self.codes)
         vectors = item_vectors(walk.items, contents, items, self.contents)[FIRST:]
-        found = told_apart(Codebooks.fit(vectors, self.words).encode(vectors))
-        if found[:, -1].max(initial=0) >= self.most:
-            raise ValueError(f"over {self.most} items have the same words: give OneRec more `words`")
-        self.codes[FIRST:] = torch.from_numpy(found).to(self.codes.device)
+        for _ in range(TRIES):
+            books = Codebooks.fit(vectors, self.words, seed=int(torch.randint(2**31, ())))
+            found = told_apart(books.encode(vectors))
+            if found[:, -1].max(initial=0) < self.most:
+                self.codes[FIRST:] = torch.from_numpy(found).to(self.codes.device)
+                return
+        raise ValueError(f"over {self.most} items have the same words: give OneRec more `words`")
 
     def loss(self, walk: Walk) -> Tensor:
         """Words of the items that come at some places of each window."""
@@ -167,7 +175,8 @@ class OneRec(Recommender):
             beams: W; as many as there are legal ones where these are fewer.
 
         Returns:
-            Items (B, W, session) and the log probability of each session (B, W).
+            Items (B, W, session) and the log probability of each session (B, W), minus infinity where there
+            are fewer legal ones: what it holds then means nothing.
 
         Raises:
             ValueError: a session longer than those of training.
@@ -190,10 +199,9 @@ class OneRec(Recommender):
                 raw = self._speak(self._begun(said), memory, blank[:, None].expand(-1, W, -1), last=True)
                 log = raw.log_softmax(-1)  # (B, W, most)
                 after = trie.children[level][node]  # (B, W, most)
-                left = trie.left(level, without).gather(1, after.clamp(min=0).flatten(1))
-                legal = (after >= 0) & (left.view_as(after) > 0)
-                if level == self.levels - 1:
-                    legal = legal & ~twice(trie.items[after.clamp(min=0)], written)
+                left = trie.left(level, without).gather(1, after.clamp(min=0).flatten(1)).view_as(after)
+                taken = (after[..., None] == trie.at[level][written][:, :, None]).sum(-1)  # by this session
+                legal = (after >= 0) & (left > taken)
                 total = (chance[..., None] + log.masked_fill(~legal, -torch.inf)).flatten(1)
                 width = min(beams or self.beams, begun * int((trie.children[level] >= 0).sum()))
                 chance, best = total.topk(width, 1)
@@ -277,8 +285,3 @@ def some_places(items: Tensor, number: int) -> tuple[Tensor, Tensor]:
     can = (items[:, 1:] >= FIRST) & (items[:, :-1] > 0)
     row = can.any(1).nonzero()[:, 0]
     return row, torch.multinomial(can[row].float(), number, replacement=True) + 1
-
-
-def twice(items: Tensor, before: Tensor) -> Tensor:
-    """(B, W, n) whether an item is among those before (B, W, m)."""
-    return (items[..., None] == before[:, :, None]).any(-1)

@@ -16,6 +16,7 @@ from apps.common.trained import task_of
 from apps.recsys.data import APP, Data
 from apps.recsys.files import read_log
 from apps.recsys.model import Ranker
+from apps.recsys.onerec import OneRec
 from apps.recsys.ranked import unseen_only
 from apps.recsys.recommender import Recommender
 from apps.recsys.task import Task
@@ -52,6 +53,8 @@ def predict(
     data = Data.from_state(checkpoint["Data"])
     frame = read_log(input, users, items).frame
     network = task.network
+    if isinstance(network, OneRec):
+        network.beams = max(network.beams, top)
     unseen = data.unseen(frame)
     if isinstance(network, Recommender) and unseen.get(str(data.schema.item)) == 1:
         raise UserError(

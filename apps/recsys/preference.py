@@ -131,24 +131,34 @@ class AlignedOneRec(OneRec):
         return (each * known).sum() / known.sum().clamp(min=1)
 
     def preference_loss(self, walk: Walk) -> Tensor:
-        """DPO over the best and the worst of the sessions that a beam writes for each user."""
-        best, worst = self.pair(walk)
+        """DPO over the best and the worst of the sessions that a beam writes for each user.
+
+        Both policies are asked without dropout, so that they begin alike.
+        """
+        best, worst, there = self.pair(walk)
+        walk = Walk(walk.profile.take(there), *(part[there] for part in walk[1:]))
         sessions = torch.stack([best, worst], 1)  # (B, 2, S)
-        own = self.chances(walk, sessions)
         with torch.no_grad():
             before = self.reference.chances(walk, sessions)
-        gain = own - before
+        was = self.training
+        self.eval()
+        gain = self.chances(walk, sessions) - before
+        self.train(was)
         return dpo(gain[:, 0], gain[:, 1], self.beta)
 
     @torch.no_grad()
-    def pair(self, walk: Walk) -> tuple[Tensor, Tensor]:
-        """Sessions (B, S) with the greatest and with the least reward of those that a beam writes."""
+    def pair(self, walk: Walk) -> tuple[Tensor, Tensor, Tensor]:
+        """Sessions (P, S) with the greatest and with the least reward of those that a beam writes, and the
+        numbers (P,) of the users for whom it writes two or more."""
         writer = self.writer
-        sessions, _ = writer.write(walk, self.session, self.candidates)
+        sessions, chance = writer.write(walk, self.session, self.candidates)
         state = writer._listen(walk.profile, walk.history)[0][:, -1]
         reward = self.reward(state, sessions.flatten(1)).sigmoid().view(sessions.shape).sum(-1)
-        row = torch.arange(len(reward), device=reward.device)
-        return sessions[row, reward.argmax(1)], sessions[row, reward.argmin(1)]
+        legal = chance.isfinite()
+        there = (legal.sum(1) > 1).nonzero()[:, 0]
+        best = reward.masked_fill(~legal, -torch.inf).argmax(1)[there]
+        worst = reward.masked_fill(~legal, torch.inf).argmin(1)[there]
+        return sessions[there, best], sessions[there, worst], there
 
     def _with(self, state: dict[str, Tensor]) -> OneRec:
         twin = self._twin[0]
@@ -169,10 +179,11 @@ def _kept(name: str) -> str:
 
 
 def dpo(better: Tensor, worse: Tensor, beta: float) -> Tensor:
-    """Direct preference optimisation, the mean of -log sigmoid(beta (better - worse)).
+    """Direct preference optimisation, the mean of -log sigmoid(beta (better - worse)); 0 of no pair.
 
     Args:
         better, worse: (B,) by how much the log probability of either has risen over the reference's.
         beta: temperature.
     """
-    return -F.logsigmoid(beta * (better - worse)).mean()
+    each = -F.logsigmoid(beta * (better - worse))
+    return each.sum() / max(len(each), 1)

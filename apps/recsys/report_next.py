@@ -19,7 +19,7 @@ from apps.recsys.sequences import FIRST, Walks
 
 LOOKED_AT = 512
 DEEPEST = 100
-PARTS = 6
+BINS = 6
 
 
 def sections(network: Recommender, data: Data, split: Literal["validation", "test"]) -> list[Section]:
@@ -45,7 +45,7 @@ def _depth(found: Ranked) -> Section:
 def _tail(found: Ranked) -> Section:
     figure, grid = panels(2, columns=2)
     for axes, count, what in ((grid[0], found.activity, "user"), (grid[1], found.fame, "item that came")):
-        order = np.array_split(np.argsort(count, kind="stable"), PARTS)
+        order = np.array_split(np.argsort(count, kind="stable"), BINS)
         x = [1 + count[part].mean() for part in order if len(part)]
         y = [hits(found.rank[part], TOP).mean() for part in order if len(part)]
         axes.plot(x, y, marker="o", markersize=3)
@@ -84,7 +84,8 @@ def _experts(network: Recommender, walks: Walks) -> list[Section]:
     told = ((items[:, 1:] >= FIRST) & (items[:, :-1] > 0)).any(1)
     rows = told.nonzero()[:LOOKED_AT, 0]
     size = len(rows)
-    with record(network) as routings:
+    with torch.random.fork_rng(devices=[]), record(network) as routings:
+        torch.manual_seed(0)  # places are drawn
         network.loss(walks.__getitems__(rows))
     order = np.argsort(np.argsort(walks.activity[rows.numpy()], kind="stable"))
     third = order * len(SEGMENTS) // max(size, 1)

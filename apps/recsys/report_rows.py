@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -11,13 +10,12 @@ from matplotlib.ticker import NullFormatter
 from apps.common.plots import COLORS, panels
 from apps.common.report import Section
 from apps.recsys.bodies import Mixture
-from apps.recsys.health import health, mixture_of, observed, weights
+from apps.recsys.health import health, looked_at, mixture_of, observed, own_shares, weights
 from apps.recsys.impressions import Batch, Impressions
 from apps.recsys.metrics import auc
 from apps.recsys.model import Ranker
 from apps.recsys.scored import SEGMENTS, Scored, scored
 
-LOOKED_AT = 4096
 BINS = 10
 FEWEST = 5
 """Positives that a part must have for its AUC to be drawn."""
@@ -28,12 +26,11 @@ def sections(network: Ranker, rows: Impressions) -> list[Section]:
     found = scored(network, rows)
     parts = [_lifts(found), _calibration(found), _tail(found)]
     if (body := mixture_of(network)) is not None:
-        batch = rows.__getitems__(torch.arange(min(LOOKED_AT, len(rows))))
-        parts += [
-            _gates(body, network, batch),
-            _segments(body, network, batch, rows.activity),
-            _health(network, batch),
-        ]
+        some = looked_at(rows)
+        parts.append(_gates(body, network, some.batch))
+        if (some.user >= 0).any():
+            parts.append(_segments(body, network, some))
+        parts.append(_health(network, some.batch))
     return parts
 
 
@@ -129,11 +126,11 @@ def _gates(body: Mixture, network: Ranker, batch: Batch) -> Section:
     return Section("Gates by task", text, [figure])
 
 
-def _segments(body: Mixture, network: Ranker, batch: Batch, activity: np.ndarray) -> Section:
+def _segments(body: Mixture, network: Ranker, rows: Impressions) -> Section:
     """Weights at the top by thirds of users."""
-    routing, _ = observed(network, batch)[-1]
+    routing, _ = observed(network, rows.batch)[-1]
     weight, level = weights(routing).numpy(), body.levels[-1]
-    order = np.array_split(np.argsort(activity[: len(weight)], kind="stable"), 3)
+    order = np.array_split(np.argsort(rows.activity, kind="stable"), 3)
     figure, grid = panels(len(level.gates), width=3.4, height=2.2)
     for gate, (axes, name) in enumerate(zip(grid, level.gates, strict=True)):
         own = np.flatnonzero(level.visible[gate])
@@ -149,11 +146,11 @@ def _segments(body: Mixture, network: Ranker, batch: Batch, activity: np.ndarray
 
 
 def _health(network: Ranker, batch: Batch) -> Section:
-    found = health(network, batch)
-    figure, grid = panels(3)
+    found, shares = health(network, batch), own_shares(network, batch)
+    figure, grid = panels(4 if shares else 3)
     names = [f"{row['level']}: {row['expert']}" for row in found]
     for axes, key, title in zip(
-        grid,
+        grid[:3],
         ("dead", "size", "serves"),
         ("collapse: share of dead outputs", "size of the outputs", "degradation: share of gates served"),
         strict=True,
@@ -166,6 +163,13 @@ def _health(network: Ranker, batch: Batch) -> Section:
             axes.set_xlim(0, 1.02)
         _name(axes, title, "", "")
     text = "Experts of one task blue, others orange. Common experts that serve few gates have degraded."
+    if shares:
+        grid[3].barh(range(len(shares)), list(shares.values()), color=COLORS[0])
+        grid[3].axvline(1, color="0.6", linewidth=0.8, linestyle="--")
+        grid[3].set_yticks(range(len(shares)), list(shares), fontsize=6)
+        grid[3].invert_yaxis()
+        _name(grid[3], "underfitting: own experts, over an even share", "", "")
+        text += " A task whose own experts are heard less than an even share (dashed) leaves them aside."
     return Section("Health of the experts", text, [figure])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ class Source:
         beside: Sequence[Path | None],
         cut: Sequence[Any] | None = None,
     ) -> Found:
-        columns = Schema.load(schema) if schema else self._guessed(log)
+        columns = self._chosen(Schema.load(schema)) if schema else self._guessed(log)
         guessed = schema is None and self.path is not None
         if not columns.tasks or not columns.features:
             raise UserError(f"{self}: the schema needs a task and a feature: name them.")
@@ -99,6 +99,19 @@ class Source:
             raise UserError(f"{held_out} has no column {absent[0]!r}, and {self} does: add it.")
         whole = pd.concat([log.frame, rest[list(log.frame)]], ignore_index=True)
         return Found(whole, columns, len(rest), cut, guessed)
+
+    def _chosen(self, found: Schema) -> Schema:
+        """A schema with the tasks that are asked for; the others are outcomes."""
+        if self.tasks is None:
+            return found
+        absent = [name for name in self.tasks if name not in found.tasks]
+        if absent:
+            raise UserError(
+                f"{self}: the schema has no task {absent[0]!r}: name some of {', '.join(found.tasks)} in "
+                "--data.tasks."
+            )
+        tasks = {name: task for name, task in found.tasks.items() if name in self.tasks}
+        return replace(found, tasks=tasks, outcomes=[*found.outcomes, *(set(found.tasks) - set(tasks))])
 
     def _guessed(self, log: Log) -> Schema:
         names, simulated = [*map(str, log.frame)], self.path is None and self.name == SIMULATED

@@ -19,14 +19,13 @@ from apps.recsys.bodies import Body
 from apps.recsys.comparison.outcome import outcome, score
 from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
-from apps.recsys.health import health, summary
+from apps.recsys.health import health, looked_at, summary
 from apps.recsys.levels import Groups
+from apps.recsys.metrics import FEWEST
 from apps.recsys.model import Ranker, Separate
 from apps.recsys.scored import scored
 from apps.recsys.task import Task
 
-LOOKED_AT = 4096
-"""Test rows on which the health of experts is measured."""
 Make = Callable[[int, Groups], Body]
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -98,7 +97,7 @@ def size_of(body: nn.Module) -> int:
 
 
 class Network(Arm):
-    """A network, trained as `make train` does; the epoch of greatest validation AUC is kept.
+    """A network, trained by the module of `make train`; the epoch of greatest validation AUC is kept.
 
     Args:
         budget: epochs, batch_size, trials, sizes (see configs/recsys/compare.yaml).
@@ -109,7 +108,8 @@ class Network(Arm):
     def __init__(self, budget: Mapping[str, Any], name: str, make: Callable[[], Ranker]) -> None:
         self.budget, self.name, self.make = budget, name, make
         self.trials = budget["trials"].get(name, budget["trials"]["networks"])
-        self.settings = {"network": name, "sizes": [budget["network"], budget["bodies"]]}
+        sizes = [budget["network"], budget["bodies"]]
+        self.settings = {"network": name, "sizes": sizes, "chosen_by": FEWEST}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""
@@ -139,7 +139,7 @@ class FittedNetwork(Fitted):
         rows = self.data.part("test")
         active, total = inspection.parameters(self.network)
         cost = Cost(active, total, float(inspection.flops(self.network, rows.__getitems__([0]))))
-        batch = rows.__getitems__(range(min(LOOKED_AT, len(rows))))
+        batch = looked_at(rows).batch
         experts = health(self.network, batch)
         ill = summary(experts, self.network, batch) if experts else {}
         return outcome(scored(self.network, rows), cost, self.fewest, ill)

@@ -49,7 +49,10 @@ class Told(Fitted):
 
 
 def outcome(found: Ranked, cost: Cost) -> Outcome:
-    """NDCG and hits at ten, the reciprocal rank and coverage; of parts of the users NDCG and hits."""
+    """NDCG and hits at ten, the reciprocal rank and coverage; of parts of the users NDCG and hits.
+
+    Of users who liked the item that came, hits are counted apart, and less those of users who did not.
+    """
     values: list[Value] = []
     units: dict[Place, np.ndarray] = {}
     weights: dict[Place, np.ndarray] = {}
@@ -60,9 +63,10 @@ def outcome(found: Ranked, cost: Cost) -> Outcome:
             values.append(Value(name, metric, float(each.mean()), True))
             means, rows = unit_means(each, some.user % UNITS, UNITS)
             units[name, metric], weights[name, metric] = means[rows > 0], rows[rows > 0]
-    for name, label in (("liked", 1), ("not", 0)):
-        if (found.liked == label).any():
-            values.append(Value("all", f"hr_{TOP}_{name}", hits_of(found, label), True))
+    if all((found.liked == label).any() for label in (0, 1)):
+        liked, not_liked = (hits_of(found, label) for label in (1, 0))
+        values.append(Value("all", f"hr_{TOP}_liked", liked, True))
+        values.append(Value("all", f"hr_{TOP}_liked_less_not", liked - not_liked, True))
     values.append(Value("all", "mrr", float((1 / found.rank).mean()), True))
     values.append(Value("all", f"coverage_{TOP}", coverage(found.top, found.items), True))
     return Outcome(values, units, cost, weights)

@@ -18,7 +18,8 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
     """The mean AUC over tasks that have enough positives, that of each task, and of parts of the rows.
 
     Units of an AUC are those of `metrics.auc_units`, and those of a GAUC its users. Tasks with fewer
-    positives are measured, and left out of the mean.
+    positives are measured, and left out of the mean. Miscalibration is the logarithm of the expected over the
+    actual positives, without its sign.
 
     Args:
         found: chances beside the labels of test rows.
@@ -40,7 +41,7 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
             Value(task, "log_loss", log_loss(chance, label), False),
         ]
         if label.any():
-            values.append(Value(task, "calibration", calibration(chance, label), False))
+            values.append(Value(task, "miscalibration", abs(np.log(calibration(chance, label))), False))
         if place in enough:
             units[task, "auc"] = areas[-1]
         who, own, rows = auc_by_user(chance, label, user)
@@ -62,7 +63,7 @@ def outcome(found: Scored, cost: Cost, fewest: int, more: dict[str, float] | Non
 
 
 def score(found: Scored) -> float:
-    """One less the mean AUC, by which settings are chosen."""
+    """One less the mean AUC of tasks with positives enough to tell, by which settings are chosen."""
     return 1 - mean_auc(found.chance, found.label)
 
 

@@ -18,6 +18,7 @@ from apps.recsys.data import Data
 from apps.recsys.encoding import Sizes
 from apps.recsys.impressions import Batch, Impressions
 from apps.recsys.levels import Groups
+from apps.recsys.metrics import FEWEST
 from apps.recsys.model import Ranker
 from apps.recsys.scored import Scored, with_chances
 
@@ -26,30 +27,36 @@ MOST_CATEGORIES = 256
 TREES, PATIENCE = 500, 30
 
 
+FIXED: dict[str, Any] = {"metric": "auc", "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
+"""Options of LightGBM that are no matter of choice."""
+
+
 class BoostedTrees(Arm):
-    """LightGBM, a model for each task, as many trees as validate best."""
+    """LightGBM, a model for each task, as many trees as have the greatest validation AUC."""
 
     def __init__(self, budget: Mapping[str, Any]) -> None:
         self.budget, self.trials = budget, budget["trials"]["gbdt"]
+        fixed = {"trees": TREES, "patience": PATIENCE, "most_categories": MOST_CATEGORIES}
+        self.settings = {**FIXED, **fixed, "chosen_by": FEWEST}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Grow trees for each task, until validation AUC has not risen for 30 of them."""
         from lightgbm import LGBMClassifier, early_stopping
 
         module = data_for(data, self.budget, seed)
-        few = [c for c, size in enumerate(sizes_of(module).ids) if size <= MOST_CATEGORIES]
+        words = map(len, module.encoder.vocabularies.values())
+        few = [column for column, size in enumerate(words) if size <= MOST_CATEGORIES]
         train, validation = module.part("train"), module.part("validation")
-        tables, stop = (_table(train), _table(validation)), early_stopping(PATIENCE, verbose=False)
+        tables = tuple(table_of(rows, module) for rows in (train, validation))
+        stop = early_stopping(PATIENCE, verbose=False)
         models = []
         for place in range(train.batch.labels.shape[1]):
             model = LGBMClassifier(
                 n_estimators=TREES,
                 random_state=seed,
-                subsample=0.8,
-                subsample_freq=1,
-                colsample_bytree=0.8,
                 n_jobs=1,
                 verbose=-1,
+                **FIXED,
                 **trial,
             )
             held = _known(tables[1], validation, place)
@@ -57,7 +64,6 @@ class BoostedTrees(Arm):
                 *_known(tables[0], train, place),
                 eval_X=held[0],
                 eval_y=held[1],
-                eval_metric="auc",
                 categorical_feature=few,
                 callbacks=[stop],
             )
@@ -74,7 +80,7 @@ class FittedTrees(Fitted):
 
     def ask(self, rows: Impressions) -> Scored:
         """Chances of all rows."""
-        table = _table(rows)
+        table = table_of(rows, self.data)
         chances = np.stack([model.predict_proba(table)[:, 1] for model in self.models], 1)
         return with_chances(chances, list(self.data.schema.tasks), rows)
 
@@ -160,10 +166,22 @@ def experts_of(model: nn.Module) -> int:
     return size_of(model) - size_of(model.get_submodule("embedding")) - size_of(model.get_submodule("towers"))
 
 
-def _table(rows: Impressions) -> np.ndarray:
-    """(N, C + V + tags): ids, values and the first tag of each column of tags."""
-    parts = rows.batch.rows
-    return torch.cat([parts.ids.double(), parts.values.double(), parts.tags[:, :, 0].double()], 1).numpy()
+def table_of(rows: Impressions, data: Data) -> np.ndarray:
+    """(N, columns) what trees see: the ids of words, numbers by their quantile, and which tags a row has.
+
+    Of a column with more than `MOST_CATEGORIES` tags the first one of a row stands for all.
+    """
+    parts, words = rows.batch.rows, len(data.encoder.vocabularies)
+    found = [parts.ids[:, :words].numpy(), parts.values.numpy()]
+    for column, size in enumerate(sizes_of(data).tags):
+        tags = parts.tags[:, column].numpy()
+        if size > MOST_CATEGORIES:
+            found.append(tags[:, :1])
+            continue
+        has = np.zeros((len(tags), size), dtype=np.float32)
+        np.put_along_axis(has, tags, 1.0, 1)
+        found.append(has[:, 1:])  # the first id is none
+    return np.concatenate([part.astype(np.float32) for part in found], 1)
 
 
 def _known(table: np.ndarray, rows: Impressions, task: int) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,8 @@ class FrozenUnits(AWMoE):
 class OneExpert(SelfAttention):
     """Self-attention with one perceptron in place of AW-MoE's experts and units, as large as all of them.
 
+    Like them it adds nothing at first.
+
     Args:
         options: of AW-MoE.
     """
@@ -60,6 +62,7 @@ class OneExpert(SelfAttention):
             twin.build(profile, items, length)
         more = size_of(twin) - size_of(self)
         self.expert = DenseFFN(self.dim, round(more / (2 * self.dim)), "relu")
+        nn.init.zeros_(self.expert.expert.down)
 
     def _read(self, history: Tensor) -> Tensor:
         states = super()._read(history)
@@ -96,7 +99,7 @@ def recommenders(budget: Mapping[str, Any]) -> dict[str, Callable[[], Recommende
 
 
 class Sequential(Arm):
-    """A recommender, trained as `make train` does; the epoch of greatest validation NDCG is kept.
+    """A recommender, trained by the module of `make train`; the epoch of greatest validation NDCG is kept.
 
     Args:
         budget: epochs, history, batch_size, trials, sizes (see configs/recsys/compare.yaml).
@@ -109,7 +112,9 @@ class Sequential(Arm):
         self.trials = budget["trials"]["recommenders"]
         kind = "sasrec" if name.startswith("sasrec") else budget["routed"]
         own = budget["recommenders"]["aligned"] if name == "aligned" else {}
-        self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind], **own}
+        balanced = budget["routed"] == "onerec" and name in ("routed", "aligned")
+        self.balance: dict[str, Any] = {"BiasBalance": 0.001} if balanced else {}
+        self.settings = {"recommender": kind, "sizes": budget["recommenders"][kind], **own, **self.balance}
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""
@@ -117,9 +122,7 @@ class Sequential(Arm):
         seed_everything(seed, verbose=False)
         network = self.make()
         network.dropout = trial.get("dropout", network.dropout)
-        balanced = isinstance(network, OneRec) and self.name in ("routed", "aligned")
-        balance: dict[str, Any] = {"BiasBalance": 0.001} if balanced else {}
-        task = Task(network, balance, learning_rate=trial["learning_rate"])
+        task = Task(network, dict(self.balance), learning_rate=trial["learning_rate"])
         fit_best(task, module, self.budget["epochs"], seed)
         walk = module.walks("validation").__getitems__([0])
         active, total = inspection.parameters(network)

@@ -47,7 +47,12 @@ def test_what_a_file_says_of_its_kinds_goes_before_a_guess() -> None:
 
 @pytest.mark.parametrize(
     ("cells", "mark"),
-    [(["a|b", "b|c", "c", "a|c"], "|"), (["a,b", "b", "a", "b,a"], ","), (["New York", "Old Town"], None)],
+    [
+        (["a|b", "b|c", "c", "a|c"], "|"),
+        (["a,b", "b", "a", "b,a"], ","),
+        (["New York", "Old Town"], None),
+        (["Science Fiction|TV Movie", "TV Movie", "Science Fiction", "Drama|TV Movie"], "|"),
+    ],
 )
 def test_values_of_one_cell_stand_apart_by_a_mark(cells: list[str], mark: str | None) -> None:
     assert separator(pd.Series(cells)) == mark

@@ -10,7 +10,7 @@ from apps.common.discovery import project_root
 from apps.common.main import main
 from apps.recsys.simulate import simulate
 from apps.recsys.task import Task
-from tests.apps.common.helpers import differing_weights, whole_and_broken
+from tests.apps.common.helpers import checkpoint, differing_weights, whole_and_broken
 
 CONFIG = str(project_root() / "configs" / "recsys" / "default.yaml")
 
@@ -49,9 +49,9 @@ def test_a_run_is_measured_by_task_part_and_health(run: Path) -> None:
         assert title in page
 
 
-@pytest.mark.parametrize("config", ["default", "onerec"])
-def test_a_run_that_broke_off_ends_as_the_whole_one(config: str, tmp_path: Path) -> None:
-    """OneRec goes through stages, and learns what it prefers from what it wrote itself."""
+@pytest.mark.parametrize(("config", "step"), [("default", 5), ("onerec_aligned", 11)])
+def test_a_run_that_broke_off_ends_as_the_whole_one(config: str, step: int, tmp_path: Path) -> None:
+    """Also one that by then learns what it prefers, from what it wrote itself."""
     options = [
         "--config",
         CONFIG.replace("default", config),
@@ -60,7 +60,9 @@ def test_a_run_that_broke_off_ends_as_the_whole_one(config: str, tmp_path: Path)
         "--trainer.max_epochs",
         "4",
     ]
-    whole, broken = whole_and_broken("recsys", Task, options, 5, tmp_path)
+    whole, broken = whole_and_broken("recsys", Task, options, step, tmp_path)
+    if config == "onerec_aligned":
+        assert all(checkpoint(run)["state_dict"]["network.aligning"] for run in (whole, broken))
     assert differing_weights(whole, broken) == []
 
 

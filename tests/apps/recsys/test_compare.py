@@ -92,7 +92,7 @@ def test_peers_see_the_same_columns() -> None:
     torch.manual_seed(0)
     data = Data(rows=400)
     data.setup()
-    from apps.recsys.comparison.peers import Rechub, _table, experts_of
+    from apps.recsys.comparison.peers import Rechub, experts_of, table_of
 
     network = Rechub("ple", HoME, dim=4)
     groups, prior = [["watch_0"], ["interact_0"]], [0.4, 0.001]
@@ -106,8 +106,13 @@ def test_peers_see_the_same_columns() -> None:
     assert network(batch).shape == (8, 2)
     changed = batch._replace(rows=batch.rows._replace(tags=torch.zeros_like(batch.rows.tags)))
     assert not torch.equal(network(batch), network(changed))
-    sizes = data.encoder.sizes
-    assert _table(data.part("train")).shape[1] == len(sizes.ids) + sizes.values + len(sizes.tags)
+    sizes, rows = data.encoder.sizes, data.part("train")
+    table, words = table_of(rows, data), len(data.encoder.vocabularies)
+    assert table.shape[1] == words + sizes.values + sum(size - 1 for size in sizes.tags)
+    tags = rows.batch.rows.tags[:, 0]
+    for row in (0, 7, 200):
+        has = table[row, words + sizes.values :][: sizes.tags[0] - 1].nonzero()[0] + 1
+        assert set(has.tolist()) == set(tags[row].tolist()) - {0}
 
 
 SEQUENCES = {

@@ -1,11 +1,13 @@
 """Impressions: split, encoded, with what came before."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,6 +215,63 @@ def test_a_log_that_has_changed_is_refused(tmp_path: Path) -> None:
     table[:550].to_csv(tmp_path / "log.csv", index=False)
     with pytest.raises(UserError, match="has changed since training: restore it"):
         ready(path=tmp_path / "log.csv", tasks=["watch_0"]).load_state_dict(state)
+
+
+@pytest.mark.parametrize("change", ["order", "schema"])
+def test_rows_in_another_order_and_other_labels_are_another_log(change: str, tmp_path: Path) -> None:
+    table, schema = simulate(600), tmp_path / "schema.yaml"
+    table.to_csv(tmp_path / "log.csv", index=False)
+    told = {"features": {"user_id": "category"}, "tasks": {"late": {"when": "watch_0 >= 1"}}}
+    schema.write_text(yaml.safe_dump(told))
+    state = ready(path=tmp_path / "log.csv", schema=schema).state_dict()
+    if change == "order":
+        table[::-1].to_csv(tmp_path / "log.csv", index=False)
+    else:
+        schema.write_text(yaml.safe_dump({**told, "tasks": {"late": {"when": "watch_0 < 1"}}}))
+    with pytest.raises(UserError, match="has changed since training: restore it"):
+        ready(path=tmp_path / "log.csv", schema=schema).load_state_dict(state)
+
+
+def test_values_of_lists_stay_whole(tmp_path: Path) -> None:
+    cells = [["red shoes", "hat"], ["hat"], ["red shoes"], []] * 100
+    table = simulate(400).assign(kinds=cells)
+    table.to_parquet(tmp_path / "log.parquet")
+    data = ready(path=tmp_path / "log.parquet", tasks=["watch_0"])
+    assert set(data.encoder.tags["kinds"][1].known) == {"red shoes", "hat"}
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"split": "random", "cut": [1, 2]}, "split at random, and data.cut would not be followed"),
+        ({"held_out": "rest.csv", "split": "time"}, "are held out, and data.split would not be followed"),
+        ({"held_out": "rest.csv", "cut": [1, 2]}, "are held out, and data.cut would not be followed"),
+        ({"protocol": "next_item", "split": "time"}, "last ones are held out, and data.split would not"),
+        ({"protocol": "next_item", "held_out": "rest.csv"}, "and data.held_out would not be followed"),
+        ({"held_out": "log.csv", "history": 3}, "no later than those of training"),
+    ],
+)
+def test_options_that_would_not_be_followed_are_refused(
+    options: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    table = simulate(600)
+    for name in ("log.csv", "rest.csv"):
+        table.to_csv(tmp_path / name, index=False)
+    if "held_out" in options:
+        options = {**options, "held_out": tmp_path / options["held_out"]}
+    with pytest.raises(UserError, match=fault):
+        ready(path=tmp_path / "log.csv", tasks=["watch_0"], **options)
+
+
+def test_tasks_choose_among_those_of_a_schema(tmp_path: Path) -> None:
+    simulate(600).to_csv(tmp_path / "log.csv", index=False)
+    schema = tmp_path / "schema.yaml"
+    schema.write_text(yaml.safe_dump({"features": {"user_id": "category"}, "tasks": ["watch_0", "watch_1"]}))
+    data = ready(path=tmp_path / "log.csv", schema=schema, tasks=["watch_1"])
+    assert list(data.schema.tasks) == ["watch_1"]
+    assert data.schema.outcomes == ["watch_0"]
+    with pytest.raises(UserError, match="has no task 'watch_7': name some of watch_0, watch_1"):
+        ready(path=tmp_path / "log.csv", schema=schema, tasks=["watch_7"])
 
 
 def test_a_history_of_rows_in_no_order_is_refused(tmp_path: Path) -> None:

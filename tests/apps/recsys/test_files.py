@@ -70,7 +70,7 @@ def test_lists_of_parquet_are_tags(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "log.parquet")
     found = read_log(tmp_path / "log.parquet")
     assert found.kinds == {"genres": "tags"}
-    assert found.frame["genres"].tolist()[:2] == ["a|b c", ""]
+    assert found.frame["genres"].tolist()[:2] == ["a\x1fb c\x1f", ""]
     assert found.frame["genres"].isna().tolist() == [False, False, True]
 
 

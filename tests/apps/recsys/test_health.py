@@ -99,19 +99,20 @@ def test_what_a_task_hears_of_its_own_experts_is_told_by_hand() -> None:
     length = [float(own.norm(dim=1).sum()) for own in said]
     shares = own_shares(network, batch)
     for place, task in enumerate(network.tasks):
-        assert shares[task] == pytest.approx(length[place] / (length[place] + length[-1]), rel=1e-4)
+        part = length[place] / (length[place] + length[-1])
+        assert shares[task] == pytest.approx(part / 0.5, rel=1e-4)  # one of two is its own
 
 
 def test_weights_on_own_experts_are_told_by_task() -> None:
     network, batch = made(HoME)
     shares = own_shares(network, batch)
     assert set(shares) == {"watch_0", "watch_1", "interact_0", "interact_1"}
-    assert all(0.1 < share < 0.9 for share in shares.values())
+    assert all(0.5 < share < 5 for share in shares.values())
     network.body.layers[1].router.self_gates = None
     lower = own_shares(network, batch)
     assert all(lower[task] < share for task, share in shares.items())
     ill = summary(health(network, batch), network, batch)
-    assert ill["underfitting"] == pytest.approx(1 - min(lower.values()))
+    assert ill["underfitting"] == pytest.approx(max(0.0, 1 - min(lower.values())))
 
 
 def test_bodies_without_experts_have_none_to_be_ill() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.recsys.data import Data
-from apps.recsys.onerec import OneRec, some_places, twice
+from apps.recsys.onerec import OneRec, some_places
 from apps.recsys.semantic import Codebooks, told_apart
 from apps.recsys.sequences import FIRST, Walk
 from apps.recsys.trie import Trie
@@ -105,10 +105,11 @@ def test_a_session_has_no_item_twice_and_its_chance_is_that_of_all_its_words(
     walk = data.walks("validation").__getitems__([1, 5])
     items, chance = network.write(walk, session=2, beams=20)
     assert items.shape == (2, 20, 2)
+    assert chance.isfinite().all()
     for user in range(2):
         one = data.walks("validation").__getitems__([[1, 5][user]])
         history = set(walk.seen[user].tolist())
-        for session, told in list(zip(items[user].tolist(), chance[user].tolist(), strict=True))[:3]:
+        for session, told in zip(items[user].tolist(), chance[user].tolist(), strict=True):
             assert len(set(session)) == 2
             assert not history & set(session)
             assert told == pytest.approx(chance_of(network, one, session), abs=1e-4)
@@ -159,8 +160,39 @@ def test_places_have_something_before_and_a_known_item() -> None:
     assert set(place[1].tolist()) == {1}
 
 
-def test_items_are_found_among_those_before() -> None:
-    assert twice(torch.tensor([[[1, 2, 3]]]), torch.tensor([[[3, 9]]])).tolist() == [[[False, False, True]]]
+@pytest.mark.parametrize("words", [(40, 40), (3,)])
+def test_a_wide_beam_holds_every_legal_session_once(words: tuple[int, ...], data: Data) -> None:
+    """Whether few items or many have their first words alike."""
+    torch.manual_seed(0)
+    made = OneRec(dim=8, depth=1, words=words, session=2, beams=5000)
+    made.build(data.encoder.sizes, FIRST + 9, data.history)
+    made.codes[FIRST:, 0] = torch.arange(9) % words[0]
+    made.codes[FIRST:, -1] = torch.arange(9) // words[0]
+    walk = data.walks("train").__getitems__([0])
+    blank = torch.zeros_like(walk.items)
+    blank[:, -2] = FIRST
+    walk = walk._replace(items=blank, seen=torch.tensor([[FIRST + 3]]))
+    items, chance = made.eval().write(walk, session=2)
+    live = [
+        tuple(own) for own, told in zip(items[0].tolist(), chance[0].tolist(), strict=True) if told > -1e9
+    ]
+    left = [item for item in range(FIRST, FIRST + 9) if item not in (FIRST, FIRST + 3)]
+    assert sorted(live) == [(a, b) for a in left for b in left if a != b]
+    chances = [chance_of(made, walk, list(own)) for own in live]
+    assert chance[0][: len(live)].tolist() == pytest.approx(chances, abs=1e-4)
+
+
+def test_another_seed_clusters_items_otherwise(data: Data) -> None:
+    codes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        made = OneRec(dim=8, depth=1, words=WORDS)
+        made.build(data.encoder.sizes, len(data.catalogue), data.history)
+        assert data.contents is not None
+        made.study(data.walks("train").walk, data.contents)
+        codes.append(made.codes)
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
 
 
 def test_it_learns_a_rule() -> None:

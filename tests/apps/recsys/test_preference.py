@@ -10,6 +10,7 @@ from collegium.inspection import parameters
 
 from apps.recsys.data import Data
 from apps.recsys.preference import AlignedOneRec, dpo
+from apps.recsys.sequences import FIRST, Walk
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,26 @@ def test_the_pair_is_what_the_reward_ranks_first_and_last(data: Data) -> None:
     with torch.no_grad():
         network.reward.items.weight.zero_()
         network.reward.bias.weight[:, 0] = torch.arange(len(data.catalogue)) / 1000
-    best, worst = network.pair(walk)
+    best, worst, there = network.pair(walk)
     sessions, _ = network.eval().write(walk, 1, 12)
+    assert there.tolist() == list(range(20))
     assert torch.equal(best[:, 0], sessions[..., 0].max(1).values)
     assert torch.equal(worst[:, 0], sessions[..., 0].min(1).values)
+
+
+def test_a_pair_is_of_sessions_that_can_be_written(data: Data) -> None:
+    """The less is left to a user, the fewer sessions a beam ends with; of one alone there is no pair."""
+    network, walk = built(data, candidates=12), data.walks("train").__getitems__(range(6))
+    items = torch.arange(FIRST, len(data.catalogue)).expand(6, -1).clone()
+    left = [0, 1, 2, 3, 7, 30]
+    for user, many in enumerate(left):
+        items[user, :many] = 0
+    best, worst, there = network.pair(walk._replace(seen=items, items=torch.zeros_like(walk.items)))
+    assert there.tolist() == [2, 3, 4, 5]
+    for row, user in enumerate(there.tolist()):
+        can = set(range(FIRST, FIRST + left[user]))
+        assert {int(best[row]), int(worst[row])} <= can
+        assert best[row] != worst[row]
 
 
 def test_before_alignment_it_is_next_token_prediction(data: Data) -> None:
@@ -67,7 +84,7 @@ def test_the_reference_stays_and_only_training_moves_biases(data: Data) -> None:
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     network.progress = 0.9
     network.loss(walk)
-    sessions = torch.stack(network.pair(walk), 1)
+    sessions = torch.stack(network.pair(walk)[:2], 1)
     first = network.reference.chances(walk, sessions)
     assert torch.equal(first, network.reference.chances(walk, sessions))
     for _ in range(3):
@@ -98,17 +115,30 @@ def test_a_restored_network_has_its_reference(data: Data) -> None:
     again = built(data)
     again.load_state_dict(network.state_dict())
     assert again.ready
-    sessions = torch.stack(network.pair(walk), 1)
+    sessions = torch.stack(network.pair(walk)[:2], 1)
     assert torch.equal(again.reference.chances(walk, sessions), network.reference.chances(walk, sessions))
     assert torch.equal(again.writer.chances(walk, sessions), network.writer.chances(walk, sessions))
 
 
 def test_preferences_raise_what_is_liked_over_what_is_not(data: Data) -> None:
-    network, walk = built(data, beta=1.0), data.walks("train").__getitems__(range(32))
+    network, walk = built(data, beta=1.0, dropout=0.5), data.walks("train").__getitems__(range(32))
     network.progress = 1.0
     network.loss(walk)
-    best, worst = network.pair(walk)
+    first = network.preference_loss(walk)
+    assert float(first.detach()) == pytest.approx(math.log(2))  # no policy has moved, and nothing is dropped
+    assert network.training
+    best, worst, _ = network.pair(walk)
     sessions = torch.stack([best, worst], 1)
+    network.zero_grad()
+    first.backward()
+    before = dict(network.named_parameters())
+    rise = torch.func.functional_call  # a step against the gradient raises the best over the worst
+    with torch.no_grad():
+        network.eval()
+        moved = {n: p - 1e-2 * (p.grad if p.grad is not None else 0) for n, p in before.items()}
+        gain = rise(Chances(network), {f"network.{n}": p for n, p in moved.items()}, (walk, sessions))
+        gain = gain - network.chances(walk, sessions)
+    assert gain[:, 0].mean() > gain[:, 1].mean()
     start = network.chances(walk, sessions).detach()
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 3e-3)
     for _ in range(30):
@@ -118,6 +148,17 @@ def test_preferences_raise_what_is_liked_over_what_is_not(data: Data) -> None:
         optimizer.step()
     gain = network.chances(walk, sessions) - start
     assert (gain[:, 0] > gain[:, 1]).float().mean() > 0.9
+
+
+class Chances(torch.nn.Module):
+    """A network as a module whose forward is what it gives sessions."""
+
+    def __init__(self, network: AlignedOneRec) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, walk: Walk, sessions: torch.Tensor) -> torch.Tensor:
+        return self.network.chances(walk, sessions)
 
 
 def test_the_reward_learns_what_is_liked_without_teaching_the_writer(data: Data) -> None:

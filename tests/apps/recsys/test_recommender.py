@@ -66,7 +66,7 @@ def test_a_step_teaches_every_parameter(name: str, data: Data) -> None:
     untouched = [
         n for n, p in network.named_parameters() if p.numel() and (p.grad is None or not p.grad.any())
     ]
-    idle = ("embedder.table", "person", "gate_unit.bias")  # users of the generated log have no features
+    idle = ("embedder.table", "person")  # users of the generated log have no features
     assert [n for n in untouched if not n.startswith(idle)] == []
 
 
@@ -150,6 +150,18 @@ def test_masked_histories_are_told_from_what_is_left(name: str, data: Data) -> N
     states = network._read(kept[:, :-1])
     wanted = next_item_loss(states @ network.items.weight.T, walk.items[:, 1:].masked_fill(hidden, 0))
     torch.testing.assert_close(loss, wanted)
+
+
+def test_the_contrast_of_gates_counts_by_its_weight(data: Data) -> None:
+    network, walk = built("aw_moe", data), data.walks("train").__getitems__(range(40))
+    assert isinstance(network, AWMoE)
+    told = []
+    for weight in (0.0, 0.1, 0.3):
+        network.contrast = weight
+        torch.manual_seed(1)  # of what is masked
+        told.append(float(network.loss(walk).detach()))
+    assert told[1] > told[0]
+    assert told[2] - told[0] == pytest.approx(3 * (told[1] - told[0]), rel=1e-3)
 
 
 def test_contrast_is_small_where_gates_are_nearest_to_their_own() -> None:
