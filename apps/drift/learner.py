@@ -21,7 +21,7 @@ from apps.common.runs import Run
 from apps.drift.data import APP
 from apps.drift.fair.groups import Groups
 from apps.drift.labels import UNKNOWN, Labels
-from apps.drift.model import StreamModel
+from apps.drift.model import StreamModel, normalised, step
 from apps.drift.schema import Row, Schema, as_text, is_missing
 from apps.drift.tables import as_label
 
@@ -99,7 +99,8 @@ class Learner:
         with torch.no_grad(), record(self.network) as routings:
             probs = self.network(x)
         weights = [call.dense_weight() for calls in routings.values() for call in calls]
-        return Said(self._of_known(probs), weights[0] if weights else probs)
+        alone = torch.ones(len(x), len(self.network.expert_names))
+        return Said(self._of_known(probs), weights[0] if weights else alone)
 
     def learn(self, rows: Sequence[Row], labels: Sequence[Any]) -> Said:
         """Predict rows, then learn their labels; a row whose label is missing is predicted alone."""
@@ -113,7 +114,7 @@ class Learner:
         said = self._told(rows, y, known)
         seen = (torch.cat([torch.tensor([before]), y + 1]).cummax(0).values)[:-1]
         said.probs[torch.arange(said.probs.shape[1]) >= seen[:, None]] = 0.0
-        return Said(_normalised(said.probs), said.trust)
+        return Said(normalised(said.probs), said.trust)
 
     def _told(self, rows: Sequence[Row], y: Tensor, known: Tensor) -> Said:
         if known.all():
@@ -152,11 +153,7 @@ class Learner:
     def _taught(self, rows: Sequence[Row], y: Tensor) -> Said:
         assert self.schema is not None
         group = self.groups.encode(row.get(self.sensitive) for row in rows) if self.sensitive else None
-        found = self.network.learn(self.schema.take_in(rows), y, group)
-        if found.loss.requires_grad:
-            self.optimizer.zero_grad()
-            found.loss.backward()
-            self.optimizer.step()
+        found = step(self.network, self.optimizer, self.schema.take_in(rows), y, group)
         self.rows += len(rows)
         return Said(self._of_known(found.probs), found.trust)
 
@@ -257,12 +254,7 @@ class Learner:
         self.network.eval()
 
     def _of_known(self, probs: Tensor) -> Tensor:
-        return _normalised(probs[:, : len(self.labels.names)].detach())
-
-
-def _normalised(probs: Tensor) -> Tensor:
-    """Rows (n, C) that sum to 1, but for those without any probability."""
-    return probs / probs.sum(1, keepdim=True).clamp(min=1e-12)
+        return normalised(probs[:, : len(self.labels.names)].detach())
 
 
 def _import_paths(config: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from river.drift import ADWIN
 from torch import Tensor, nn
 
 from apps.drift.experts import Bayes, Neighbours, Perceptrons, Recent
-from apps.drift.experts.scale import RunningScale
+from apps.drift.experts.scale import update_scales
 from apps.drift.experts.unpickle import from_bytes, to_bytes
 from apps.drift.gate import Trust
 from apps.drift.memory import Memory
@@ -129,8 +129,7 @@ class StreamMoE(StreamModel):
 
     def forward(self, x: Tensor) -> Tensor:
         """The mixture's word."""
-        mixed: Tensor = self.mixture(x)
-        return mixed / mixed.sum(1, keepdim=True).clamp(min=SMALLEST)
+        return normalised(self.mixture(x))
 
     def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """One stretch."""
@@ -141,11 +140,8 @@ class StreamMoE(StreamModel):
             if not isinstance(block, OnlineExperts):
                 loss = loss + self._own_loss(block, x, y)
         self.watching.watch(said_now.said.detach(), y)
-        for module in self.modules():
-            if isinstance(module, RunningScale):
-                module.update(x)
-        probs = said_now.mixed.detach()
-        probs = probs / probs.sum(1, keepdim=True).clamp(min=SMALLEST)
+        update_scales(self, x)
+        probs = normalised(said_now.mixed.detach())
         for wrong in (probs.argmax(1) != y).tolist():
             self.errors.update(wrong)
         return Found(probs, said_now.said.detach(), said_now.routing.dense_weight().detach(), loss)
@@ -170,6 +166,27 @@ class StreamMoE(StreamModel):
 def trusting(dim: int, num_experts: int) -> routers.Router:
     """All experts, weighted by trust in their records."""
     return routers.AllExperts(dim, num_experts, gate=Trust)
+
+
+def normalised(shares: Tensor) -> Tensor:
+    """Rows (n, C) that sum to 1, but for those of zeros."""
+    return shares / shares.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+def step(
+    model: StreamModel,
+    optimizer: torch.optim.Optimizer | None,
+    x: Tensor,
+    y: Tensor,
+    group: Tensor | None = None,
+) -> Found:
+    """Predict rows, then learn them, with a step of the gradient where anything learns by it."""
+    found = model.learn(x, y, group)
+    if optimizer is not None and found.loss.requires_grad:
+        optimizer.zero_grad()
+        found.loss.backward()
+        optimizer.step()
+    return found
 
 
 def log_loss(probs: Tensor, y: Tensor) -> Tensor:

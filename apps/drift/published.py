@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apps.drift.experts import Trees
-from apps.drift.experts.scale import RunningScale
-from apps.drift.model import Found, StreamModel, names_of
+from apps.drift.experts.scale import RunningScale, update_scales
+from apps.drift.model import Found, StreamModel, names_of, normalised
 
 
 class Deep(Gate):
@@ -74,12 +74,6 @@ class Published(StreamModel):
         logits: Tensor = found
         return logits
 
-    def learned(self, x: Tensor) -> None:
-        """Take the scale of the rows in, once they are learned."""
-        for module in self.modules():
-            if isinstance(module, RunningScale):
-                module.update(x)
-
 
 class DriftMoEData(Published):
     """MoE-Data: the first choice of the router predicts, and the first three learn the row.
@@ -119,7 +113,7 @@ class DriftMoEData(Published):
         lessons = torch.zeros_like(logits).scatter(1, logits.topk(self.k).indices, 1.0)
         lesson = self.mixture.learn(x, y, lessons=lessons)
         loss = F.binary_cross_entropy_with_logits(logits, right_ones(lesson.said, y))
-        self.learned(x)
+        update_scales(self, x)
         trust = lesson.routing.dense_weight().detach()
         return Found(normalised(lesson.mixed.detach()), lesson.said, trust, loss)
 
@@ -151,7 +145,7 @@ class DriftMoETask(Published):
         probs = logits.detach().softmax(1)
         said = self.mixture.learn(x, y).said
         loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(y, self.classes).to(logits.dtype))
-        self.learned(x)
+        update_scales(self, x)
         return Found(probs, said, probs, loss)
 
 
@@ -191,8 +185,3 @@ def right_ones(said: Tensor, y: Tensor) -> Tensor:
     given = said.gather(2, y.view(-1, 1, 1).expand(-1, said.shape[1], 1)).squeeze(2)
     nearest = F.one_hot(given.argmax(1), said.shape[1]).bool()
     return (right | (nearest & ~right.any(1, keepdim=True))).to(said.dtype)
-
-
-def normalised(mixed: Tensor) -> Tensor:
-    """Rows (B, C) as probabilities."""
-    return mixed / mixed.sum(1, keepdim=True).clamp(min=1e-9)

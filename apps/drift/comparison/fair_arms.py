@@ -22,6 +22,7 @@ from apps.drift.data import Data
 from apps.drift.fair.fairness import Measure
 from apps.drift.learner import model_of
 from apps.drift.metrics import FLOORS, Rule
+from apps.drift.model import step
 
 LEARNERS: dict[str, Callable[..., Peer]] = {
     "logistic": lambda seed, **options: Logistic(**options),
@@ -108,10 +109,8 @@ class Chunks(Prequential):
     def step(self, end: int) -> Table:
         """One chunk."""
         rows = slice(self.at, min(end, self.at + self.chunk))
-        found = self.network.learn(self.data.x[rows], self.data.y[rows], self.data.group[rows])
-        self.optimizer.zero_grad()
-        found.loss.backward()
-        self.optimizer.step()
+        x, y, group = (part[rows] for part in (self.data.x, self.data.y, self.data.group))
+        found = step(self.network, self.optimizer, x, y, group)
         self.present = len(self.network.expert_names) / found.trust.shape[1]
         distance = {"distance": found.notes["distance"].numpy()} if "distance" in found.notes else {}
         return {"predicted": found.probs.argmax(1).numpy(), **distance}

@@ -15,7 +15,7 @@ from apps.drift.data import Data
 from apps.drift.history import History
 from apps.drift.learner import model_of
 from apps.drift.metrics import Rule
-from apps.drift.model import StreamModel
+from apps.drift.model import StreamModel, step
 from apps.drift.schema import Row
 
 
@@ -64,12 +64,8 @@ class Network(Arm):
         history = History()
         for first in range(0, len(rows.y), chunk):
             part = slice(first, first + chunk)
-            found = network.learn(rows.x[part], rows.y[part], rows.group[part])
+            found = step(network, optimizer, rows.x[part], rows.y[part], rows.group[part])
             history.add(rows.y[part], found.probs, found.said, found.trust)
-            if optimizer is not None and found.loss.requires_grad:
-                optimizer.zero_grad()
-                found.loss.backward()
-                optimizer.step()
         return network, history
 
 

@@ -44,6 +44,13 @@ class RunningScale(nn.Module):
         self.mean += share * moved
 
 
+def update_scales(model: nn.Module, x: Tensor) -> None:
+    """Take rows (B, D) in wherever a model keeps their scale."""
+    for module in model.modules():
+        if isinstance(module, RunningScale):
+            module.update(x)
+
+
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.double()
     return x.mean(0), x.var(0, unbiased=False)

@@ -23,7 +23,7 @@ from apps.drift.fair.objective import Objective
 from apps.drift.fair.room import make_room
 from apps.drift.fair.shapley import Attribution, shapley
 from apps.drift.memory import Memory
-from apps.drift.model import SMALLEST, Found, StreamModel
+from apps.drift.model import Found, StreamModel, normalised
 
 
 class FEAMOE(StreamModel):
@@ -98,8 +98,7 @@ class FEAMOE(StreamModel):
 
     def forward(self, x: Tensor) -> Tensor:
         """The mixture's word."""
-        mixed: Tensor = self.mixture(self.scale(x))
-        return mixed / mixed.sum(1, keepdim=True).clamp(min=SMALLEST)
+        return normalised(self.mixture(self.scale(x)))
 
     def learn(self, x: Tensor, y: Tensor, group: Tensor | None = None) -> Found:
         """One chunk; without groups there is no penalty."""
@@ -110,11 +109,11 @@ class FEAMOE(StreamModel):
         z = self.scale(torch.cat([x, old[:, :-1]]))
         labels, groups = torch.cat([y, old_y]), torch.cat([group, old[:, -1].long()])
         lesson = self.mixture.learn(z, labels)
-        trust = _normalised(lesson.routing.dense_weight())
+        trust = normalised(lesson.routing.dense_weight())
         logits, length = self.experts.logits(z), self.experts.weight.norm(dim=1)
         loss = self.objective(logits, length, trust, labels, groups)
         new = slice(0, len(x))
-        probs = _normalised(lesson.mixed[new].detach())
+        probs = normalised(lesson.mixed[new].detach())
         distance = distance_to_boundary(logits[new], length, trust[new]).detach()
         notes = {"distance": distance, "attribution": self._explain(z[new], trust[new]).values.detach()}
         self.memory.keep(torch.cat([x, group[:, None].to(x.dtype)], 1), y)
@@ -132,7 +131,7 @@ class FEAMOE(StreamModel):
     def trust(self, z: Tensor) -> Tensor:
         """The gate (N, E) of features in their deviations (N, D)."""
         routing = self.mixture.router(z)
-        return _normalised(routing.dense_weight().to(z.dtype))
+        return normalised(routing.dense_weight().to(z.dtype))
 
     def changes(self) -> list[tuple[int, str]]:
         """When an expert joined, and whether for errors or for fairness."""
@@ -179,8 +178,3 @@ class FEAMOE(StreamModel):
         self.marks.append((int(self.memory.seen), why))
         self.watch.forget()
         self._name()
-
-
-def _normalised(shares: Tensor) -> Tensor:
-    """Rows that sum to 1."""
-    return shares / shares.sum(1, keepdim=True).clamp(min=SMALLEST)

@@ -20,6 +20,7 @@ from apps.common.errors import UserError
 from apps.drift.estimator import DriftMoE
 from apps.drift.experts.unpickle import from_bytes, to_bytes
 from apps.drift.learner import Learner
+from tests.apps.drift.tables import table
 from tests.core.blocks import examples
 
 SMALL: dict[str, Any] = {
@@ -239,3 +240,12 @@ def test_the_estimator_learns_nothing_from_a_row_without_a_label() -> None:
     for i in range(12):
         model.learn_one({"a": float(i % 2)}, None if i % 3 == 0 else i % 2)
     assert set(model.predict_proba_one({"a": 1.0})) == {0, 1}
+
+
+def test_a_model_without_a_router_trusts_itself() -> None:
+    rows = table(40).dropna(ignore_index=True).to_dict("records")
+    learner = Learner(
+        {"class_path": "apps.drift.fair.perceptron.FairPerceptron", "init_args": {}}, "state", 2
+    )
+    learner.learn(rows, [row["state"] for row in rows])
+    assert torch.equal(learner.say(rows[:3]).trust, torch.ones(3, 1))
