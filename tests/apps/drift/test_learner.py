@@ -245,7 +245,7 @@ def test_the_estimator_learns_nothing_from_a_row_without_a_label() -> None:
 def test_a_model_without_a_router_trusts_itself() -> None:
     rows = table(40).dropna(ignore_index=True).to_dict("records")
     learner = Learner(
-        {"class_path": "apps.drift.fair.perceptron.FairPerceptron", "init_args": {}}, "state", 2
+        {"class_path": "apps.drift.fair.perceptron.FairPerceptron", "init_args": {"hidden": 4}}, "state", 2
     )
     learner.learn(rows, [row["state"] for row in rows])
     assert torch.equal(learner.say(rows[:3]).trust, torch.ones(3, 1))
