@@ -167,6 +167,7 @@ def test_other_mixtures_are_tried_beside_that_of_the_budget() -> None:
         "more_experts": {(8, 2)},
         "one_of_four": {(4, 1)},
         "feed_too": {(4, 2)},
+        "one_and_shared": {(4, 1)},
     }
     assert len(moe_layers(made["feed_too"])) == 2 * len(moe_layers(made["routed"]))
     keys = [str(arms(budget)[name].settings) for name in made]
