@@ -38,7 +38,7 @@ def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
     """
     sheet = found.test.sheet
     counts = counts_of_units(told, found)
-    values = [Value(ALL, "points_per_second", told.points / told.seconds, True)]
+    values: list[Value] = []
     units: dict[Place, np.ndarray] = {}
     learned = learned_points(found)
     of_domains = {sheet.domains[number].name: np.stack(each) for number, each in counts.items()}
@@ -51,6 +51,7 @@ def outcome(told: Told, found: Set, cost: Cost) -> Outcome:
         values.append(Value(ALL, "miou", float(units[ALL, "miou"].mean()), True))
         right = [accuracy(each.sum(0)) for each in of_domains.values()]
         values.append(Value(ALL, "accuracy", float(np.mean(right)), True))
+    values.append(Value(ALL, "points_per_second", told.points / told.seconds, True))
     return Outcome(values, units, cost)
 
 
