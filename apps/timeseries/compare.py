@@ -6,15 +6,21 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.timeseries.baselines import Ridge, repeat_last, seasonal_naive
+from apps.timeseries.comparison.budgets import SIMULATED, budget_for, module_for
 from apps.timeseries.comparison.m4 import BENCHMARKS, Benchmark, MeasuredM4
-from apps.timeseries.comparison.measured import SIMULATED, Measured, Rule, budget_for, module_for
+from apps.timeseries.comparison.measured import Measured
 from apps.timeseries.comparison.rolling import Rolling
 from apps.timeseries.comparison.trained import ZeroShot, trained
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
+from apps.timeseries.windows import Batch
+
+Rule = Callable[[Tensor, Tensor, int], Tensor]
+"""context (B, L), context_mask (B, L), horizon -> (B, H)."""
 
 
 def arms(budget: Mapping[str, Any]) -> dict[str, Arm]:
@@ -58,7 +64,9 @@ class Linear(Rolling):
         score = float(np.mean([min(ridge.means) for ridge in maps.values()]))
         size = sum(ridge.weight.numel() for ridge in maps.values())
         cost = Cost(active_params=size, total_params=size, active_flops=2 * size)
-        return Measured(lambda x, mask, horizon: maps[horizon](x, mask), data, budget, score, cost)
+        return Measured(
+            of_batches(lambda x, mask, horizon: maps[horizon](x, mask)), data, budget, score, cost
+        )
 
 
 class Untrained(Arm):
@@ -73,4 +81,10 @@ class Untrained(Arm):
         """Nothing to fit."""
         budget = budget_for(data, self.budget)
         cost = Cost(active_params=0, total_params=0, active_flops=0)
-        return Measured(self.rule(module_for(data, budget, seed)), data, budget, float("nan"), cost)
+        rule = of_batches(self.rule(module_for(data, budget, seed)))
+        return Measured(rule, data, budget, float("nan"), cost)
+
+
+def of_batches(rule: Rule) -> Callable[[Batch, int], Tensor]:
+    """The same rule, of batches."""
+    return lambda batch, horizon: rule(batch["context"], batch["context_mask"], horizon)

@@ -24,6 +24,11 @@ class Forecaster(nn.Module, ABC):
     context: int | None = None
     horizon: int | None = None
 
+    @property
+    def prepared_on(self) -> int:
+        """How many windows `prepare` trains on, each as often as it is drawn; none by default."""
+        return 0
+
     @abstractmethod
     def forecast(self, context: Tensor, observed: Tensor, horizon: int) -> Tensor:
         """The next ``horizon`` points (B, H) of windows (B, L), observed where the bools (B, L) are True."""

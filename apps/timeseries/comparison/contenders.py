@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, NamedTuple
 
 from collegium import MoE, experts, gates, routers
 from torch import nn
@@ -10,8 +10,10 @@ from torch import nn
 from apps.common.controls import Control, Kind, MixtureFFN
 from apps.timeseries.model import Forecaster
 from apps.timeseries.networks import (
-    BesideRidge,
+    DistributionBesideRidge,
     DLinear,
+    GaussianRidge,
+    MixtureHead,
     MoiraiMoE,
     QuantileHead,
     RidgeMoE,
@@ -21,7 +23,39 @@ from apps.timeseries.networks import (
 from apps.timeseries.networks.peers import nhits, patchtst
 from apps.timeseries.networks.smetimes import LinearMixture
 
-CENTROIDS = partial(routers.TopK, k=2, renormalize=True, gate=gates.Centroid)
+Budget = Mapping[str, Any]
+Block = Callable[[int], nn.Module]
+
+
+class Routed(NamedTuple):
+    """A network with experts: how it is built around a block, and the block, but for its sizes.
+
+    build(block, kind, budget, its options) -> network; mixture: D -> block.
+    """
+
+    build: Callable[Concatenate[Block, Kind, Budget, ...], Forecaster]
+    mixture: Callable[..., MoE]
+
+
+def build(name: str, budget: Budget, kind: Kind, options: Mapping[str, Any]) -> Forecaster:
+    """Return an untrained network.
+
+    Args:
+        name: as below `networks` of the budget.
+        budget: of one set, see configs/timeseries/compare.yaml.
+        kind: its mixture as it is, or a control in its place; of a network without one, "routed".
+        options: arguments of the network, beside those of the budget.
+    """
+    told = budget["networks"][name]
+    options = {**told.get("options", {}), **options}
+    if name in ROUTED:
+        block = Control(kind, partial(ROUTED[name].mixture, **told["mixture"]))
+        return ROUTED[name].build(block, kind, budget, **options)
+    context, horizons = budget["context"], budget["horizons"]
+    if name == "gaussian_ridge":
+        return GaussianRidge(context, max(horizons))
+    peers: dict[str, Callable[..., Forecaster]] = {"dlinear": DLinear, "patchtst": patchtst, "nhits": nhits}
+    return peers[name](context, max(horizons), horizons=horizons, **options)
 
 
 def unlike_experts(dim: int, num_experts: int, hidden: int) -> MoE:
@@ -32,51 +66,58 @@ def unlike_experts(dim: int, num_experts: int, hidden: int) -> MoE:
     return MoE(routers.TopK(dim, num_experts), block)
 
 
-MIXTURES: dict[str, Callable[..., MoE]] = {
-    "ridge_moe": MixtureFFN,
-    "linear_experts": partial(LinearMixture, router=routers.TopK),
-    "band_experts": partial(MixtureFFN, router=routers.Lookup),
-    "unlike_experts": unlike_experts,
-    "time_moe": MixtureFFN,
-    "moirai_moe": partial(MixtureFFN, router=CENTROIDS),
-    "moirai_learned": partial(MixtureFFN, router=partial(routers.TopK, k=2, renormalize=True)),
-    "moirai_shared": partial(MixtureFFN, router=partial(routers.TopK, k=1)),
-    "moirai_ridge": partial(MixtureFFN, router=CENTROIDS),
-    "smetimes": LinearMixture,
+def _ridge_moe(block: Block, kind: Kind, budget: Budget, **options: Any) -> Forecaster:
+    horizons = budget["horizons"]
+    return RidgeMoE(budget["context"], max(horizons), horizons, feed_forward=block, **options)
+
+
+def _time_moe(block: Block, kind: Kind, budget: Budget, **options: Any) -> Forecaster:
+    return TimeMoE(feed_forward=block, horizons=budget["horizons"], **options)
+
+
+def _smetimes(block: Block, kind: Kind, budget: Budget, **options: Any) -> Forecaster:
+    return SMETimes(feed_forward=block, horizons=budget["horizons"], **options)
+
+
+def _moirai_moe(block: Block, kind: Kind, budget: Budget, patches: int, **options: Any) -> MoiraiMoE:
+    """With quantiles: a forecast of 720 steps by sampling takes far longer."""
+    head = partial(QuantileHead, patches=patches)
+    return _moirai_of(block, kind, head=head, **options)
+
+
+def _moirai_mixture(block: Block, kind: Kind, budget: Budget, patches: int, **options: Any) -> Forecaster:
+    """With the paper's head, which forecasts one patch at a time."""
+    return _moirai_of(block, kind, head=partial(MixtureHead, samples=SAMPLES), **options)
+
+
+def _moirai_of(block: Block, kind: Kind, **options: Any) -> MoiraiMoE:
+    # centroids are not trained, so that freezing them changes nothing
+    return MoiraiMoE(feed_forward=block, placed=kind != "random_router", **options)
+
+
+def _moirai_ridge(
+    block: Block, kind: Kind, budget: Budget, share: float | None = None, **options: Any
+) -> Forecaster:
+    network, horizons = _moirai_moe(block, kind, budget, **options), budget["horizons"]
+    return DistributionBesideRidge(network, budget["context"], max(horizons), horizons, share)
+
+
+SAMPLES = 20
+"""Paths that the mixture head draws: a fifth of its own number, as validation has thousands of windows."""
+CENTROIDS = partial(MixtureFFN, router=partial(routers.TopK, k=2, renormalize=True, gate=gates.Centroid))
+LEARNED = partial(MixtureFFN, router=partial(routers.TopK, k=2, renormalize=True))
+ROUTED = {
+    "ridge_moe": Routed(_ridge_moe, MixtureFFN),
+    "linear_experts": Routed(_ridge_moe, partial(LinearMixture, router=routers.TopK)),
+    "band_experts": Routed(_ridge_moe, partial(MixtureFFN, router=routers.Lookup)),
+    "unlike_experts": Routed(_ridge_moe, unlike_experts),
+    "time_moe": Routed(_time_moe, MixtureFFN),
+    "moirai_moe": Routed(_moirai_moe, CENTROIDS),
+    "moirai_mixture": Routed(_moirai_mixture, CENTROIDS),
+    "moirai_joint": Routed(_moirai_moe, CENTROIDS),
+    "moirai_learned": Routed(_moirai_moe, LEARNED),
+    "moirai_shared": Routed(_moirai_moe, partial(MixtureFFN, router=partial(routers.TopK, k=1))),
+    "moirai_ridge": Routed(_moirai_ridge, CENTROIDS),
+    "smetimes": Routed(_smetimes, LinearMixture),
 }
-"""The routed block of each network that has one, D -> block, but for its sizes.
-
-The first four are of RidgeMoE: as it is, with linear experts, with an expert for each band, with unlike
-ones. Four are of Moirai-MoE: as it is, with a learned gate, with a shared expert, beside a ridge.
-"""
-RIDGES, MOIRAI = tuple(MIXTURES)[:4], tuple(name for name in MIXTURES if name.startswith("moirai"))
-
-
-def build(name: str, budget: Mapping[str, Any], kind: Kind, options: Mapping[str, Any]) -> Forecaster:
-    """Return an untrained network.
-
-    Args:
-        name: as below `networks` of the budget.
-        budget: of one set, see configs/timeseries/compare.yaml.
-        kind: its mixture as it is, or a control in its place; of a network without one, "routed".
-        options: arguments of the network, beside those of the budget.
-    """
-    context, horizons, longest = budget["context"], budget["horizons"], max(budget["horizons"])
-    told = budget["networks"][name]
-    options = {**told.get("options", {}), **options}
-    if name == "dlinear":
-        return DLinear(context, longest, horizons=horizons)
-    if name in ("patchtst", "nhits"):
-        peer: Callable[..., Forecaster] = patchtst if name == "patchtst" else nhits
-        return peer(context, longest, horizons=horizons, **options)
-    block: Callable[[int], nn.Module] = Control(kind, partial(MIXTURES[name], **told["mixture"]))
-    if name in RIDGES:
-        return RidgeMoE(context, longest, horizons, feed_forward=block, **options)
-    if name in MOIRAI:
-        head, share = partial(QuantileHead, patches=options.pop("patches")), options.pop("share", None)
-        placed = kind != "random_router"  # centroids are not trained, so that freezing them changes nothing
-        network = MoiraiMoE(feed_forward=block, head=head, placed=placed, **options)
-        return BesideRidge(network, context, longest, horizons, share) if name == "moirai_ridge" else network
-    if name == "time_moe":
-        return TimeMoE(feed_forward=block, horizons=horizons, **options)
-    return SMETimes(feed_forward=block, horizons=horizons, **options)
+"""The networks that have experts, by the names that budgets have for them."""

@@ -27,10 +27,7 @@ class MeasuredM4(Measured):
         latest = data.prediction_windows(data.tables)
         horizon = PROTOCOLS[self.data].horizon
         with torch.no_grad():
-            parts = [
-                self.forecast(batch["context"], batch["context_mask"], horizon)
-                for batch in latest.windows.batches(512)
-            ]
+            parts = [self.forecast(batch, horizon) for batch in latest.windows.batches(512)]
         forecasts = latest.restore(torch.cat(parts), latest.windows.channel)
         return outcome(forecasts, data, self.cost)
 

@@ -11,11 +11,13 @@ from torch import nn
 from apps.common.compare import Arm, Cost, Fitted, Trial
 from apps.common.compare.training import fit_best
 from apps.common.controls import KINDS, Kind
-from apps.timeseries.comparison.contenders import MIXTURES, build
-from apps.timeseries.comparison.measured import Measured, budget_for, module_for
+from apps.common.errors import UserError
+from apps.timeseries.comparison.budgets import budget_for, module_for
+from apps.timeseries.comparison.contenders import ROUTED, build
+from apps.timeseries.comparison.measured import Measured
 from apps.timeseries.comparison.rolling import Rolling
 from apps.timeseries.data import Data
-from apps.timeseries.model import WholeWindow
+from apps.timeseries.model import Forecaster
 from apps.timeseries.pretraining import Pretraining
 from apps.timeseries.task import Task
 
@@ -25,7 +27,7 @@ def trained(budget: Mapping[str, Any], measured: type[Measured] = Measured) -> d
     found: dict[str, Arm] = {kind: Chosen(budget, kind, measured) for kind in KINDS}
     for name in budget["networks"]:
         if name != "zero_shot":
-            kinds = KINDS if name in MIXTURES else KINDS[:1]
+            kinds = KINDS if name in ROUTED else KINDS[:1]
             found |= {named(name, kind): Trained(budget, name, measured, kind) for kind in kinds}
     return found
 
@@ -59,9 +61,11 @@ class Trained(Rolling):
         """The network to train on a set, as named in the budget."""
         return self.name
 
-    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+    def training_data(
+        self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int, joint: bool = False
+    ) -> Data:
         """What to train and validate on for a set: its own windows."""
-        return module_for(data, budget, seed, batch_size=batch_size)
+        return module_for(data, budget, seed, batch_size=batch_size, joint=joint)
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning on one set for all horizons at once."""
@@ -70,18 +74,18 @@ class Trained(Rolling):
         name = self.network(data)
         trial = trial.get(name, trial)
         told = budget["networks"][name]
-        module = self.training_data(data, budget, seed, told["batch_size"])
+        module = self.training_data(data, budget, seed, told["batch_size"], told.get("joint", False))
         options = {key: value for key, value in trial.items() if key != "learning_rate"}
+        network = build(name, budget, self.kind, options)
+        module.max_windows_per_epoch = windows_left(network, module, budget["epochs"])
         task = Task(
-            build(name, budget, self.kind, options),
+            network,
             balance=told["balance"],
-            learning_rate=trial["learning_rate"],
+            learning_rate=trial["learning_rate"] * told.get("rate", 1.0),
             warmup_steps=budget["warmup_steps"],
         )
         score = fit_best(task, module, budget["epochs"], seed)
-        network = task.network
-        cost, nested = _cost(network, budget["context"]), isinstance(network, WholeWindow)
-        return self.measured(network.forecast, data, budget, score, cost, nested)
+        return self.measured(network, data, budget, score, _cost(network, budget["context"]), module.joint)
 
 
 class Chosen(Trained):
@@ -119,11 +123,25 @@ class ZeroShot(Trained):
         """By what is held out of its own data, of which there is enough."""
         return self.fit(data, trial, seed).validation
 
-    def training_data(self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int) -> Data:
+    def training_data(
+        self, data: str, budget: Mapping[str, Any], seed: int, batch_size: int, joint: bool = False
+    ) -> Data:
         """Priors, and the sets that the budget names for this one, each with the same weight."""
         options = {**self.pretraining, "sets": dict.fromkeys(self.pretraining["sets"].get(data, []), 1.0)}
         thin = {**budget, "validation_stride": max(budget["validation_stride"], PRETRAINING_STRIDE)}
-        return module_for(None, thin, seed, batch_size=batch_size, pretraining=Pretraining(**options))
+        pretraining = Pretraining(**options, seed=seed)
+        return module_for(None, thin, seed, batch_size=batch_size, pretraining=pretraining, joint=joint)
+
+
+def windows_left(network: Forecaster, data: Data, epochs: int) -> int:
+    """Windows an epoch, so that with those that the network prepares on all arms see as many."""
+    windows = len(data.windows("train"))
+    left = min(windows, data.max_windows_per_epoch or windows) - network.prepared_on // epochs
+    if left < 1:
+        raise UserError(
+            f"{network.prepared_on} windows of preparation leave none to train on: lower twin_steps."
+        )
+    return left
 
 
 def _cost(network: nn.Module, context: int) -> Cost:

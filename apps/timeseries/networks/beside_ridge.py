@@ -70,6 +70,11 @@ class BesideRidge(Forecaster):
         """Rows of a token of the network; the whole context where it has no tokens."""
         return int(getattr(self.network, "patch", self.context))
 
+    @property
+    def prepared_on(self) -> int:
+        """Those of the network."""
+        return self.network.prepared_on
+
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Solve the ridge, and let the network prepare.
 

@@ -32,27 +32,41 @@ def place_centroids(network: MoiraiMoE, windows: Windows) -> None:
 
     Without such a gate, or with ``placed=False``, and without a warm start nothing is done.
 
-    Everything drawn is a function of the network's seed, and the global generators are left as they were.
+    Everything drawn is a function of the network's seed, or else of torch's, and the global generators are
+    left as they were.
 
     Raises:
         UserError: a checkpoint that does not fit, or fewer tokens than centroids.
     """
-    gates = [[m for m in b.modules() if isinstance(m, Centroid) and network.placed] for b in network.layers]
-    if not any(gates) and not network.warm_start:
+    if not wants_twin(network):
         return
+    seed = torch.initial_seed() if network.seed is None else network.seed
     with torch.random.fork_rng():
-        torch.manual_seed(network.seed)
+        torch.manual_seed(seed)
         if network.dense_twin is None:
             twin = dense_twin(network)
             train(twin, windows, network.twin_steps)
         else:
             twin = load_twin(network, network.dense_twin)
-        for own, tokens in zip(gates, inputs(twin, windows), strict=True):
-            for gate in own:
-                gate.centroids.copy_(centres(tokens, gate.num_experts, network.seed))
+        for gates, tokens in zip(centroid_gates(network), inputs(twin, windows), strict=True):
+            for gate in gates:
+                gate.centroids.copy_(centres(tokens, gate.num_experts, seed))
     if network.warm_start:
         shared = {name: value for name, value in twin.state_dict().items() if ".feed_forward." not in name}
         network.load_state_dict(shared, strict=False)
+
+
+def wants_twin(network: MoiraiMoE) -> bool:
+    """Whether anything of the network comes from a dense twin."""
+    return network.warm_start or any(centroid_gates(network))
+
+
+def centroid_gates(network: MoiraiMoE) -> list[list[Centroid]]:
+    """The gates of each layer whose centroids are to be placed."""
+    return [
+        [part for part in block.modules() if isinstance(part, Centroid) and network.placed]
+        for block in network.layers
+    ]
 
 
 def dense_twin(network: MoiraiMoE, hidden: int | None = None) -> MoiraiMoE:
@@ -129,7 +143,7 @@ def centres(tokens: Tensor, number: int, seed: int) -> Tensor:
         raise UserError(
             f"{len(tokens)} tokens cannot have {number} centroids: use fewer experts, or more data."
         )
-    means = MiniBatchKMeans(number, random_state=seed, n_init=3).fit(tokens.cpu().numpy())
+    means = MiniBatchKMeans(number, random_state=seed % 2**32, n_init=3).fit(tokens.cpu().numpy())
     return torch.from_numpy(means.cluster_centers_).to(tokens)
 
 

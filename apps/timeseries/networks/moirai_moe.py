@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from apps.common.controls import MixtureFFN, feed_forward
 from apps.timeseries.model import Probabilistic, moves, window_scale
 from apps.timeseries.networks.any_variate import AnyVariateAttention, Memory, Neighbours, Sight
-from apps.timeseries.networks.dense_twin import place_centroids
+from apps.timeseries.networks.dense_twin import WINDOWS, place_centroids, wants_twin
 from apps.timeseries.networks.heads import Head
 from apps.timeseries.networks.mixture_head import MixtureHead
 from apps.timeseries.windows import Batch, Windows
@@ -48,7 +48,7 @@ class MoiraiMoE(Probabilistic):
         placed: fill the gates of centroids from the twin; else they stay as they were drawn, for a control.
         warm_start: begin with the twin's weights outside the feed-forward blocks, so that from the first step
             on tokens lie where the twin's do, and the centroids among them.
-        seed: of that training and of the clusters.
+        seed: of that training and of the clusters; by default that of torch's generator.
 
     Raises:
         ValueError: sizes that do not fit, or a router that is not causal.
@@ -67,7 +67,7 @@ class MoiraiMoE(Probabilistic):
         twin_steps: int = 400,
         placed: bool = True,
         warm_start: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if dim % (4 * heads):
@@ -87,6 +87,12 @@ class MoiraiMoE(Probabilistic):
     def layers(self) -> list["Block"]:
         """The blocks from first to last."""
         return [block for block in self.blocks if isinstance(block, Block)]
+
+    @property
+    def prepared_on(self) -> int:
+        """Windows on which the dense twin is trained."""
+        trains = self.dense_twin is None and wants_twin(self)
+        return WINDOWS * self.twin_steps if trains else 0
 
     def prepare(self, train: Windows, validation: Windows) -> None:
         """Fill the gates of centroids with the clusters of a dense twin's tokens (section 3.2.2).

@@ -1,6 +1,7 @@
 """The arms: one budget for all, figures that agree with a plain calculation."""
 
 import hashlib
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +20,10 @@ from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.timeseries import compare
 from apps.timeseries.blocks import block_count, blocks
-from apps.timeseries.comparison.contenders import MIXTURES, build
-from apps.timeseries.comparison.measured import Measured, budget_for, module_for
+from apps.timeseries.comparison.budgets import budget_for, module_for
+from apps.timeseries.comparison.contenders import ROUTED, build
+from apps.timeseries.comparison.measured import Measured
+from apps.timeseries.comparison.trained import windows_left
 from apps.timeseries.data import Data
 from apps.timeseries.simulate import simulate
 
@@ -28,6 +31,7 @@ TOKENS = {"dim": 16, "depth": 1, "heads": 2, "patch": 8}
 EXPERTS = {"num_experts": 4, "hidden": 16}
 TOLD = {"batch_size": 32, "balance": {}}
 RIDGES = ("ridge_moe", "linear_experts", "band_experts", "unlike_experts")
+MOIRAI = ("moirai_mixture", "moirai_learned", "moirai_shared", "moirai_ridge")
 BUDGET = {
     "context": 48,
     "horizons": [8, 16],
@@ -43,9 +47,11 @@ BUDGET = {
             "mixture": EXPERTS,
             "options": {**TOKENS, "dim": 16, "patches": 2, "twin_steps": 2},
         },
-        **{name: {"like": "moirai_moe"} for name in ("moirai_learned", "moirai_shared", "moirai_ridge")},
+        **{name: {"like": "moirai_moe"} for name in MOIRAI},
+        "moirai_joint": {"like": "moirai_moe", "joint": True},
         "smetimes": {**TOLD, "mixture": {"num_experts": 2}, "options": TOKENS},
         "zero_shot": {"network": "time_moe", "pretraining": {"series": 10, "rows": 64, "sets": {}}},
+        "gaussian_ridge": TOLD,
         "dlinear": TOLD,
         "patchtst": {**TOLD, "options": {"depth": 1}},
         "nhits": {**TOLD, "options": {"hidden": 16, "downsampling": [8, 4, 1]}},
@@ -61,7 +67,7 @@ BUDGET = {
         },
         **{
             name: [{"learning_rate": 1e-3}]
-            for name in ("moirai_learned", "moirai_shared", "moirai_ridge", "dlinear", "patchtst", "nhits")
+            for name in (*MOIRAI, "moirai_joint", "gaussian_ridge", "dlinear", "patchtst", "nhits")
         },
         "ridge": [{"powers": [0.0, 0.5]}],
     },
@@ -75,7 +81,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(name: str | None = None, **options: object) -> Data:
         return Data(rows=800, **options)
 
-    monkeypatch.setattr("apps.timeseries.comparison.measured.Data", build)
+    monkeypatch.setattr("apps.timeseries.comparison.budgets.Data", build)
 
 
 def test_every_arm_of_the_profiles_exists() -> None:
@@ -113,11 +119,12 @@ MEASURED = [
 @pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
 def test_what_is_called_routed_validated_best_of_the_networks_with_experts(file: Path) -> None:
     results = read_results(file)
-    routed = results["budget"]["routed"]
+    profiles = yaml.safe_load((project_root() / "configs/timeseries/compare.yaml").read_text())["profiles"]
+    routed = profiles[results["profile"]]["budget"]["routed"]
     scores: dict[str, dict[str, float]] = {data: {} for data in results["data"]}
     for choice in results["choices"]:
         name = routed.get(choice["data"], routed["default"]) if choice["arm"] == "routed" else choice["arm"]
-        if name in MIXTURES:
+        if name in ROUTED:
             scores[choice["data"]][name] = min(trial["validation"] for trial in choice["trials"])
     for data, found in scores.items():
         assert routed.get(data, routed["default"]) == min(found, key=found.__getitem__)
@@ -150,7 +157,8 @@ def test_an_arm_gives_a_consistent_outcome(name: str) -> None:
     outcome = arm.fit("any", arm.trials[0], seed=0).test()
     check_outcome(outcome)
     values = {(v.slice, v.metric): v.value for v in outcome.values}
-    assert set(values) == {(s, m) for s in ("8", "16", "all") for m in ("mse", "mae")}
+    spread = {("all", "crps"), ("all", "off_90")} if name.startswith(("moirai", "gaussian")) else set()
+    assert set(values) == {(s, m) for s in ("8", "16", "all") for m in ("mse", "mae")} | spread
     assert values["all", "mse"] == pytest.approx((values["8", "mse"] + values["16", "mse"]) / 2, rel=1e-4)
 
 
@@ -166,6 +174,75 @@ def test_one_forecast_of_the_longest_horizon_serves_all(name: str) -> None:
     np.testing.assert_allclose([v.value for v in once.values], [v.value for v in each.values], rtol=1e-5)
     for place, units in each.units.items():
         np.testing.assert_allclose(once.units[place], units, rtol=1e-4)
+
+
+def test_a_distribution_by_a_plain_calculation() -> None:
+    arm = compare.arms(BUDGET)["gaussian_ridge"]
+    fitted = arm.fit("any", arm.trials[0], 0)
+    measured = {(v.slice, v.metric): v.value for v in fitted.test().values}
+    windows = module_for("any", BUDGET, 0).windows("test")
+    scores, inside = [], []
+    for horizon in (8, 16):
+        batch = windows.of_horizon(horizon).__getitems__(range(len(windows.of_horizon(horizon))))
+        levels = torch.tensor([0.05, 0.95])
+        low, high = fitted.distribution.quantiles_batch(batch, horizon, levels).unbind(-1)
+        mask, target = batch["target_mask"], batch["target"]
+        mean, deviation = (low + high) / 2, (high - low) / (2 * 1.6448536)
+        z = (target - mean) / deviation
+        normal = torch.distributions.Normal(0, 1)
+        density = normal.log_prob(z).exp()
+        score = deviation * (z * (2 * normal.cdf(z) - 1) + 2 * density - torch.pi**-0.5)
+        by_window = [
+            (part.where(mask, 0).sum(1) / mask.sum(1)).mean()
+            for part in (score, (z.abs() < 1.6448536).float())
+        ]
+        scores.append(by_window[0])
+        inside.append(by_window[1])
+    assert measured["all", "crps"] == pytest.approx(float(sum(scores)) / 2, rel=0.02)
+    assert measured["all", "off_90"] == pytest.approx(abs(float(sum(inside)) / 2 - 0.9), abs=1e-5)
+
+
+def test_quantiles_of_a_shorter_horizon_are_the_beginning_of_those_of_a_longer_one() -> None:
+    windows, budget = module_for("any", BUDGET, 0).windows("test").of_horizon(0), budget_for("any", BUDGET)
+    batch = windows.__getitems__([0, 1, 2])
+    for name in ("moirai_moe", "moirai_mixture", "moirai_ridge", "gaussian_ridge"):
+        network = build(name, budget, "routed", {}).eval()
+        short, long = (network.quantiles_batch(batch, h, torch.tensor([0.1, 0.9])) for h in (8, 16))
+        torch.testing.assert_close(long[:, :8], short)
+
+
+def test_the_windows_of_preparation_are_a_part_of_the_budget() -> None:
+    data, budget = module_for("any", BUDGET, 0), budget_for("any", BUDGET)
+    everything = len(data.windows("train"))
+    moirai = build("moirai_moe", budget, "routed", {})
+    assert moirai.prepared_on == 2 * 64
+    assert build("moirai_ridge", budget, "routed", {}).prepared_on == 2 * 64
+    assert build("moirai_moe", budget, "random_router", {}).prepared_on == 0
+    assert build("moirai_moe", budget, "random_router", {"warm_start": True}).prepared_on == 2 * 64
+    assert build("moirai_learned", budget, "routed", {}).prepared_on == 0
+    assert windows_left(build("dlinear", budget, "routed", {}), data, 4) == 256
+    assert windows_left(moirai, data, 4) == 256 - 32
+    data.max_windows_per_epoch = None
+    assert windows_left(moirai, data, 4) == everything - 32
+    data.max_windows_per_epoch = 100
+    with pytest.raises(UserError, match="lower twin_steps"):
+        windows_left(moirai, data, 1)
+
+
+def test_a_seed_is_that_of_the_dense_twin_and_of_the_priors_too() -> None:
+    budget, centroids, series = budget_for("any", BUDGET), [], []
+    arm, network = compare.arms(BUDGET)["zero_shot"], build("moirai_moe", budget, "routed", {})
+    data = module_for("any", BUDGET, 0)
+    for seed in (1, 1, 2):
+        series.append(arm.training_data("any", budget, seed, 32).tables[0].values)
+        torch.manual_seed(seed)
+        alike = deepcopy(network)
+        alike.prepare(data.windows("train"), data.windows("validation"))
+        centroids.append(alike.layers[0].feed_forward.router.gate.centroids)
+    assert torch.equal(centroids[0], centroids[1])
+    assert not torch.allclose(centroids[0], centroids[2], atol=1e-3)
+    assert np.array_equal(series[0], series[1])
+    assert not np.array_equal(series[0], series[2])
 
 
 def test_repeat_last_by_a_plain_calculation() -> None:
