@@ -15,6 +15,7 @@ from collegium.gates import Centroid
 from apps.common.compare.arms import Arm, Trial, check_outcome
 from apps.common.compare.places import results_file
 from apps.common.compare.results import read_results
+from apps.common.compare.trials import check_trials
 from apps.common.controls import KINDS
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
@@ -90,6 +91,7 @@ def test_every_arm_of_the_profiles_exists() -> None:
         offered = {arm for arm in compare.arms(profile["budget"]) if "_of_" not in arm}
         arms = {*profile["arms"], *profile.get("tried", [])}
         assert arms == offered if name in ("full", "m4") else arms <= offered
+        check_trials({arm: compare.arms(profile["budget"])[arm] for arm in arms}, name)
 
 
 @pytest.mark.parametrize("profile", ["quick", "full", "published", "m4"])
