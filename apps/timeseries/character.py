@@ -1,4 +1,5 @@
-"""What kind of window this is: the frequency that rules it, and its regime. Labels, to see what experts tell.
+"""What kind of window this is: the frequency that rules it, and its regime. Labels, to see what experts tell,
+and to route by.
 
 Shapes: B windows, L context. Contexts (B, L) without gaps.
 """
@@ -60,9 +61,8 @@ def usual_deviation(context: Tensor, channel: Tensor) -> Tensor:
 
 
 def _edges(length: int) -> list[int]:
-    """Periods L, L / 2, L / 4, ... as long as they are above 3, and 2."""
-    edges = []
-    while length > 3:
+    """Periods L, and L / 2, L / 4, ... as long as they are above 3, and 2."""
+    edges = [length]
+    while (length := length // 2) > 3:
         edges.append(length)
-        length //= 2
     return [*edges, 2]

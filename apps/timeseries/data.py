@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.catalogue import describe, fetch
 from apps.common.errors import UserError
-from apps.common.loaders import ResumableLoader
+from apps.common.loaders import ResumableLoader, as_it_is
 from apps.timeseries.clock import season
 from apps.timeseries.latest import Latest, latest_windows
 from apps.timeseries.metrics import naive_error
@@ -22,7 +22,7 @@ from apps.timeseries.scaler import Scaler
 from apps.timeseries.simulate import simulate
 from apps.timeseries.splits import Borders, Part, Split, split_tables
 from apps.timeseries.tables import Table, read_tables
-from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch, as_line, table_of_each
+from apps.timeseries.windows import Batch, Groups, Windows, as_line, table_of_each
 
 APP = "timeseries"
 
@@ -218,7 +218,7 @@ class Data(LightningDataModule):
             batch_size,
             seed=self.seed,
             rows_per_epoch=most,
-            collate_fn=already_a_batch,
+            collate_fn=as_it_is,
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
@@ -260,11 +260,7 @@ class Data(LightningDataModule):
 
     def _in_order(self, part: Part) -> list[DataLoader[Batch]]:
         windows = self.windows(part)
-        parts = [Groups(windows.of_horizon(horizon)) for horizon in self.horizons]
-        return [
-            DataLoader(groups, groups.holding(self.batch_size), collate_fn=already_a_batch)
-            for groups in parts
-        ]
+        return [Groups(windows.of_horizon(horizon)).loader(self.batch_size) for horizon in self.horizons]
 
     def _read(self) -> list[tuple[Table, Borders]]:
         if self.pretraining is not None:

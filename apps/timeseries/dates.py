@@ -72,6 +72,19 @@ def infer_step(index: pd.Index, frequency: str | None, path: Path, of: str = "")
     )
 
 
+def offset_of(frequency: str, path: Path) -> BaseOffset:
+    """The step of that name. Raises UserError where pandas knows none."""
+    try:
+        step = to_offset(frequency)
+        if step.n < 1:
+            raise ValueError("a step leads forward")
+    except ValueError as error:
+        raise UserError(
+            f"{path}: frequency '{frequency}' is not known: use a pandas offset like 15min, h, D, B, W or MS."
+        ) from error
+    return step
+
+
 def regular_index(index: pd.Index, step: Step) -> Index:
     """Return all positions from the first to the last of `index`, those that are missing included."""
     if isinstance(step, int):
@@ -138,14 +151,7 @@ def _whole_step(index: pd.Index, frequency: str | None, path: Path, of: str) -> 
 
 
 def _named_step(index: pd.DatetimeIndex, frequency: str, path: Path, of: str) -> BaseOffset:
-    try:
-        step = to_offset(_weekly(index) if frequency == "W" else frequency)
-        if step.n < 1:
-            raise ValueError("a step leads forward")
-    except ValueError as error:
-        raise UserError(
-            f"{path}: frequency '{frequency}' is not known: use a pandas offset like 15min, h, D, B, W or MS."
-        ) from error
+    step = offset_of(_weekly(index) if frequency == "W" else frequency, path)
     if _share_found(index, step) < NAMED_FOUND:
         raise UserError(
             f"{path}: the dates{of} do not lie on frequency '{frequency}', or fill hardly any of it: "

@@ -9,7 +9,6 @@ import torch
 from lightning import Trainer
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from apps.common.errors import UserError
 from apps.common.evaluation import Measured, show, write_evaluation
@@ -21,7 +20,7 @@ from apps.timeseries.metrics import average, mae, mase, mse, smape
 from apps.timeseries.model import Probabilistic
 from apps.timeseries.quantiles import MEASURED, known_levels, quantiles, spread
 from apps.timeseries.task import Task
-from apps.timeseries.windows import Batch, Groups, Windows, already_a_batch
+from apps.timeseries.windows import Batch, Groups, Windows
 
 BATCH = 512
 POINTS = ("mse", "mae", "mase", "smape")
@@ -123,11 +122,9 @@ def forecast(task: Task, windows: Windows, horizon: int | None = None) -> Tensor
 
     H is ``horizon``, or else that of the windows.
     """
-    groups = Groups(windows)
-    loader = DataLoader(groups, groups.holding(BATCH), collate_fn=already_a_batch)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     task.horizon = horizon
-    parts = trainer.predict(task, loader)
+    parts = trainer.predict(task, Groups(windows).loader(BATCH))
     task.horizon = None
     return torch.cat([part for part in parts or [] if isinstance(part, Tensor)])
 

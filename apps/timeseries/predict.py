@@ -17,7 +17,7 @@ from apps.timeseries.evaluate import forecast
 from apps.timeseries.latest import Latest
 from apps.timeseries.model import Probabilistic
 from apps.timeseries.quantiles import all_quantiles, levels_for
-from apps.timeseries.tables import Table, tables_of, usual_format
+from apps.timeseries.tables import Table, tables_from, usual_format
 from apps.timeseries.task import Task
 
 
@@ -32,6 +32,7 @@ def predict(
     value_column: str | None = None,
     frequency: str | None = None,
     header: bool | None = None,
+    by_row: bool | None = None,
     levels: list[float] | None = None,
 ) -> None:
     """Forecast what follows the last row of every series of a CSV or parquet file.
@@ -39,8 +40,9 @@ def predict(
     Where the file has the columns that the run was trained with, they need not be named again.
 
     Args:
-        input: wide (a column a series) or long (a row a value) file; its series may be new ones.
-        out: CSV to write: a column a series for a wide file, a row a value for a long one.
+        input: wide (a column a series) or long (a row a value) file, or one of a row a series; its series may
+            be new ones.
+        out: CSV to write: a column a series for a wide file, a row a value for the others.
         run: a folder runs/timeseries/<config>/<n>; the newest by default.
         horizon: steps to forecast; the run's by default.
         date_column: column of the dates; the run's, or one of the usual names, by default; "none" for rows
@@ -50,6 +52,7 @@ def predict(
         value_column: column of the values, in a long file; the run's by default.
         frequency: step of the dates as a pandas offset such as h; inferred by default.
         header: whether the first row holds the names of the columns; as in training by default.
+        by_row: whether each row is a series, its name and then its values; as in training by default.
         levels: of the quantiles that are written beside each forecast, in columns named like sales_q10. For a
             run whose network knows them: 0.1 0.5 0.9 by default.
     """
@@ -61,13 +64,19 @@ def predict(
     data = Data.from_state(loaded["Data"])
     frame = read_frame(input, data.format["header"] if header is None else header)
     given = {"date_column": date_column, "id_column": id_column, "value_column": value_column}
-    named = {key: name for key, name in given.items() if name is not None}
-    names = usual_format(frame, data.format) | named
-    tables = tables_of(frame, input, columns=columns, frequency=frequency, **names)
+    names = {key: name for key, name in given.items() if name is not None}
+    by_row = data.format.get("by_row", False) if by_row is None else by_row
+    if by_row:
+        frequency = frequency or data.format["frequency"]
+    else:
+        names = usual_format(frame, data.format) | names
+    tables = tables_from(frame, input, by_row, columns=columns, frequency=frequency, **names)
     levels = levels_for(task.network, levels)
     latest = data.prediction_windows(tables)
     values = _values(task, latest, horizon or data.horizon, levels)
     date, key, value = (names.get(column) for column in ("date_column", "id_column", "value_column"))
+    if by_row:
+        key, value = "series", "value"
     if key and value:
         written = _long(values, latest, date, key, _columns(value, levels))
     else:

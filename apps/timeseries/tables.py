@@ -14,7 +14,7 @@ import pandas as pd
 from apps.common.errors import UserError
 from apps.common.frames import read_frame
 from apps.timeseries.clock import Index
-from apps.timeseries.dates import infer_step, parse_times, regular_index, row_of, step_name
+from apps.timeseries.dates import infer_step, offset_of, parse_times, regular_index, row_of, step_name
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time", "ds")
 
@@ -60,10 +60,22 @@ class Table:
 
 
 def read_tables(path: Path, *, header: bool = True, by_row: bool = False, **layout: Any) -> list[Table]:
-    """Read a CSV or parquet file (`.gz` too), headed or not; the rest as in tables_of, or tables_by_row."""
+    """Read a CSV or parquet file (`.gz` too), headed or not; the rest as in `tables_from`."""
     path = Path(path)
-    frame = read_frame(path, header)
-    return tables_by_row(frame, path, layout.get("frequency")) if by_row else tables_of(frame, path, **layout)
+    return tables_from(read_frame(path, header), path, by_row, **layout)
+
+
+def tables_from(frame: pd.DataFrame, path: Path, by_row: bool, **layout: Any) -> list[Table]:
+    """`tables_by_row` or `tables_of`. Raises UserError for a layout that rows of series cannot have."""
+    if not by_row:
+        return tables_of(frame, path, **layout)
+    frequency = layout.pop("frequency", None)
+    told = [name for name, value in layout.items() if value is not None]
+    if told:
+        raise UserError(
+            f"{path}: `by_row` reads a series from each row, which has no `{told[0]}`: leave one of them out."
+        )
+    return tables_by_row(frame, path, frequency)
 
 
 def tables_by_row(frame: pd.DataFrame, path: Path, frequency: str | None = None) -> list[Table]:
@@ -71,8 +83,11 @@ def tables_by_row(frame: pd.DataFrame, path: Path, frequency: str | None = None)
 
     Other blanks are missing values. frequency: tells the season; there is no clock.
 
-    Raises UserError for a series without values or with the name of another, or a cell that is no number.
+    Raises UserError for a series without values or with the name of another, a cell that is no number, or an
+    unknown frequency.
     """
+    if frequency is not None:
+        offset_of(frequency, path)
     names = [str(name) for name in frame.iloc[:, 0]]
     twice = next((name for name, times in Counter(names).items() if times > 1), None)
     if twice is not None:

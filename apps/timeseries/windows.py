@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from apps.common.errors import UserError
+from apps.common.loaders import as_it_is
 from apps.timeseries.clock import hour_and_weekday
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
@@ -217,11 +218,10 @@ class Groups(Dataset[Batch]):
         chosen = torch.linspace(0, len(self) - 1, min(self.holding(windows), len(self))).long()
         return torch.isin(self.windows.group, chosen).nonzero().flatten()
 
+    def loader(self, windows: int) -> DataLoader[Batch]:
+        """All groups in order, about so many windows at a time; the last batch is what is left."""
+        return DataLoader(self, self.holding(windows), collate_fn=as_it_is)
+
     def holding(self, windows: int) -> int:
         """How many groups, at least one, hold about so many windows."""
         return max(1, windows * len(self) // max(1, len(self.windows)))
-
-
-def already_a_batch(batch: Any) -> Any:
-    """Collate for loaders: `__getitems__` returns whole batches."""
-    return batch

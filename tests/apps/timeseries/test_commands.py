@@ -34,6 +34,45 @@ data: {context: 48, horizon: 24, batch_size: 32, max_windows_per_epoch: 256, val
 """
 
 
+JOINT = """
+seed_everything: 0
+trainer: {max_epochs: 1, enable_progress_bar: false, accelerator: cpu}
+model:
+  network:
+    class_path: apps.timeseries.networks.DistributionBesideRidge
+    init_args:
+      context: 48
+      horizon: 24
+      horizons: [8, 24]
+      network:
+        class_path: apps.timeseries.networks.MoiraiMoE
+        init_args:
+          dim: 16
+          depth: 1
+          heads: 2
+          patch: 8
+          warm_start: true
+          twin_steps: 2
+          head: {class_path: apps.timeseries.networks.QuantileHead, init_args: {patches: 2}}
+          feed_forward:
+            class_path: apps.common.controls.MixtureFFN
+            init_args:
+              num_experts: 4
+              hidden: 16
+              router: {class_path: collegium.routers.TopK, init_args: {k: 2, gate: collegium.gates.Centroid}}
+  balance: {}
+data:
+  context: 48
+  horizon: 24
+  horizons: [8, 24]
+  batch_size: 32
+  max_windows_per_epoch: 256
+  validation_stride: 5
+  joint: true
+"""
+"""Series that see one another, a network that is prepared, shares that are settled, quantiles."""
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     series = simulate(900, per_group=1, missing=0.01)
@@ -74,12 +113,13 @@ def test_a_run_leaves_what_the_readme_promises(run: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("told", [CONFIG, JOINT], ids=["time_moe", "joint_moirai_ridge"])
 def test_a_training_that_was_killed_ends_as_the_whole_one(
-    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: str, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, config = tmp_path / "mine.csv", tmp_path / "small.yaml"
     table.to_csv(file, index=False)
-    config.write_text(CONFIG, encoding="utf-8")
+    config.write_text(told, encoding="utf-8")
     fit = ["timeseries", "fit", "--config", str(config), "--data.path", str(file)]
     fit += ["--trainer.max_epochs=3", "--last_checkpoint.every_n_steps=1"]
     monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path / "whole"))
@@ -94,12 +134,76 @@ def test_a_training_that_was_killed_ends_as_the_whole_one(
     finally:
         process.kill()
         process.wait()
-    assert 0 < checkpoint(killed)["global_step"] < 24
+    assert (
+        0
+        < checkpoint(killed)["global_step"]
+        < checkpoint(tmp_path / "whole" / "timeseries" / "small" / "1")["global_step"]
+    )
     assert main(["timeseries", "fit", "--config", str(config), "--resume"]) == 0
     whole = tmp_path / "whole" / "timeseries" / "small" / "1"
-    assert checkpoint(whole)["global_step"] == 24
     assert differing_weights(killed, whole) == []
-    assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    ways = [pd.read_csv(run / "metrics.csv") for run in (killed, whole)]
+    pd.testing.assert_frame_equal(*ways, check_like=True)
+
+
+def test_series_that_see_one_another_go_from_training_to_quantiles(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    file, config, out = tmp_path / "mine.csv", tmp_path / "small.yaml", tmp_path / "next.csv"
+    table.to_csv(file, index=False)
+    config.write_text(JOINT, encoding="utf-8")
+    assert main(["timeseries", "fit", "--config", str(config), "--data.path", str(file)]) == 0
+    run = tmp_path / "timeseries" / "small" / "1"
+    shares = pd.read_csv(run / "metrics.csv")[["val/share_8", "val/share_24"]].dropna().to_numpy()
+    assert len(shares)
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert main(["timeseries", "evaluate"]) == 0
+    rows = json.loads((run / "evaluation/validation/metrics.json").read_text(encoding="utf-8"))["quantiles"]
+    assert all(row["crps"] > 0 and 0 <= row["in_90"] <= 1 for row in rows)
+    page = (run / "evaluation/validation/report.html").read_text(encoding="utf-8")
+    assert all(f">{title}<" in page for title in ("Forecasts", "Who serves what", "What each expert adds"))
+    assert main(["timeseries", "predict", "--input", str(file), "--out", str(out)]) == 0
+    told = pd.read_csv(out)
+    for name in table.columns[1:]:
+        assert (told[f"{name}_q10"] <= told[f"{name}_q50"]).all()
+        assert (told[f"{name}_q50"] <= told[f"{name}_q90"]).all()
+
+
+def test_predict_reads_a_series_from_each_row(
+    run: Path,
+    table: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLLEGIUM_RUNS", str(tmp_path))
+    rows = table.drop(columns="date").interpolate(limit_direction="both").T.reset_index()
+    rows.columns = [f"V{place}" for place in range(rows.shape[1])]
+    file, config, out = tmp_path / "rows.csv", tmp_path / "small.yaml", tmp_path / "next.csv"
+    rows.to_csv(file, index=False)
+    config.write_text(CONFIG, encoding="utf-8")
+    fit = [
+        "--data.path",
+        str(file),
+        "--data.by_row",
+        "true",
+        "--data.frequency",
+        "h",
+        "--trainer.max_steps",
+        "2",
+    ]
+    assert main(["timeseries", "fit", "--config", str(config), *fit]) == 0
+    ask = ["timeseries", "predict", "--input", str(file), "--out", str(out)]
+    assert main(ask) == 0
+    by_row = pd.read_csv(out)
+    assert list(by_row.columns) == ["series", "step", "value"]
+    assert by_row.groupby("series").size().to_dict() == dict.fromkeys(table.columns[1:], 24)
+    assert by_row["step"].min() == len(table)
+    assert main([*ask, "--run", str(run), "--by_row", "true"]) == 0
+    assert len(pd.read_csv(out)) == len(by_row)
+    assert main([*ask, "--id_column", "V0"]) == 2
+    assert "which has no `id_column`" in capsys.readouterr().err
 
 
 def test_predict_tells_of_short_and_of_new_series(

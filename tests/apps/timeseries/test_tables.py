@@ -312,6 +312,14 @@ def test_a_row_a_series_ends_where_its_values_do(csv):
     assert second.future(2).tolist() == [3, 4]
 
 
+def test_what_a_row_a_series_cannot_have_is_told(csv):
+    file = csv("V1,V2\na,1\n")
+    with pytest.raises(UserError, match="which has no `date_column`"):
+        read_tables(file, by_row=True, date_column="V1")
+    with pytest.raises(UserError, match="frequency 'often' is not known"):
+        read_tables(file, by_row=True, frequency="often")
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
