@@ -100,10 +100,11 @@ def test_evaluation_sees_every_window_once_the_last_partial_batch_too(wide: Path
 
 
 def test_each_horizon_is_evaluated_on_all_windows_that_have_room_for_it(wide: Path):
-    data = ready(wide, horizons=[HORIZON, 2])
-    for part, loaders in (("validation", data.val_dataloader()), ("test", data.test_dataloader())):
-        short, long = loaders
-        assert windows_seen(long) == windows_seen(ready(wide).test_dataloader()[0]) or part == "validation"
+    data, other = ready(wide, horizons=[HORIZON, 2]), ready(wide)
+    for part in ("validation", "test"):
+        loaders = {"validation": Data.val_dataloader, "test": Data.test_dataloader}[part]
+        short, long = loaders(data)
+        assert windows_seen(long) == windows_seen(loaders(other)[0])
         assert {batch["target"].shape[1] for batch in short} == {2}
         begin, end = data.borders[0].span(part, CONTEXT)
         starts = list(range(begin, end - CONTEXT - 2 + 1))
