@@ -15,10 +15,10 @@ from apps.common.experts import tells
 from apps.common.plots import COLORS, ExpertMap, expert_maps, panels, shares_by
 from apps.common.report import Section
 from apps.timeseries.baselines import fill_forward
-from apps.timeseries.character import REGIMES, band, bands, regime, usual_deviation
 from apps.timeseries.contributions import contributions
 from apps.timeseries.data import Data
 from apps.timeseries.task import Task
+from apps.timeseries.window_kinds import REGIMES, band, bands, regime, usual_deviation
 from apps.timeseries.windows import Windows
 
 SERVES = """

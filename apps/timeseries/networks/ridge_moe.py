@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from apps.common.controls import MixtureFFN, feed_forward
 from apps.common.errors import UserError
 from apps.timeseries.baselines import SMALLEST, Ridge, fill_forward, from_last
-from apps.timeseries.character import band
 from apps.timeseries.model import WholeWindow, squares, window_scale
+from apps.timeseries.window_kinds import band
 from apps.timeseries.windows import Batch, Windows
 
 Base = Literal["mean", "ridge"]
@@ -47,7 +47,7 @@ class RidgeMoE(WholeWindow):
     begins at zero. The base is m, and then two forecasters that err differently are averaged; or it is the
     ridge, and then the network learns what that leaves over. Which is better hangs on the data.
     A window is one token, so a router chooses experts for a whole window. It may ask for its `label`: the
-    frequency band that rules the window (see apps.timeseries.character).
+    frequency band that rules the window (see apps.timeseries.window_kinds).
 
     The steps up to the first horizon are those of a ridge for that horizon, which has more windows than the
     longest, the steps up to the second those of a ridge for the second, and so on.

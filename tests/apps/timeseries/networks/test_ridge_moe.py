@@ -11,12 +11,12 @@ from collegium import record, routers
 from apps.common.controls import Control, MixtureFFN
 from apps.common.errors import UserError
 from apps.timeseries.baselines import PENALTIES, Ridge
-from apps.timeseries.character import band
 from apps.timeseries.model import window_scale
 from apps.timeseries.networks import RidgeMoE
 from apps.timeseries.networks.ridge_moe import HALVINGS, POWERS
 from apps.timeseries.scaler import Scaler
 from apps.timeseries.tables import Table
+from apps.timeseries.window_kinds import band
 from apps.timeseries.windows import Batch, Windows, as_line
 
 L, H = 24, 6

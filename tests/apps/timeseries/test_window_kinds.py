@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.timeseries.character import REGIMES, band, bands, regime, usual_deviation
+from apps.timeseries.window_kinds import REGIMES, band, bands, regime, usual_deviation
 
 
 def test_bands_are_octaves_of_the_period() -> None:
