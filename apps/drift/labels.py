@@ -52,7 +52,7 @@ class Labels:
 
     def _full(self, name: str) -> UserError:
         return UserError(
-            f"the label {name!r} is the {self.capacity + 1}th: raise classes, which is {self.capacity}, or "
+            f"the label {name!r} is one more than the {self.capacity} there is room for: raise classes, or "
             "check that the target is a class and no number to be estimated."
         )
 

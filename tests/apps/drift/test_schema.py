@@ -123,7 +123,7 @@ def test_labels_are_numbered_as_they_come() -> None:
     assert labels.encode(["up", 1.0, None, 1, "up", float("nan")]).tolist() == [0, 1, -1, 1, 0, -1]
     assert labels.names == ["up", "1"]
     labels.encode([True])
-    with pytest.raises(UserError, match="'down' is the 4th: raise classes"):
+    with pytest.raises(UserError, match="'down' is one more than the 3 there is room for: raise classes"):
         labels.encode(["down"])
     with pytest.raises(UserError, match="at least 2"):
         Labels(1)
