@@ -9,16 +9,17 @@ from typing import Any, Literal
 import numpy as np
 
 from apps.common.evaluation import Measured, show, write_evaluation
-from apps.common.runs import find_run
+from apps.common.runs import Run, find_run
+from apps.common.trained import data_of, task_of
 from apps.lidar import report
-from apps.lidar.data import APP
+from apps.lidar.data import APP, Data
 from apps.lidar.estimates import Found, estimates, outside, slices
 from apps.lidar.limits import Limits, bounds
 from apps.lidar.metrics import excess_area, nrmse, rank_correlation, rmse
-from apps.lidar.model import OUTPUTS
+from apps.lidar.model import OUTPUTS, EvidenceMoE
 from apps.lidar.rig import Light
 from apps.lidar.scenes import Ranges
-from apps.lidar.task import load_run
+from apps.lidar.task import Task
 
 UNITS = {"depth": "mm", "lifetime": "ns"}
 TEXTS = {
@@ -66,6 +67,21 @@ def evaluate(
     show(found, [part for table in tables for part in by_output(table)], told)
     pictures = report.sections(task, data, split)
     write_evaluation(found, split, tables, pictures, told, other=light or "", out=out, light=data.light)
+
+
+def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
+    """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked.
+
+    Prints what one should know of that checkpoint.
+    """
+    task, checkpoint = task_of(run, Task)
+    state = checkpoint["Data"]  # with a measured response, whose file may be gone, and its clock
+    changes: dict[str, Any] = {"irf": None, "flash": state["clock"]["flash"]}
+    data = data_of(run, Data, run.options("data") | changes | ({} if light is None else {"light": light}))
+    data.load_state_dict(state)
+    if isinstance(task.network, EvidenceMoE) and checkpoint.get("stage") in ("experts", "critics"):
+        print("note: the best state of this run is of before its mixture was trained: train it longer.")
+    return task, data
 
 
 def by_output(table: Measured) -> list[Measured]:

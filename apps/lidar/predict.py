@@ -15,13 +15,14 @@ from apps.common.files import check_out, replacing
 from apps.common.runs import find_run
 from apps.lidar.cloud import check_cloud, write_cloud
 from apps.lidar.data import APP, Data
+from apps.lidar.evaluate import load_run
 from apps.lidar.files import Cube, read_cube, rebinned
 from apps.lidar.flags import SURELY, doubtful, early, unusable
 from apps.lidar.given import Given, given_of
 from apps.lidar.misfit import chance
 from apps.lidar.model import OUTPUTS, Estimate, Reading
 from apps.lidar.readings import reading
-from apps.lidar.task import Task, load_run
+from apps.lidar.task import Task
 
 CHUNK = 8192
 UNITS = {"depth": "mm", "lifetime": "ns"}

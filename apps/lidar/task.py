@@ -8,12 +8,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanSquaredError
 
 from apps.common.errors import UserError
-from apps.common.runs import Run
 from apps.common.task import MoETask
-from apps.common.trained import data_of, task_of
-from apps.lidar.data import Batch, Data
+from apps.lidar.data import Batch
 from apps.lidar.model import OUTPUTS, Estimate, EvidenceMoE, Heard, grade
-from apps.lidar.rig import Light
 
 Stage = Literal["experts", "critics", "mixture", "joint"]
 EXPERT, CRITIC = 0.5, 0.1
@@ -146,18 +143,3 @@ class Task(MoETask):
         grades = evidential_loss(found.evidence, grade(error), regulariser)
         whole = evidential_loss(found.judged, grade(missed), regulariser)
         return grades + whole + (found.correction - error).square().mean()
-
-
-def load_run(run: Run, light: Light | None = None) -> tuple[Task, Data]:
-    """The task of the best checkpoint, in evaluation mode, and its data module, with other light if asked.
-
-    Prints what one should know of that checkpoint.
-    """
-    task, checkpoint = task_of(run, Task)
-    state = checkpoint["Data"]  # with a measured response, whose file may be gone, and its clock
-    changes: dict[str, Any] = {"irf": None, "flash": state["clock"]["flash"]}
-    data = data_of(run, Data, run.options("data") | changes | ({} if light is None else {"light": light}))
-    data.load_state_dict(state)
-    if isinstance(task.network, EvidenceMoE) and checkpoint.get("stage") in ("experts", "critics"):
-        print("note: the best state of this run is of before its mixture was trained: train it longer.")
-    return task, data

@@ -32,8 +32,8 @@ TEXTS = {
     "serves, as a share, `own` whether it is there for one task, `seen` by how many gates.",
     "health": "What HoME is to heal; 0 is none, of sizes 1. Collapse: the share of dead outputs among all. "
     "Sizes: the largest expert over the smallest. Degradation: one less the share of gates that common "
-    "experts serve. Underfitting: one less the share that a task's own experts have in what it hears, over an "
-    "even share, of the task with the least.",
+    "experts serve. Underfitting: one less the share that a task's own experts have in what it hears, over "
+    "an even share, of the task with the least.",
     "users": "The last item of each user, ranked among all items that the user did not take before: `hr_10` "
     "is the share of users for whom it is among the first ten, `ndcg_10` counts more the earlier; "
     "`hr_10_liked` and `hr_10_not` are of users who liked that item, by its label, and who did not; `mrr` is "

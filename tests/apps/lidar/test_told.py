@@ -10,11 +10,11 @@ import pytest
 
 from apps.common.main import main
 from apps.common.runs import find_run
+from apps.lidar.evaluate import load_run
 from apps.lidar.instrument import Clock, measured
 from apps.lidar.rig import Rig
 from apps.lidar.scenes import Ranges
 from apps.lidar.simulate import histograms
-from apps.lidar.task import load_run
 from tests.apps.lidar.conftest import CLOCK, CONFIG, image
 from tests.apps.lidar.test_simulate import seeded
 
