@@ -1,6 +1,7 @@
 """Routing: the one value that travels from a router to the experts.
 
-Legend: T tokens, E experts, K experts a token, G gates, A assignments (token, expert) sorted by expert.
+Legend: T tokens, E experts, K experts a token, G gates, A assignments (token, expert) sorted by expert,
+then by token.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ class Routing:
     """Which token goes to which expert, with what weight, and how that came about.
 
     Args:
-        token: (A,) int64, the token of each assignment.
+        token: (A,) int64, the token of each assignment, ascending within each expert.
         expert: (A,) int64, ascending.
         weight: (A,) the share of that expert in the token's output; (A, G) where G gates (tasks) read the
             same experts, each for an output of its own.
@@ -72,7 +73,7 @@ class Routing:
     ) -> "Routing":
         """K experts for every token, by index. Masked tokens get none."""
         T, K = index_TK.shape
-        expert, order = index_TK.reshape(-1).sort()  # a stable sort takes longer
+        expert, order = index_TK.reshape(-1).sort(stable=True)  # tokens of an expert stay in their order
         token = order if K == 1 else order // K
         position: Tensor | None = None
         if mask is None:
@@ -180,8 +181,7 @@ class Routing:
             raise ValueError(
                 "with_capacity needs one weight an assignment, not one for each of several gates"
             )
-        by_token = self.token.sort().indices
-        by_weight = by_token[self.weight.detach()[by_token].sort(descending=True, stable=True).indices]
+        by_weight = self.weight.detach().sort(descending=True, stable=True).indices
         order = by_weight[self.expert[by_weight].sort(stable=True).indices]
         rows = self.row_counts()
         rank = torch.arange(order.shape[0], device=order.device) - (rows.cumsum(0) - rows)[self.expert]

@@ -154,6 +154,25 @@ def test_stack_puts_rows_of_a_dense_routing_by_token_and_expert() -> None:
         torch.testing.assert_close(stacked[:, e], factor * x)
 
 
+def many(k: int, tokens: int = 1000, experts: int = 8) -> Routing:
+    """So many tokens that an unstable sort would mix up those of an expert."""
+    index = torch.rand(tokens, experts, generator=torch.Generator().manual_seed(0)).topk(k, dim=1).indices
+    return Routing.from_topk(index, torch.ones(tokens, k), experts)
+
+
+def test_tokens_of_an_expert_keep_their_order() -> None:
+    routing = many(k=2)
+    check_routing(routing)
+    for expert in range(8):
+        assert bool((routing.token[routing.expert == expert].diff() > 0).all())
+
+
+def test_stack_of_all_experts_by_index_is_that_of_a_dense_routing() -> None:
+    routing, x = many(k=8), torch.randn(1000, 3)
+    rows = x[routing.token] * (1 + routing.expert[:, None])
+    torch.testing.assert_close(routing.stack(rows), x[:, None] * torch.arange(1.0, 9)[:, None])
+
+
 @pytest.mark.parametrize(
     "routing",
     [

@@ -69,9 +69,9 @@ class ExpertChoice(GatedRouter):
         T, E = probs_TE.shape
         B, L = segments.index.shape
         capacity = min(math.ceil(self.k * L / E), L)
-        picked = probs_TE.detach().view(B, L, E).topk(capacity, dim=1).indices
-        start = L * torch.arange(B, device=picked.device)[:, None, None]
-        token_ER = (picked + start).permute(2, 0, 1).reshape(E, B * capacity)
+        picked = probs_TE.detach().view(B, L, E).topk(capacity, dim=1, sorted=False).indices
+        start = L * torch.arange(B, device=picked.device)[:, None]
+        token_ER = (picked.permute(2, 0, 1).sort(2).values + start).reshape(E, B * capacity)
         rows = B * capacity
         return Routing(
             token=token_ER.reshape(-1),

@@ -33,6 +33,8 @@ def _check_assignments(routing: Routing) -> None:
     expect(bool((routing.expert.diff() >= 0).all()), "expert must ascend")
     pairs = routing.token * E + routing.expert
     expect(pairs.unique().numel() == A, "a token must not go to the same expert twice")
+    ordered = (routing.expert * T + routing.token).diff() > 0
+    expect(bool(ordered.all()), "the tokens of an expert must ascend")
     weight = routing.weight
     expect(weight.shape[:1] == (A,) and weight.is_floating_point(), "weight must be (A, ...) of floats")
     expect(bool(weight.isfinite().all()), "weight must be finite")

@@ -1,5 +1,7 @@
 """Experts on a stream: what they say of a token stems from the tokens before it alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from collegium import MoE, experts, record, routers
@@ -57,6 +59,18 @@ def test_a_stretch_at_once_says_what_token_by_token_says(seed: int, tokens: int)
     torch.testing.assert_close(at_once, each[routing.token, routing.expert])
     for block, other in zip(group.blocks, alone.blocks, strict=True):
         torch.testing.assert_close(block.total, other.total)
+
+
+def test_a_sparse_routing_teaches_many_tokens_in_their_order() -> None:
+    x, y = torch.randn(1000, 3), torch.rand(1000)
+    routing = routers.TopK(3, 4, k=2)(x)
+    routing = replace(routing, weight=torch.ones_like(routing.weight))
+    said = teach(Totals(4), x, y, routing)[:, 0]
+    for expert in range(4):
+        own = routing.expert == expert
+        before = y[routing.selected()[:, expert]].cumsum(0).roll(1)
+        before[0] = 0
+        torch.testing.assert_close(said[own], before)
 
 
 def test_a_lesson_of_no_weight_leaves_an_expert_as_it_was() -> None:

@@ -16,6 +16,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"token": torch.tensor([0, 1, 0, 2])}, "token must lie in"),
     ({"token": torch.tensor([0.0, 1, 0, 1])}, "token must be"),
     ({"token": torch.tensor([0, 0, 0, 1])}, "same expert twice"),
+    ({"token": torch.tensor([1, 0, 0, 1])}, "tokens of an expert must ascend"),
     ({"expert": torch.tensor([0, 0, 1, 3])}, "expert must lie in"),
     ({"expert": torch.tensor([0, 0, 2, 1])}, "expert must ascend"),
     ({"weight": torch.ones(3)}, "weight must be"),
