@@ -16,8 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from collegium import Context
-from collegium.layer import check_needs
+from collegium import Context, check_needs
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from collegium import Context, MoE, Routing
+from collegium import Context, MoE, Routing, check_causal, check_needs
 from collegium.experts import MLP
-from collegium.layer import check_causal, check_needs
 from collegium.routers import Router
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from collegium import check_causal, check_needs
 from collegium.experts import MLP
-from collegium.layer import check_causal, check_needs
 from torch import Tensor, nn
 from torch.nn import functional as F
 

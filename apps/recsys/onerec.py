@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from collegium.layer import check_causal, check_needs
+from collegium import check_causal, check_needs
 from torch import Tensor, nn
 from torch.nn import functional as F
 

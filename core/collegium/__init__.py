@@ -7,8 +7,9 @@ torch.Size([2, 5, 16])
 """
 
 from collegium import balance, evidence, experts, gates, inspection, routers
+from collegium.checks import check_causal, check_needs
 from collegium.context import Context
-from collegium.layer import MoE, check_causal, check_needs, record
+from collegium.layer import MoE, record
 from collegium.routing import Routing
 
 __version__ = "0.1.0"

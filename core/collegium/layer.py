@@ -1,12 +1,13 @@
 """The MoE layer: a router and its experts, a drop-in for a feed-forward block."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, NamedTuple, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from collegium.context import Context
 from collegium.dispatch import combine_rows, gather_rows, run_dense, run_slots
@@ -14,9 +15,6 @@ from collegium.experts import Experts, teach
 from collegium.routers import Router
 from collegium.routing import Routing
 from collegium.slots import SlotRouting, as_routing
-
-WRAPPERS = ("module", "_orig_mod", "_checkpoint_wrapped_module")
-"""Names by which DDP, torch.compile and the checkpoint wrapper hold the module that they wrap."""
 
 Combiner = Callable[[Tensor, Routing, Tensor], Tensor]
 AnyRouting = Routing | SlotRouting
@@ -44,8 +42,8 @@ class Stack(nn.Module):
 class Lesson(NamedTuple):
     r"""What ``MoE.learn`` found before it saw the labels.
 
-    mixed: (T, \*out), the experts' word by the router's weight; said: (T, E, \*out), each expert's; routing:
-    of the tokens.
+    mixed: (..., \*out), what ``forward`` would have said; said: (..., E, \*out), each expert's word; routing:
+    of the tokens. Both are zero at masked tokens, but for what a shared expert adds to ``mixed``.
     """
 
     mixed: Tensor
@@ -72,10 +70,10 @@ class MoE(nn.Module):
 
     Raises:
         TypeError: the first is no router, or the second no block of experts.
-        ValueError: router and experts disagree on E or D, or dense dispatch is asked of another combiner;
-            at a call, tokens of another width than the router's, a context that the router or the experts
-            need is absent or has other leading dims, or a router of slots meets a combiner or experts that
-            know single tokens.
+        ValueError: router and experts disagree on E, or on D where the block knows its ``dim``, or dense
+            dispatch is asked of another combiner; at a call, tokens of another width than the router's, a
+            context that the router or the experts need is absent or has other leading dims, or a router of
+            slots meets a combiner or experts that know single tokens.
         RouteError: the router's ``route`` returns no routing.
 
     >>> import torch
@@ -98,8 +96,8 @@ class MoE(nn.Module):
         if not isinstance(router, Router) or not isinstance(experts, Experts):
             given = f"{type(router).__name__} and {type(experts).__name__}"
             raise TypeError(f"MoE wants a router and then experts, not {given}")
-        width = getattr(experts, "dim", router.dim) if experts.item_ndim == 1 else router.dim
-        if width != router.dim:
+        width = experts.dim or router.dim
+        if width != router.dim if experts.item_ndim == 1 else router.dim % width:
             raise ValueError(f"the router reads tokens of width {router.dim}, the experts of width {width}")
         if router.num_experts != experts.num_experts:
             raise ValueError(
@@ -145,18 +143,7 @@ class MoE(nn.Module):
         return_routing: bool = False,
     ) -> Tensor | tuple[Tensor, AnyRouting]:
         """Run the layer; ``previous`` is the routing of the layer before, for routers that look back."""
-        leading = x.shape[: x.ndim - self.experts.item_ndim]
-        item = x.shape[len(leading) :]
-        if item.numel() != self.router.dim:
-            raise ValueError(
-                f"{type(self.router).__name__} expects tokens of width {self.router.dim}, but the layer was "
-                f"given {item.numel()} (x is {tuple(x.shape)}): give both one width"
-            )
-        tokens = x.reshape(-1, *item)
-        flat = Context(shape=tuple(leading)) if context is None else context.flatten(leading)
-        flat.require(self.experts.needs, type(self.experts).__name__)
-        if flat.mask is not None:
-            tokens = _blank(tokens, flat.mask)
+        tokens, flat, leading = self._flat(x, context)
         routing: AnyRouting = self.router(tokens.flatten(1), flat, previous)
         if self._sinks or return_routing:
             routing = replace(routing, context=flat)
@@ -177,20 +164,28 @@ class MoE(nn.Module):
         self, x: Tensor, y: Tensor, context: Context | None = None, lessons: Tensor | None = None
     ) -> Lesson:
         r"""Test, then train, on a stretch of a stream: every expert says what it thinks of every token, and
-        only then sees the token's label.
+        only then sees the token's label. Masked tokens are neither asked about nor taught.
 
         Args:
-            x: (T, \*item), the earliest token first.
-            y: (T, \*label).
+            x: (..., \*item), the earliest token first.
+            y: (..., \*label).
             context: of the tokens, as in ``forward``.
-            lessons: (T, E), how much each token counts for each expert; 1 by default, 0 teaches nothing.
+            lessons: (..., E), how much each token counts for each expert; 1 by default, 0 teaches nothing.
                 For experts of ``OnlineExperts``; others learn by the gradient of what is made of their word.
 
         Raises:
-            ValueError: a router of slots or of several gates, or a combiner other than the weighted sum.
+            ValueError: what ``forward`` refuses; labels or lessons of other leading dims than x; a router of
+                slots or of several gates, or a combiner other than the weighted sum.
         """
-        flat = Context(shape=(len(x),)) if context is None else context.flatten(x.shape[:1])
-        routing: AnyRouting = self.router(x.flatten(1), flat)
+        tokens, flat, leading = self._flat(x, context)
+        lessons = x.new_ones(*leading, self.experts.num_experts) if lessons is None else lessons
+        for name, given in (("y", y), ("lessons", lessons)):
+            if given.shape[: len(leading)] != leading:
+                raise ValueError(
+                    f"learn wants {name} for each token: it is {tuple(given.shape)}, and x has leading dims "
+                    f"{tuple(leading)}"
+                )
+        routing: AnyRouting = self.router(tokens.flatten(1), flat)
         if not isinstance(routing, Routing) or routing.weight.ndim > 1:
             raise ValueError(
                 f"{type(self.router).__name__} gives a token no weight for each expert to mix by"
@@ -199,11 +194,28 @@ class MoE(nn.Module):
             raise ValueError("learn adds outputs up by weight: leave combiner out")
         for sink in self._sinks:
             sink.append(replace(routing, context=flat))
-        lessons = x.new_ones(len(x), self.experts.num_experts) if lessons is None else lessons
-        dense = Routing.dense(lessons)
-        said = dense.stack(teach(self.experts, x, y, dense))
+        weight = lessons.reshape(-1, self.experts.num_experts)
+        dense = replace(Routing.dense(weight, mask=flat.mask), context=flat)
+        labels = y.reshape(len(tokens), *y.shape[len(leading) :])
+        said = dense.stack(teach(self.experts, tokens, labels, dense))
         mixed = torch.einsum("te,te...->t...", routing.dense_weight().to(said.dtype), said)
-        return Lesson(mixed, said, routing)
+        if self.shared is not None:
+            mixed = mixed + self.shared(tokens)
+        return Lesson(mixed.view(*leading, *mixed.shape[1:]), said.view(*leading, *said.shape[1:]), routing)
+
+    def _flat(self, x: Tensor, context: Context | None) -> tuple[Tensor, Context, Size]:
+        """Tokens (T, \\*item), masked ones blank, their context, and the leading dims of x."""
+        leading = x.shape[: x.ndim - self.experts.item_ndim]
+        item = x.shape[len(leading) :]
+        if item.numel() != self.router.dim:
+            raise ValueError(
+                f"{type(self.router).__name__} expects tokens of width {self.router.dim}, but the layer was "
+                f"given {item.numel()} (x is {tuple(x.shape)}): give both one width"
+            )
+        tokens = x.reshape(-1, *item)
+        flat = Context(shape=tuple(leading)) if context is None else context.flatten(leading)
+        flat.require(self.experts.needs, type(self.experts).__name__)
+        return tokens if flat.mask is None else _blank(tokens, flat.mask), flat, leading
 
     def _mix(self, tokens: Tensor, routing: SlotRouting) -> Tensor:
         if self.experts.needs or not isinstance(self.combiner, WeightedSum):
@@ -258,49 +270,15 @@ def record(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
 
 def moe_layers(model: nn.Module) -> dict[str, MoE]:
     """Every MoE layer by its name in ``model``, as if no DDP, torch.compile or checkpointing were there."""
-    return {
-        ".".join(part for part in name.split(".") if part not in WRAPPERS): layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, MoE)
-    }
+    modules, names = dict(model.named_modules()), {"": ""}
+    for path in modules:
+        above, _, part = path.rpartition(".")
+        names[path] = names[above] if _wraps(modules[above], part) else f"{names[above]}.{part}".strip(".")
+    return {names[path]: layer for path, layer in modules.items() if isinstance(layer, MoE)}
 
 
-def _inside_out(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every module by name, what stands inside another before it: a wrapper has its faults from within."""
-    return list(reversed(list(model.named_modules())))
-
-
-def check_needs(model: nn.Module, given: Iterable[str]) -> None:
-    """Refuse routers and experts that need a Context field which ``model`` never fills; models call this.
-
-    Args:
-        model: holds MoE layers.
-        given: names of the Context fields with which the model calls them.
-
-    Raises:
-        ValueError: naming the layer, the block and the field.
-    """
-    given = set(given)
-    for name, module in _inside_out(model):
-        for field in () if isinstance(module, MoE) else getattr(module, "needs", ()):
-            if field not in given:
-                known = ", ".join(sorted(given)) or "none"
-                raise ValueError(
-                    f"{name or 'the model'}: {type(module).__name__} needs context.{field}, which this model "
-                    f"does not give (it gives {known}): choose another"
-                )
-
-
-def check_causal(model: nn.Module) -> None:
-    """Refuse routers that let a token's experts depend on later tokens; autoregressive models call this.
-
-    Raises:
-        ValueError: naming the layer, its router and what to use instead.
-    """
-    for name, module in _inside_out(model):
-        if isinstance(module, Router) and not module.causal:
-            raise ValueError(
-                f"{name or 'the model'}: {type(module).__name__} is not causal (a token's experts depend on "
-                "other tokens of the batch), so an autoregressive model cannot use it: choose one that is, "
-                "such as TopK without a capacity_factor"
-            )
+def _wraps(module: nn.Module, part: str) -> bool:
+    """Whether a module holds under this name what it wraps."""
+    if part == "module":  # a name that any model may use
+        return isinstance(module, DataParallel | DistributedDataParallel)
+    return part in ("_orig_mod", "_checkpoint_wrapped_module")

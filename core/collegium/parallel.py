@@ -74,7 +74,7 @@ class ExpertParallel(Experts):
     def __init__(self, block: Experts, mesh: DeviceMesh) -> None:
         _check(block, mesh)
         super().__init__(block.num_experts, block.item_ndim)
-        self.needs = block.needs
+        self.dim, self.needs = block.dim, block.needs
         self.mesh = mesh
         self._whole = (block,)  # no submodule, which would change the names in the state dict
         shards = {parameter: _shard(parameter, mesh) for parameter in block.parameters()}

@@ -214,6 +214,17 @@ def test_names_are_the_same_behind_wrappers(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
+def test_a_layer_behind_a_part_called_module_has_a_name_of_its_own() -> None:
+    net = nn.ModuleDict({"ffn": layer(), "module": nn.ModuleDict({"ffn": layer()})})
+    assert list(moe_layers(net)) == ["ffn", "module.ffn"]
+    x = torch.randn(3, D)
+    with record(net) as routings:
+        net["module"]["ffn"](net["ffn"](x))
+    assert {name: len(calls) for name, calls in routings.items()} == {"ffn": 1, "module.ffn": 1}
+    shared = MoE(routers.TopK(D, E), experts.Copy(E), experts.Shared(layer(), D))
+    assert list(moe_layers(shared)) == ["", "shared.module"]
+
+
 def test_a_layer_in_two_places_is_one_layer() -> None:
     moe = layer()
     with record(nn.Sequential(moe, moe)) as routings:
@@ -282,15 +293,37 @@ def test_checkpointing_gives_the_same_gradients_and_one_routing_a_call() -> None
         torch.testing.assert_close(checkpointed, plain)
 
 
-def test_router_and_experts_of_unlike_width_are_refused() -> None:
+def narrow() -> experts.MLP:
+    return experts.MLP(8, 4, hidden=4)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        narrow(),
+        experts.Constant(8, 4),
+        experts.NormAct(narrow(), 8),
+        experts.FeatureGate(narrow(), 8),
+        experts.ExpertGroups([experts.Zero(1), experts.MLP(8, 3, hidden=4)]),
+    ],
+    ids=lambda block: type(block).__name__,
+)
+def test_router_and_experts_of_unlike_width_are_refused(block: experts.Experts) -> None:
     with pytest.raises(ValueError, match=r"reads tokens of width 16, the experts of width 8$"):
-        MoE(routers.TopK(16, 4), experts.MLP(8, 4, hidden=4))
+        MoE(routers.TopK(16, 4), block)
 
 
-def test_a_width_of_items_with_more_dims_is_not_compared() -> None:
-    block = experts.ExpertList([nn.Linear(4, 4) for _ in range(3)], item_ndim=2)
-    block.dim = 4
-    assert MoE(routers.TopK(8, 3), block)(torch.randn(5, 2, 4)).shape == (5, 2, 4)
+def test_the_rows_of_an_item_fill_its_width() -> None:
+    block = experts.RowExperts(narrow(), [0, 1, 0, 1])
+    assert MoE(routers.TopK(16, 4), block)(torch.randn(5, 2, 8)).shape == (5, 8)
+    with pytest.raises(ValueError, match=r"reads tokens of width 12, the experts of width 8$"):
+        MoE(routers.TopK(12, 4), block)
+
+
+def test_a_block_that_knows_no_width_takes_any() -> None:
+    block = experts.ExpertGroups([experts.Zero(1), experts.Copy(3)])
+    assert block.dim is None
+    assert MoE(routers.TopK(5, 4), block)(torch.randn(3, 5)).shape == (3, 5)
 
 
 def test_router_and_experts_the_wrong_way_round_are_refused() -> None:

@@ -16,6 +16,7 @@ class Experts(nn.Module, ABC):
     Attributes:
         item_ndim: 1, a vector, unless a class says otherwise.
         needs: names of the Context fields that ``forward`` wants by row, as keyword arguments.
+        dim: width of an item's last dim, where the block knows it; a router of another width is refused.
 
     Shapes:
         x (A, \\*item) sorted by expert, counts (E,) or one int -> (A, \\*out).
@@ -26,6 +27,7 @@ class Experts(nn.Module, ABC):
 
     item_ndim: int = 1
     needs: tuple[str, ...] = ()
+    dim: int | None = None
 
     def __init__(self, num_experts: int, item_ndim: int | None = None) -> None:
         super().__init__()

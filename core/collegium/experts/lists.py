@@ -47,7 +47,7 @@ class ExpertGroups(Experts):
         blocks: Experts blocks of the same item and output shape.
 
     Raises:
-        ValueError: there is no block, or their items differ in dims.
+        ValueError: there is no block, or their items differ in dims or width.
 
     >>> from collegium.experts import MLP, Copy, Zero
     >>> block = ExpertGroups([MLP(16, 6, hidden=32), Zero(1), Copy(1)])
@@ -63,6 +63,10 @@ class ExpertGroups(Experts):
         self.needs = tuple(sorted({name for block in blocks for name in block.needs}))
         if any(block.item_ndim != self.item_ndim for block in blocks):
             raise ValueError("ExpertGroups wants blocks with the same item_ndim")
+        widths = {block.dim for block in blocks if block.dim is not None}
+        if len(widths) > 1:
+            raise ValueError(f"ExpertGroups wants blocks of one width, not of {sorted(widths)}")
+        self.dim = next(iter(widths), None)
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Tensor) -> Tensor:
         """Rows (A, \\*item) to (A, \\*out)."""

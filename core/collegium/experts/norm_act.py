@@ -49,9 +49,7 @@ class NormAct(Experts):
         super().__init__(block.num_experts, block.item_ndim)
         if act not in get_args(Act) or width < 1:
             raise ValueError(f"NormAct wants an activation of {', '.join(get_args(Act))} and a width")
-        self.block, self.needs, self.act, self.norm = block, block.needs, act, norm
-        if isinstance(width_in := getattr(block, "dim", None), int):
-            self.dim = width_in
+        self.block, self.dim, self.needs, self.act, self.norm = block, block.dim, block.needs, act, norm
         size = (block.num_experts, width)
         self.scale = nn.Parameter(torch.ones(size)) if norm else None
         self.shift = nn.Parameter(torch.zeros(size)) if norm else None

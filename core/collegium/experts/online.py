@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from collegium.context import Context
 from collegium.experts.base import Experts
 from collegium.experts.lists import ExpertGroups
 from collegium.routing import Routing
@@ -18,7 +19,17 @@ class OnlineExperts(Experts):
 
     Args:
         num_experts, item_ndim: see Experts.
+
+    Raises:
+        ValueError: see Experts, or a need of context, which they are not given.
     """
+
+    def __init__(self, num_experts: int, item_ndim: int | None = None) -> None:
+        super().__init__(num_experts, item_ndim)
+        if self.needs:
+            raise ValueError(
+                f"{type(self).__name__} needs context.{self.needs[0]}, and experts on a stream get rows alone"
+            )
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Rows (A, \\*item) sorted by expert to (A, \\*out), by what the experts know now."""
@@ -37,7 +48,7 @@ class OnlineExperts(Experts):
             x: (T, \\*item), a stretch of the stream, the earliest token first.
             y: (T, \\*label), what was to be predicted.
             routing: of these tokens; the weight of an assignment is that of the lesson. Where it is zero the
-                expert is asked and does not learn.
+                expert is asked and does not learn. A masked token has no assignment.
 
         Returns:
             (A, \\*out), what the expert of each assignment had said before it saw that token's label: it
@@ -53,12 +64,18 @@ def teach(experts: Experts, x: Tensor, y: Tensor, routing: Routing) -> Tensor:
 
     Args:
         experts: a block, or several side by side.
-        x, y, routing: see OnlineExperts.learn.
+        x, y, routing: see OnlineExperts.learn; ``routing.context`` holds what the block needs.
+
+    Raises:
+        ValueError: a block that learns by gradient needs what the context does not hold.
     """
     if isinstance(experts, OnlineExperts):
         return experts.learn(x, y, routing)
     if not isinstance(experts, ExpertGroups):
-        said: Tensor = experts(x[routing.token], routing.counts)
+        context = routing.context or Context()
+        context.require(experts.needs, type(experts).__name__)
+        side = {name: getattr(context, name)[routing.token] for name in experts.needs}
+        said: Tensor = experts(x[routing.token], routing.counts, **side)
         return said
     parts = zip(experts, pairwise([0, *accumulate(experts.sizes)]), strict=True)
     return torch.cat([teach(block, x, y, _of_block(routing, *part)) for block, part in parts])

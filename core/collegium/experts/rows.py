@@ -33,8 +33,7 @@ class RowExperts(Experts):
         super().__init__(block.num_experts, item_ndim=2)
         if len(read) != block.num_experts or min(read) < 0 or block.item_ndim != 1:
             raise ValueError(f"RowExperts wants a row for each of {block.num_experts} experts of flat items")
-        self.block = block
-        self.needs = block.needs
+        self.block, self.dim, self.needs = block, block.dim, block.needs
         self.register_buffer("rows", torch.tensor(read), persistent=False)
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:

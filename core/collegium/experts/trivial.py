@@ -51,6 +51,7 @@ class Constant(Experts):
 
     def __init__(self, dim: int, num_experts: int = 1) -> None:
         super().__init__(num_experts)
+        self.dim = dim
         self.value = nn.Parameter(torch.empty(num_experts, dim))
         self.mix = nn.Parameter(torch.empty(num_experts, dim, 2))
         nn.init.normal_(self.value, std=dim**-0.5)

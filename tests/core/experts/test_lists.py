@@ -3,7 +3,7 @@
 import pytest
 import torch
 from collegium import MoE
-from collegium.experts import MLP, Copy, ExpertGroups, ExpertList, Zero
+from collegium.experts import MLP, Constant, Copy, ExpertGroups, ExpertList, Zero
 from collegium.routers import TopK
 from torch import Tensor, nn
 
@@ -78,3 +78,5 @@ def test_groups_refuse_other_items_and_nothing() -> None:
         ExpertGroups([Copy(1), Zero(1, item_ndim=2)])
     with pytest.raises(ValueError, match="at least one expert"):
         ExpertGroups([])
+    with pytest.raises(ValueError, match=r"one width, not of \[4, 8\]"):
+        ExpertGroups([MLP(4, 2, hidden=3), Copy(1), Constant(8, 1)])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from collegium import MoE, experts, record, routers
+from collegium import Context, MoE, experts, record, routers
 from collegium.experts import ExpertGroups, OnlineExperts, teach
 from collegium.layer import Stack
 from collegium.routing import Routing
@@ -108,6 +108,57 @@ def test_a_layer_mixes_what_its_experts_said_before_they_learned() -> None:
     assert [len(calls) for calls in routings.values()] == [1]
     lesson.mixed.sum().backward()
     assert layer.router.gate.weight.grad is not None
+
+
+def test_a_layer_learns_in_the_order_of_its_leading_dims_and_from_real_tokens_alone() -> None:
+    layer = MoE(routers.TopK(3, 4, k=2), Totals(4))
+    x, y = torch.randn(2, 3, 3), torch.rand(2, 3)
+    mask = torch.tensor([[True, False, True], [True, True, False]])
+    context = Context(mask=mask)
+    spoiled = x.where(mask[..., None], torch.nan), y.where(mask, torch.nan)
+    lesson = layer.learn(*spoiled, context)
+    real = y[mask]
+    before = real.cumsum(0) - real
+    assert (lesson.mixed.shape, lesson.said.shape) == ((2, 3, 2), (2, 3, 4, 2))
+    torch.testing.assert_close(lesson.said[mask][:, :, 0], before[:, None].expand(4, 4))
+    assert not lesson.said[~mask].any()
+    assert not lesson.mixed[~mask].any()
+    torch.testing.assert_close(layer.experts.total, real.sum().expand(4))
+
+
+def test_what_a_layer_says_as_it_learns_is_what_it_says_in_use() -> None:
+    class Timed(experts.Experts):
+        needs = ("time",)
+
+        def forward(self, x: Tensor, counts: Tensor | int, *, time: Tensor) -> Tensor:
+            return x * time[:, None]
+
+    block = ExpertGroups([experts.MLP(3, 2, 8), Timed(2)])
+    layer = MoE(routers.TopK(3, 4, k=2), block, shared=torch.nn.Linear(3, 3))
+    x, mask = torch.randn(2, 5, 3), torch.rand(2, 5) < 0.7
+    context = Context(time=torch.rand(2, 5), mask=mask)
+    lesson = layer.learn(x, torch.ones(2, 5), context)
+    torch.testing.assert_close(lesson.mixed, layer(x, context))
+    lesson.mixed[mask].sum().backward()
+    assert layer.shared.weight.grad is not None
+
+
+def test_what_a_layer_cannot_learn_is_refused_in_a_sentence() -> None:
+    class Timed(Totals):
+        needs = ("time",)
+
+    layer = MoE(routers.TopK(3, 4, k=2), Totals(4))
+    x = torch.randn(2, 5, 3)
+    with pytest.raises(ValueError, match=r"^learn wants y for each token: it is \(10,\).*dims \(2, 5\)$"):
+        layer.learn(x, torch.ones(10))
+    with pytest.raises(ValueError, match=r"^learn wants lessons for each token: it is \(10, 4\)"):
+        layer.learn(x, torch.ones(2, 5), lessons=torch.ones(10, 4))
+    with pytest.raises(ValueError, match=r"^TopK expects tokens of width 3"):
+        layer.learn(torch.randn(2, 4), torch.ones(2))
+    with pytest.raises(
+        ValueError, match=r"^Timed needs context\.time, and experts on a stream get rows alone$"
+    ):
+        Timed(4)
 
 
 def test_lessons_say_who_learns_what() -> None:
