@@ -49,7 +49,7 @@ class Segments:
 
     def lay_out(self, value: Tensor) -> Tensor:
         """(T, \\*rest) to (B, L, \\*rest); what stands at places without a token has no meaning."""
-        return value[self.index] if len(value) else value.new_zeros(*self.index.shape, *value.shape[1:])
+        return value[self.index]
 
     def take_back(self, value: Tensor) -> Tensor:
         """(B, L, \\*rest) to (T, \\*rest)."""

@@ -3,6 +3,8 @@
 Legend: B segments of at most L tokens, E experts, S slots.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
@@ -18,5 +20,5 @@ def run_slots(x: Tensor, routing: SlotRouting, experts: nn.Module) -> Tensor:
     slots = torch.einsum("bles,bld->ebsd", into.to(x.dtype), tokens)
     B = slots.shape[1]
     y = experts(slots.reshape(E * B * S, *x.shape[1:]), B * S)
-    mixed = torch.einsum("bles,ebso->blo", out_of.to(y.dtype), y.reshape(E, B, S, -1))
+    mixed = torch.einsum("bles,ebso->blo", out_of.to(y.dtype), y.reshape(E, B, S, prod(y.shape[1:])))
     return segments.take_back(mixed).view(len(x), *y.shape[1:])

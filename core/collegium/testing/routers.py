@@ -44,7 +44,8 @@ def check_router(
     float32 under half precision; evaluation repeats itself; ``causal`` is told truly, both ways; masking a
     token equals leaving it out; state dict, deepcopy and pickle bring the router back; what is learned gets
     gradient, also at ``k=1`` where the factory takes ``k``; bad sizes and absent context are refused in one
-    sentence; the layer equals a plain loop over assignments, or over slots; NaN in padding stays there.
+    sentence; the layer equals a plain loop over assignments, or over slots, and gives no tokens for none; NaN
+    in padding stays there.
 
     Args:
         factory: (dim, num_experts) -> Router, such as the class itself or a functools.partial of it.
@@ -212,6 +213,18 @@ def _layer_is_a_plain_sum(case: _Case) -> None:
         expect_close(y, plain, f"dispatch={dispatch!r} must equal a plain sum over assignments")
 
 
+def _layer_gives_no_tokens_for_none(case: _Case) -> None:
+    for leading in ((0,), (0, 3), (2, 0)):
+        for training in (True, False):
+            router = case.router().train(training)
+            outputs = () if router.outputs is None else (router.outputs,)
+            x, context = torch.randn(*leading, case.dim), random_context(router.needs, leading)
+            for dispatch in ("auto", "dense"):
+                y = MoE(router, MLP(case.dim, case.num_experts, hidden=6), dispatch=dispatch)(x, context)
+                wanted = (*leading, *outputs, case.dim)
+                expect(y.shape == wanted, f"x {tuple(x.shape)} must give {wanted}, not {tuple(y.shape)}")
+
+
 def _padding_does_not_leak(case: _Case) -> None:
     router, x, context = case.in_double()
     experts = MLP(case.dim, case.num_experts, hidden=6).double()
@@ -274,5 +287,6 @@ _CHECKS = (
     _what_is_learned_gets_gradient,
     _bad_input_is_refused,
     _layer_is_a_plain_sum,
+    _layer_gives_no_tokens_for_none,
     _padding_does_not_leak,
 )

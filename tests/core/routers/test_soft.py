@@ -55,6 +55,16 @@ def shares_by_hand(
     return into.view(T, E, S), out_of.view(T, E, S)
 
 
+@pytest.mark.parametrize("shape", [(0, D), (0, 4, D), (3, 0, D)])
+def test_no_tokens_give_no_tokens(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    layer = MoE(SoftSlots(D, E, S), experts.MLP(D, E, hidden=5, out_dim=2))
+    y = layer(x)
+    assert y.shape == (*shape[:-1], 2)
+    y.sum().backward()
+    assert x.grad.shape == shape
+
+
 def soft(scale: float = 3.0, dim: int = D) -> SoftSlots:
     return SoftSlots(dim, E, S, scale).double()
 
