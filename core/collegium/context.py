@@ -63,3 +63,8 @@ class Context:
         for name in names:
             if getattr(self, name) is None:
                 raise ValueError(f"{who} needs context.{name}: call the layer with Context({name}=...)")
+
+
+# so that a program of torch.export takes a Context, is written, and is read again
+torch.export.register_dataclass(Context, serialized_type_name="collegium.Context")
+torch.serialization.add_safe_globals([Context])

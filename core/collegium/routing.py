@@ -230,9 +230,9 @@ class Routing:
 
 def count(index: Tensor, size: int) -> Tensor:
     """(size,) int64 occurrences."""
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not index.is_meta:
         return torch.bincount(index, minlength=size)
-    # bincount has no static shape
+    # bincount has no static shape, and none at all on the meta device
     return torch.zeros(size, dtype=torch.int64, device=index.device).scatter_add_(
         0, index, torch.ones_like(index)
     )

@@ -1,6 +1,7 @@
 """torch.compile and torch.export take a layer with dense dispatch, whole, for routers of static shape."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +169,36 @@ def test_export_takes_any_batch_size(name: str) -> None:
     for other in (4, 7):
         inputs = batch(other)
         torch.testing.assert_close(program(*inputs), net(*inputs))
+
+
+def test_a_program_takes_a_context_of_any_batch_size_and_is_read_again(tmp_path: Path) -> None:
+    gate = partial(gates.Conditioned, by="label", values=9)
+    layer = MoE(routers.TopK(D, E, gate=gate), experts.MLP(D, E, hidden=5), dispatch="dense").eval()
+
+    def inputs(size: int) -> tuple[Tensor, Context]:
+        x, label = batch(size)
+        return x, Context(mask=torch.rand(size, 3) < 0.6, label=label)
+
+    size = {0: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(layer, inputs(4), dynamic_shapes=(size, [size, size]), strict=True)
+    torch.export.save(program, tmp_path / "layer.pt2")
+    for module in (program.module(), torch.export.load(tmp_path / "layer.pt2").module()):
+        given = inputs(7)
+        torch.testing.assert_close(module(*given), layer(*given))
+
+
+def test_functions_of_a_dense_layer_are_differentiated_and_mapped() -> None:
+    layer = MoE(routers.TopK(D, E), experts.MLP(D, E, hidden=5), dispatch="dense").double()
+    x = torch.randn(3, 4, D, dtype=torch.float64, requires_grad=True)
+
+    def energy(x: Tensor) -> Tensor:
+        return layer(x).square().sum()
+
+    (slope,) = torch.autograd.grad(energy(x), x)
+    torch.testing.assert_close(torch.func.grad(energy)(x), slope)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(energy))(x), slope)
+    _, moved = torch.func.jvp(energy, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(moved, slope.sum())
 
 
 def test_grouped_dispatch_compiles_with_breaks() -> None:

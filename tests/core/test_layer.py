@@ -55,6 +55,19 @@ def test_no_tokens_give_no_tokens(shape: tuple[int, ...], dispatch: str) -> None
     assert not any(p.grad.any() for p in moe.parameters())
 
 
+@pytest.mark.parametrize(
+    ("router", "dispatch"),
+    [(routers.TopK, "dense"), (routers.AllExperts, "auto"), (routers.SoftSlots, "auto")],
+)
+def test_shapes_are_known_on_the_meta_device(router: type[routers.Router], dispatch: str) -> None:
+    with torch.device("meta"):
+        moe = MoE(router(D, E), experts.MLP(D, E, hidden=5, out_dim=2), dispatch=dispatch)
+        y = moe(torch.randn(2, 3, D))
+        y.sum().backward()
+    assert (y.shape, y.is_meta) == ((2, 3, 2), True)
+    assert all(p.grad is not None for p in moe.parameters())
+
+
 @pytest.mark.parametrize("dispatch", ["auto", "dense"])
 def test_a_batch_of_masked_tokens_gives_zeros(dispatch: str) -> None:
     mask = torch.zeros(2, 3, dtype=torch.bool)

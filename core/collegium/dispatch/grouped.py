@@ -33,7 +33,7 @@ def grouped_mlp(x: Tensor, counts: Tensor | int, up: Tensor, down: Tensor, activ
     Returns:
         (A, O)
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, up, down = x.to(dtype), up.to(dtype), down.to(dtype)
     if not isinstance(counts, Tensor):
