@@ -151,17 +151,22 @@ class ReliabilityMixture(nn.Module):
             embedding: (..., E, D).
             signal: (..., S).
             prior: (..., E), what a router thinks of each expert; its logarithm is added before the softmax,
-            and
-                an expert of weight 0 has no say. Even by default.
+                and an expert of weight 0 has no say. Even by default.
 
         Returns:
-            The mixture (..., O), and the weights (..., E, O), which sum to 1 over experts.
+            The mixture (..., O), and the weights (..., E, O), which sum to 1 over experts. Both are 0 where
+            the prior of all experts is 0, as of a masked token.
         """
         beside = signal.unsqueeze(-2).expand(*said.shape[:-1], signal.shape[-1])
         judged = torch.cat([embedding, beside, said, correction, evidence.quality, evidence.vacuity], dim=-1)
         trust = self.trust(judged)
-        if prior is not None:
+        if prior is None:
+            weight = trust.softmax(dim=-2)
+        else:
             known = prior.clamp(min=torch.finfo(prior.dtype).tiny).log()
-            trust = trust + known.masked_fill(prior == 0, -torch.inf).unsqueeze(-1)
-        weight = trust.softmax(dim=-2)
+            asked = (prior != 0).unsqueeze(-1)
+            # a softmax over nobody is NaN, and so would be its gradient
+            heard = asked | ~asked.any(dim=-2, keepdim=True)
+            trust = (trust + known.unsqueeze(-1)).masked_fill(~heard, -torch.inf)
+            weight = trust.softmax(dim=-2) * asked
         return (weight * (said + correction)).sum(-2), weight

@@ -106,6 +106,21 @@ def test_a_router_s_weights_are_a_prior() -> None:
     torch.testing.assert_close(same, even)
 
 
+def test_where_no_expert_was_asked_nothing_is_said() -> None:
+    prior = torch.tensor([0.1, 0.2, 0.0, 0.3, 0.4, 0.0]).repeat(5, 1)
+    alone, kept, _ = mixed(prior=prior)
+    prior[2] = 0
+    said = torch.randn(5, 6, 2, requires_grad=True)
+    found, weight, _ = mixed(prior=prior, said=said)
+    assert not found[2].any()
+    assert not weight[2].any()
+    found.sum().backward()
+    assert bool(said.grad.isfinite().all())
+    others = [0, 1, 3, 4]
+    found, weight, _ = mixed(prior=prior)
+    torch.testing.assert_close((found[others], weight[others]), (alone[others], kept[others]))
+
+
 def test_trust_follows_the_evidence_and_not_the_order_of_experts() -> None:
     found, weight, given = mixed()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
