@@ -57,14 +57,14 @@ def expert_parallel(model: nn.Module, mesh: DeviceMesh) -> set[nn.Parameter]:
 class ExpertParallel(Experts):
     """A block of which every rank of a mesh runs E / R neighbouring experts, for the rows of all ranks.
 
-    Every rank must call it equally often, with or without rows. Its parameters are DTensors, ``Shard(0)`` on
-    the mesh, under the names they have in the block, so that ``torch.distributed.checkpoint`` writes and
-    loads them sharded and whole. Gradients are those of one process whose loss is the mean of the ranks'
-    losses, as under DDP and FSDP2: an expert's are summed over all ranks' rows and divided by R.
+    Every rank must call it equally often, with or without rows. Its parameters and buffers are DTensors,
+    ``Shard(0)`` on the mesh, under the names they have in the block, so that ``torch.distributed.checkpoint``
+    writes and loads them sharded and whole. Gradients are those of one process whose loss is the mean of the
+    ranks' losses, as under DDP and FSDP2: an expert's are summed over all ranks' rows and divided by R.
 
     Args:
         block: experts whose every parameter and buffer is stacked, (E, ...), such as ``experts.MLP``. Its
-            parameters are replaced; do not use it alone afterwards.
+            parameters and buffers are replaced; do not use it alone afterwards.
         mesh: one dim of R ranks.
 
     Raises:
@@ -77,10 +77,15 @@ class ExpertParallel(Experts):
         self.dim, self.needs = block.dim, block.needs
         self.mesh = mesh
         self._whole = (block,)  # no submodule, which would change the names in the state dict
-        shards = {parameter: _shard(parameter, mesh) for parameter in block.parameters()}
+        shards = {
+            parameter: nn.Parameter(_sharded(parameter, mesh), parameter.requires_grad)
+            for parameter in block.parameters()
+        }
         for module in block.modules():
             for name, parameter in module._parameters.items():
                 module._parameters[name] = None if parameter is None else shards[parameter]
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else _sharded(buffer, mesh)
         # One set of tables for both, so that whatever moves, casts or loads the one does so for the other.
         self._parameters, self._buffers, self._modules = block._parameters, block._buffers, block._modules
         self._non_persistent_buffers_set = block._non_persistent_buffers_set
@@ -113,13 +118,10 @@ class ExpertParallel(Experts):
         return self._whole[0]
 
     def _own(self) -> dict[str, Tensor]:
-        """The parts (L, ...) of this rank, by name."""
-        here = self.num_experts // self.mesh.size()
-        first = self.mesh.get_local_rank() * here
-        own: dict[str, Tensor] = {name: buffer[first : first + here] for name, buffer in self.named_buffers()}
+        """The parts (L, ...) of this rank, by name; what the block writes into a buffer stays."""
+        own: dict[str, Tensor] = {name: _local(buffer) for name, buffer in self.named_buffers()}
         for name, parameter in self.named_parameters():
-            assert isinstance(parameter, DTensor)
-            own[name] = _Averaged.apply(parameter.to_local(), self.mesh.size())
+            own[name] = _Averaged.apply(_local(parameter), self.mesh.size())
         return own
 
 
@@ -136,9 +138,13 @@ class _Averaged(torch.autograd.Function):
         return grad / ctx.ranks, None
 
 
-def _shard(parameter: nn.Parameter, mesh: DeviceMesh) -> nn.Parameter:
-    whole = parameter.detach().to(mesh.device_type)
-    return nn.Parameter(distribute_tensor(whole, mesh, [Shard(0)]), parameter.requires_grad)
+def _sharded(whole: Tensor, mesh: DeviceMesh) -> DTensor:
+    return distribute_tensor(whole.detach().to(mesh.device_type), mesh, [Shard(0)])
+
+
+def _local(shared: Tensor) -> Tensor:
+    assert isinstance(shared, DTensor)
+    return shared.to_local()
 
 
 def _check(block: Experts, mesh: DeviceMesh) -> None:

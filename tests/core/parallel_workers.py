@@ -57,6 +57,12 @@ def cases(world: int) -> dict[str, Case]:
     torch.manual_seed(0)
     swiglu = experts.MLP(D, E, hidden=4, activation="swiglu", out_dim=3)
     by_row = experts.RowExperts(experts.MLP(D, E, hidden=4), [e % 3 for e in range(E)])
+    gated = experts.FeatureGate(experts.MLP(D, E, hidden=4), D, rank=2)
+    with torch.no_grad():
+        gated.widen.normal_()
+    normed = experts.NormAct(experts.MLP(D, E, hidden=4, out_dim=3), 3)
+    normed.mean.normal_()
+    normed.variance.uniform_(0.5, 2)
     return {
         "uneven": Case(experts.MLP(D, E, hidden=4), uneven),
         "a rank without rows": Case(swiglu, silent),
@@ -66,6 +72,8 @@ def cases(world: int) -> dict[str, Case]:
         "constant": Case(experts.Constant(D, E), silent),
         "items of rows": Case(by_row, uneven),
         "context by row": Case(Timed(), silent),
+        "gated features": Case(gated, silent),
+        "normed by what ran before": Case(normed.eval(), silent),
     }
 
 
@@ -87,13 +95,14 @@ def loss_of(y: Tensor, x: Tensor) -> Tensor:
 
 
 class Net(nn.Module):
-    """Two layers: perceptrons, and perceptrons beside an expert that does nothing."""
+    """Two layers: perceptrons with batch norm, and perceptrons beside an expert that does nothing."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.enter = nn.Linear(D, D)
-        self.first = MoE(routers.TopK(D, E, k=1), experts.MLP(D, E, hidden=8))
+        normed = experts.NormAct(experts.MLP(D, E, hidden=8), D)
+        self.first = MoE(routers.TopK(D, E, k=1), normed)
         grouped = experts.ExpertGroups([experts.MLP(D, E, hidden=8), experts.Zero(1)])
         self.second = MoE(routers.TopK(D, E + 1, k=2), grouped, experts.Shared(nn.Linear(D, D), D))
         self.double()
@@ -175,7 +184,7 @@ def _model(mesh: DeviceMesh, rank: int, folder: Path) -> dict[str, Any]:
         "state": state,
         "from_folder": from_folder,
         "from_file": get_model_state_dict(other, options=WHOLE),
-        "y": other(batches(0, 1)[0]).detach(),
+        "y": other.eval()(batches(0, 1)[0]).detach(),
         "own": sorted(name for name, p in net.named_parameters() if p in own),
         "again": own == again,
         "held": {name: p.to_local().shape[0] for name, p in net.named_parameters() if p in own},

@@ -22,7 +22,8 @@ class NormAct(Experts):
     are those of MMoE and PLE as they are usually built.
 
     In training an expert with fewer than two rows in a batch is normalised by its running statistics, as all
-    are in evaluation. Where a layer dispatches densely, an expert's rows are those of all tokens.
+    are in evaluation. Where a layer dispatches densely, an expert's rows are those of all tokens; under
+    expert parallelism, those of all ranks.
 
     Args:
         block: the experts; outputs are vectors.
@@ -70,8 +71,9 @@ class NormAct(Experts):
     def _normalised(self, y: Tensor, counts: Tensor | int) -> Tensor:
         assert self.scale is not None
         assert self.shift is not None
-        rows = torch.as_tensor(counts, device=y.device).expand(self.num_experts)
-        expert = torch.arange(self.num_experts, device=y.device).repeat_interleave(rows, output_size=len(y))
+        here = len(self.scale)  # of E experts those that this rank holds
+        rows = torch.as_tensor(counts, device=y.device).expand(here)
+        expert = torch.arange(here, device=y.device).repeat_interleave(rows, output_size=len(y))
         wide = y.to(torch.promote_types(y.dtype, torch.float32))
         mean, variance = self.mean.to(wide.dtype), self.variance.to(wide.dtype)
         if self.training:
