@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from collegium.precision import Float32Buffers
 
 
-class Experts(nn.Module, ABC):
-    """All experts of a layer at once.
+class Experts(Float32Buffers, ABC):
+    """All experts of a layer at once. Their float buffers stay float32 in a model that is cast to less.
 
     Args:
         num_experts: E.

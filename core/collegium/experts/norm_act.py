@@ -55,8 +55,8 @@ class NormAct(Experts):
         self.scale = nn.Parameter(torch.ones(size)) if norm else None
         self.shift = nn.Parameter(torch.zeros(size)) if norm else None
         if norm:
-            self.register_buffer("mean", torch.zeros(size))
-            self.register_buffer("variance", torch.ones(size))
+            self.register_buffer("mean", torch.zeros(size, dtype=torch.float32))
+            self.register_buffer("variance", torch.ones(size, dtype=torch.float32))
 
     def forward(self, x: Tensor, counts: Tensor | int, **side: Any) -> Tensor:
         """Rows (A, \\*item) to (A, O)."""

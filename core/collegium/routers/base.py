@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from collegium.context import Context
 from collegium.gates import Gate, Linear
 from collegium.gates.base import FEW
+from collegium.precision import Float32Buffers
 from collegium.routing import Routing
 from collegium.slots import SlotRouting
 
@@ -17,11 +18,11 @@ class RouteError(TypeError):
     """What a router's ``route`` returns is no routing."""
 
 
-class Router(nn.Module, ABC):
+class Router(Float32Buffers, ABC):
     """Decides which tokens go to which experts.
 
     It works in float32 (or wider) whatever the precision around it: half-precision logits make near ties flip
-    and z-losses overflow (Zoph et al. 2022, section 3).
+    and z-losses overflow (Zoph et al. 2022, section 3). Its float buffers stay float32 too.
 
     Args:
         dim: width D of a token.

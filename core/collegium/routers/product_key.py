@@ -50,10 +50,10 @@ class ProductKey(Router):
         self.causal = False
         self.keys = nn.Parameter(torch.empty(2 * heads * n, dim))
         nn.init.uniform_(self.keys, -(dim**-0.5), dim**-0.5)
-        share = torch.tensor(min(k / n, 1 - 1e-6))
+        share = torch.tensor(min(k / n, 1 - 1e-6), dtype=torch.float32)
         self.threshold = float(torch.special.ndtri(1 - share))
-        self.register_buffer("mean", torch.zeros(2 * heads * n))
-        self.register_buffer("var", torch.ones(2 * heads * n))
+        self.register_buffer("mean", torch.zeros(2 * heads * n, dtype=torch.float32))
+        self.register_buffer("var", torch.ones(2 * heads * n, dtype=torch.float32))
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Multiply the two gates of each head."""

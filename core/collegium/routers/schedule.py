@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from collegium.precision import Float32Buffers
 
 
-class Schedule(nn.Module):
+class Schedule(Float32Buffers):
     """The share of training that is over, as a tensor, and whether the schedule has ended, as a flag.
 
     Compiled code reads the share without a graph break, and is compiled once for each side of the end. Both
@@ -27,7 +29,7 @@ class Schedule(nn.Module):
         super().__init__()
         self.end = end
         self.over = end <= 0
-        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float32))
 
     def move(self, progress: float) -> None:
         """Take up the share of training that is over, 0 to 1."""

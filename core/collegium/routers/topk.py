@@ -81,7 +81,9 @@ class TopK(GatedRouter):
         self.capacity_factor = capacity_factor
         self.score = score
         self.causal = self.causal and capacity_factor is None
-        self.register_buffer("bias", torch.zeros(num_experts) if bias else None)
+        self.register_buffer("bias", None)
+        if bias:
+            self.keep_bias()
 
     def route(self, x: Tensor, context: Context, previous: Routing | None) -> Routing:
         """Choose by score, weigh by score."""
@@ -112,7 +114,7 @@ class TopK(GatedRouter):
         """Keep a selection bias from now on, at first of zeros."""
         if self.bias is None:
             known = next(self.parameters(), torch.empty(0))
-            self.bias = torch.zeros(self.num_experts, device=known.device)
+            self.bias = torch.zeros(self.num_experts, dtype=torch.float32, device=known.device)
 
     def noise_std(self, x: Tensor) -> Tensor | None:
         """Deviation of the noise on the logits, a scalar or (T, E); None for no noise."""
