@@ -33,7 +33,7 @@ class Usage:
         """Count the routings of one layer in one batch; `batch` tells the sequences of batches apart."""
         for routing in calls:
             self.fixed = routing.fixed
-            demand = routing.demand.double()
+            demand = routing.demand.cpu().double()
             self.demand = demand if self.demand is None else self.demand + demand
             tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
             self.tokens += tokens
@@ -41,7 +41,7 @@ class Usage:
                 self.entropy += inspection.entropy(routing) * tokens
                 self.decided += tokens
             if routing.num_experts <= MOST:
-                together = inspection.co_selection(routing).cpu() * tokens
+                together = inspection.co_selection(routing) * tokens
                 self.together = together if self.together is None else self.together + together
                 for name, label in labels_of(routing):
                     usage = self.labels.setdefault(name, LabelUsage(routing.num_experts))
@@ -94,11 +94,11 @@ class LabelUsage:
         if self.too_many:
             return
         known = label.where(label >= 0, MOST)
-        self.table += inspection.expert_by_label(routing, known, MOST + 1).cpu()
+        self.table += inspection.expert_by_label(routing, known, MOST + 1)
         real = known < MOST if routing.mask is None else (known < MOST) & routing.mask.cpu()
         rows = real.nonzero().flatten()
         rows = rows[evenly(sequence[rows], OF_ONE)]
-        self.sample.add(sequence[rows], served=inspection.served(routing).cpu()[rows], label=known[rows])
+        self.sample.add(sequence[rows], served=inspection.served(routing)[rows], label=known[rows])
 
     def tables(self) -> dict[str, Any]:
         """Return the table, (experts, labels), and how far experts tell the label."""

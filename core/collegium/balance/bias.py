@@ -73,5 +73,5 @@ class BiasBalance:
         for name, demand in self._counts.observed.items():
             bias: Tensor = self._routers[name].bias  # type: ignore[assignment]
             chosen = demand[-len(bias) :]  # fixed experts come first
-            bias += rate * torch.sign(chosen.double().mean() - chosen).to(bias)
+            bias += rate * torch.sign(chosen.sum() - len(chosen) * chosen).to(bias)  # exact in integers
         self._counts.step()

@@ -1,4 +1,7 @@
-"""What happened: load, specialisation, company, drift, locality, cost."""
+"""What happened: load, specialisation, company, drift, locality, cost.
+
+Tables and figures are float64 on the CPU, as not every device knows that type.
+"""
 
 from collegium.inspection.bootstrap import Specialisation, specialisation
 from collegium.inspection.checkpoints import Drift, drift

@@ -39,18 +39,19 @@ def drift(before: Routing, after: Routing) -> Drift:
             f"drift compares the same tokens and experts, not (T, E) = {sizes[0]} and {sizes[1]}"
         )
     a, b = before.selected(), after.selected()
-    either = (a | b).sum(1)
-    distance = 1 - (a & b).sum(1).double() / either.clamp(min=1)
+    both, either = (a & b).sum(1).cpu(), (a | b).sum(1).cpu()
+    distance = 1 - both.double() / either.clamp(min=1)
     moved = float(distance[either > 0].sum()) / max(int((either > 0).sum()), 1)
     if before.probs is None or after.probs is None:
         return Drift(moved, None)
     if before.probs.shape != after.probs.shape:
         shapes = f"{tuple(before.probs.shape)} and {tuple(after.probs.shape)}"
         raise ValueError(f"drift compares probabilities of one shape, not {shapes}")
-    divergence = _jensen_shannon(before.probs.detach().double(), after.probs.detach().double())
+    divergence = _jensen_shannon(*(probs.detach().cpu().double() for probs in (before.probs, after.probs)))
     for routing in (before, after):
         if routing.mask is not None:
-            divergence = divergence.where(routing.mask.view(-1, *[1] * (divergence.ndim - 1)), float("nan"))
+            mask = routing.mask.cpu().view(-1, *[1] * (divergence.ndim - 1))
+            divergence = divergence.where(mask, float("nan"))
     return Drift(moved, float(divergence.nanmean().nan_to_num(0.0)))
 
 

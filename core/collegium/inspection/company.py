@@ -18,4 +18,4 @@ def co_selection(routing: Routing) -> Tensor:
     routing = single(routing, "co_selection")
     tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
     chosen = routing.selected().float()
-    return (chosen.T @ chosen).double() / max(tokens, 1)
+    return (chosen.T @ chosen).cpu().double() / max(tokens, 1)

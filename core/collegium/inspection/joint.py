@@ -15,7 +15,7 @@ def mass(routing: Routing) -> Tensor:
     Where all run, only the weights tell the experts apart; those of several gates are averaged.
     """
     tokens = routing.num_tokens if routing.mask is None else int(routing.mask.sum())
-    weight = routing.weight.detach().double().abs()
+    weight = routing.weight.detach().cpu().double().abs()
     if routing.token.shape[0] < tokens * routing.num_experts:
         return weight.new_ones(routing.token.shape[0])
     return weight if weight.ndim == 1 else weight.mean(1)
@@ -24,10 +24,8 @@ def mass(routing: Routing) -> Tensor:
 def served(routing: Routing) -> Tensor:
     """(T, E) float64 mass of each token at each expert, zero where it does not go; see ``mass``."""
     routing = single(routing, "served")
-    table = torch.zeros(
-        routing.num_tokens * routing.num_experts, dtype=torch.float64, device=routing.token.device
-    )
-    place = routing.token * routing.num_experts + routing.expert
+    table = torch.zeros(routing.num_tokens * routing.num_experts, dtype=torch.float64)
+    place = (routing.token * routing.num_experts + routing.expert).cpu()
     return table.index_add(0, place, mass(routing)).view(routing.num_tokens, routing.num_experts)
 
 
@@ -45,8 +43,8 @@ def expert_by_label(routing: Routing, label: Tensor, labels: int | None = None) 
     """
     routing = single(routing, "expert_by_label")
     L = check_label(routing, label, labels)
-    pair = routing.expert * L + label.to(routing.expert.device)[routing.token]
-    table = torch.zeros(routing.num_experts * L, dtype=torch.float64, device=pair.device)
+    pair = routing.expert.cpu() * L + label.cpu()[routing.token.cpu()]
+    table = torch.zeros(routing.num_experts * L, dtype=torch.float64)
     return table.index_add(0, pair, mass(routing)).view(routing.num_experts, L)
 
 

@@ -34,7 +34,7 @@ def segment_routing_best_performance(routing: Routing, m: int, length: int | Non
     routing = single(routing, "segment_routing_best_performance")
     used = _uses(routing, m, length).long()
     segments = used.flatten().bincount(minlength=m + 1).double()  # (expert, segment) pairs by use
-    hits = _at_least(segments * torch.arange(m + 1, dtype=segments.dtype, device=segments.device))
+    hits = _at_least(segments * torch.arange(m + 1, dtype=segments.dtype))
     on = m * _at_least(segments)
     return float((2 * hits / (on + hits[0]).clamp(min=1)).max())
 
@@ -88,7 +88,7 @@ def _sequences(routing: Routing, length: int | None) -> Context:
 
 def _sliding(flags: Tensor, m: int) -> Tensor:
     """(B, L - m + 1, E) float64 sums of m neighbours of bools (B, L, E)."""
-    total = torch.nn.functional.pad(flags.double().cumsum(1), (0, 0, 1, 0))
+    total = torch.nn.functional.pad(flags.cpu().double().cumsum(1), (0, 0, 1, 0))
     return total[:, m:] - total[:, :-m]
 
 

@@ -13,7 +13,7 @@ from collegium.routing import Routing
 
 
 def load(routings: Collected) -> dict[str, Tensor]:
-    """Layer -> (E,) share of all assignments that chose each expert, before drops; sums to 1.
+    """Layer -> (E,) float64 share of all assignments that chose each expert, before drops; sums to 1.
 
     Raises:
         TypeError: not what ``record`` collects, as a single routing.
@@ -22,7 +22,7 @@ def load(routings: Collected) -> dict[str, Tensor]:
         name: demand / demand.sum().clamp(min=1)
         for name, calls in collected(routings, "load").items()
         if calls
-        for demand in [torch.stack([routing.demand for routing in calls]).sum(0).double()]
+        for demand in [torch.stack([routing.demand for routing in calls]).sum(0).cpu().double()]
     }
 
 

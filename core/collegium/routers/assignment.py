@@ -7,7 +7,8 @@ from torch import Tensor, library
 def balanced_assignment(score_TE: Tensor, precision: float = 1e-3) -> Tensor:
     """(T,) int64, each token's expert: at most ceil(T / E) tokens an expert, exactly T / E where E divides T.
 
-    One operation to torch.compile, for which the auction's length would break the graph.
+    One operation to torch.compile, for which the auction's length would break the graph. It runs on the CPU,
+    in float64, which not every device knows.
 
     The auction for similar objects (Bertsekas and Castanon 1989, "The auction algorithm for the
     transportation problem"), in rounds of ever finer bids, each of which begins at the prices of the last: so
@@ -30,7 +31,7 @@ def _assign(score_TE: Tensor, precision: float) -> Tensor:
     if T == 0 or E == 1:
         return torch.zeros(T, dtype=torch.int64, device=score_TE.device)
     places = -(-T // E)
-    score = score_TE.double()
+    score = score_TE.cpu().double()
     finite = score.isfinite()
     low, high = (bound(score[finite]) if finite.any() else 0.0 for bound in (torch.min, torch.max))
     score = (score.where(finite, low) - low) / max(float(high - low), torch.finfo(score.dtype).tiny)
@@ -41,7 +42,7 @@ def _assign(score_TE: Tensor, precision: float) -> Tensor:
     while True:
         owner, price = _auction(score, price, places, least)
         if least <= precision:
-            return owner[:T]
+            return owner[:T].to(score_TE.device)
         least = max(least / FINER, precision)
 
 

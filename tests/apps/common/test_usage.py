@@ -9,6 +9,7 @@ from torch import Tensor
 
 from apps.common import usage as module
 from apps.common.usage import Usage, labels_of, sequence_of
+from tests.core.devices import there
 
 
 def routed(router: routers.Router, x: Tensor, **context: Tensor) -> Routing:
@@ -80,6 +81,15 @@ def test_the_same_row_in_two_calls_of_a_batch_is_one_sequence() -> None:
     apart.add([routing], batch=1)
     assert len(twice.labels["label"].sample.sequence.unique()) == 8
     assert len(apart.labels["label"].sample.sequence.unique()) == 16
+
+
+def test_figures_are_those_of_the_cpu_where_a_device_knows_no_float64() -> None:
+    routing = routed(routers.TopK(4, 3), torch.randn(30, 4))
+    here, far = Usage(), Usage()
+    here.add([routing])
+    far.add([there(routing)])
+    assert far.figures() == pytest.approx(here.figures())
+    assert far.tables() == here.tables()
 
 
 def test_labels_below_zero_are_unknown() -> None:
