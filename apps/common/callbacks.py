@@ -12,6 +12,7 @@ from typing import Any
 from collegium import Routing, record
 from collegium.balance import BiasBalance
 from collegium.layer import moe_layers
+from collegium.routers.schedule import Schedule
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
@@ -77,6 +78,11 @@ class Annealing(Callback):
         share = min(1.0, progress(trainer) / self.until)
         for layer in moe_layers(module).values():
             layer.router.anneal(share)
+
+
+def schedules_over(module: nn.Module) -> bool:
+    """Return whether the schedule of every router has ended; also where none has one."""
+    return all(part.over for part in module.modules() if isinstance(part, Schedule))
 
 
 def progress(trainer: Trainer) -> float:

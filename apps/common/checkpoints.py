@@ -8,6 +8,7 @@ import collegium
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from apps.common.callbacks import schedules_over
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.common.restart import finish_restart, position, restore_loaders
@@ -16,6 +17,9 @@ from apps.common.revision import commit
 
 class BestCheckpoint(Checkpoint):
     """Keeps the checkpoint with the best validation metric as checkpoints/best.ckpt.
+
+    Where routers have a schedule, the best of those from after its end, as soon as there is one: before, the
+    network is another one.
 
     Args:
         monitor: a metric that the task logs in validation; None keeps the newest, for what learns from a
@@ -28,6 +32,7 @@ class BestCheckpoint(Checkpoint):
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.best = math.inf
+        self.settled = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the monitored metric has improved."""
@@ -42,6 +47,9 @@ class BestCheckpoint(Checkpoint):
             raise UserError(f"best_checkpoint.monitor is {self.monitor!r}, but validation logs {logged}.")
         # Where a task logs what only its own process has seen, all processes go by the first one's value.
         score = self.sign * trainer.strategy.broadcast(float(value))
+        before, self.settled = self.settled, schedules_over(pl_module)
+        if self.settled and not before:
+            self.best = math.inf
         if score < self.best:
             self.best = score
             self._keep(trainer)
@@ -56,12 +64,12 @@ class BestCheckpoint(Checkpoint):
         _publish(trainer, "best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far, as a number to be lowered."""
-        return {"best": self.best}
+        """Return the best value so far, as a number to be lowered, and whether schedules were over."""
+        return {"best": self.best, "settled": self.settled}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a best value."""
-        self.best = state_dict["best"]
+        self.best, self.settled = state_dict["best"], state_dict.get("settled", True)
 
 
 class LastCheckpoint(Checkpoint):
