@@ -29,7 +29,7 @@ class Routing:
             experts, which are never run, as extra last columns.
         mask: (T,) bool, False for tokens that take no part.
         position: (T, K) row of the j-th assignment of each token; present when every token has K.
-        state: (T, R) what a recurrent router hands to the next layer.
+        state: (T, R) what a recurrent router hands to the next layer, (T, G, R) for G gates.
         extras: tensors (T, \\*rest) that one family of routers alone needs.
         context: what the layer knew of the tokens beside their vectors; filled in by the layer.
         fixed: how many experts, the first ones, every token has without a choice.

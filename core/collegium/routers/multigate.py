@@ -23,7 +23,8 @@ class MultiGate(Router):
     what its successors are: with private and common experts the gates of CGC and PLE (Tang et al. 2020), with
     a hierarchy of task groups those of HoME (Wang et al. 2024). An expert runs once for each token, however
     many gates read it; one that a gate cannot see gets exactly no gradient from it. The layer's output has a
-    dim of G in front of the expert's.
+    dim of G in front of the expert's. What gates hand on comes along: states as (T, G, R), selectors of all
+    gates together, and the load that they expect in sum.
 
     Above the first level of PLE or HoME each gate has an input of its own: items are (rows, D), ``rows`` says
     which row each gate reads, and ``experts.RowExperts`` does the same for the experts.
@@ -129,17 +130,16 @@ class MultiGate(Router):
             weight, chosen = weight + self._by_themselves(read).to(weight.dtype), chosen | self.own
         weight = weight.transpose(1, 2)
         if all(isinstance(each.counts, int) for each in found):
-            return Routing.dense(weight, mask=context.mask, logits=logits, probs=probs)
-        return Routing.from_selection(chosen.any(1), weight, mask=context.mask, logits=logits, probs=probs)
+            routing = Routing.dense(weight, mask=context.mask, logits=logits, probs=probs)
+        else:
+            anyone = chosen.any(1)
+            routing = Routing.from_selection(anyone, weight, mask=context.mask, logits=logits, probs=probs)
+        states = [each.state for each in found if each.state is not None]
+        return replace(routing, extras=self._extras(found), state=torch.stack(states, 1) if states else None)
 
     def _ask(self, gate: int, tokens: Tensor, context: Context, previous: Routing | None) -> Routing:
         """The decision of one gate among the experts that it sees."""
-        scores = None if previous is None else previous.logits
-        if previous is not None and scores is not None:
-            if scores.shape[1:] == self.visible.shape:
-                previous = replace(previous, logits=scores[:, gate, self.visible[gate]])
-            elif scores.ndim > 2:
-                raise ValueError("MultiGate looks back to a layer: use as many experts and gates in both")
+        previous = None if previous is None else self._of_gate(gate, previous)
         router = self._each()[gate]
         found = router(tokens, context, previous)
         if not isinstance(found, Routing):
@@ -149,6 +149,33 @@ class MultiGate(Router):
         if found.probs is not None and found.probs.shape[1] != found.num_experts:
             raise ValueError(f"MultiGate: {type(router).__name__} has null experts: leave them out")
         return found
+
+    def _of_gate(self, gate: int, previous: Routing) -> Routing:
+        """What one gate hears of the layer before: its own scores and its own state."""
+        scores, state = previous.logits, previous.state
+        if scores is not None and scores.ndim > 2:
+            self._check_gates(scores.shape[1:] == self.visible.shape)
+            scores = scores[:, gate, self.visible[gate]]
+        if state is not None and state.ndim > 2:
+            self._check_gates(state.shape[1] == len(self.gates))
+            state = state[:, gate]
+        return replace(previous, logits=scores, state=state)
+
+    def _check_gates(self, alike: bool) -> None:
+        if not alike:
+            raise ValueError("MultiGate looks back to a layer: use as many experts and gates in both")
+
+    def _extras(self, found: Sequence[Routing]) -> dict[str, Tensor]:
+        """The load expected by all gates together, (T, E), and the selectors of all, (T, k * G, E)."""
+        extras = {}
+        if any("load" in each.extras for each in found):
+            loads = [each.extras.get("load", each.selected().float()) for each in found]
+            extras["load"] = _spread(loads, self.visible, 0.0).masked_fill(self.own, 1.0).sum(1)
+        if all("selectors" in each.extras for each in found):
+            T, k, _ = found[0].extras["selectors"].shape
+            parts = [each.extras["selectors"].flatten(0, 1) for each in found]
+            extras["selectors"] = _spread(parts, self.visible, 0.0).unflatten(0, (T, k)).flatten(1, 2)
+        return extras
 
     def _by_themselves(self, read: Sequence[Tensor]) -> Tensor:
         """(T, G, E) what the gates add for their own experts."""

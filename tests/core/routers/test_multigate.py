@@ -1,13 +1,25 @@
 """MultiGate: MMoE, CGC and PLE, written out."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from collegium import Context, MoE
+from collegium import Context, MoE, balance
 from collegium.experts import MLP, RowExperts
 from collegium.gates import Conditioned, Residual, Similar
-from collegium.routers import AllExperts, ExpertChoice, Hash, MultiGate, SoftSlots, TopK, TopP
+from collegium.routers import (
+    AllExperts,
+    DSelectK,
+    ExpertChoice,
+    Hash,
+    MultiGate,
+    NoisyTopK,
+    Recurrent,
+    SoftSlots,
+    TopK,
+    TopP,
+)
 from torch import Tensor
 
 from tests.core.blocks import doubles, gradients_hold
@@ -262,6 +274,51 @@ def test_a_gate_that_does_not_score_leaves_no_scores() -> None:
     )
     assert routing.logits is None
     torch.testing.assert_close(routing.dense_weight().sum(1), torch.ones(T, 2))
+
+
+def test_each_gate_has_a_state_of_its_own_through_the_layers() -> None:
+    first, second = (MultiGate(D, E, 2, SEEN, router=partial(Recurrent, state_dim=3)) for _ in range(2))
+    x, later = torch.randn(T, D), torch.randn(T, D)
+    before = first(x)
+    assert before.state.shape == (T, 2, 3)
+    after = second(later, None, before)
+    for g in range(2):
+        alone = second.gates[g](later, None, first.gates[g](x))
+        torch.testing.assert_close(after.state[:, g], alone.state)
+        torch.testing.assert_close(after.probs[:, g, torch.tensor(SEEN[g])], alone.probs)
+    with pytest.raises(ValueError, match="as many experts and gates in both"):
+        MultiGate(D, E, 3, router=partial(Recurrent, state_dim=3))(later, None, replace(before, logits=None))
+
+
+def test_the_load_is_what_the_gates_expect_in_sum() -> None:
+    router, x = MultiGate(D, E, 2, SEEN, router=partial(NoisyTopK, k=1)), torch.randn(T, D)
+    torch.manual_seed(0)
+    load = router(x).extras["load"]
+    torch.manual_seed(0)
+    wanted = torch.zeros(T, E)
+    for g, gate in enumerate(router.gates):
+        wanted[:, torch.tensor(SEEN[g])] += gate(x).extras["load"]
+    torch.testing.assert_close(load, wanted)
+    assert balance.load_cv(router(x)).requires_grad
+    assert "load" not in router.eval()(x).extras
+
+
+def test_own_experts_and_those_of_a_gate_without_a_choice_are_expected_for_sure() -> None:
+    own = [[True, False, False, False], [False, False, True, False]]
+    seen = [[True, True, True, True], [False, False, True, False]]
+    router = MultiGate(D, E, 2, seen, router=partial(NoisyTopK, k=1), own=own)
+    torch.manual_seed(0)
+    load = router(torch.randn(T, D)).extras["load"]
+    torch.testing.assert_close(load[:, 0], torch.ones(T))
+    assert bool((load[:, 2] > 1).all())
+
+
+def test_selectors_of_all_gates_are_driven_to_a_choice() -> None:
+    router, x = MultiGate(D, E, 2, SEEN, router=partial(DSelectK, k=2)), torch.randn(T, D)
+    routing = router(x)
+    assert routing.extras["selectors"].shape == (T, 4, E)
+    alone = torch.stack([balance.selector_entropy(gate(x)) for gate in router.gates]).mean()
+    torch.testing.assert_close(balance.selector_entropy(routing), alone)
 
 
 def test_a_schedule_reaches_every_gate() -> None:
