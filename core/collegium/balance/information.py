@@ -39,7 +39,7 @@ def concentration(routings: Routings) -> Tensor:
     losses = []
     for routing in each(routings):
         _, mean = shares(routing)
-        losses.append(nats(mean) / math.log(max(routing.num_experts, 2)))
+        losses.append(nats(mean) / math.log(max(len(mean), 2)))
     return torch.stack(losses).mean()
 
 

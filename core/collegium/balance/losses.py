@@ -1,6 +1,7 @@
 """Balance losses: pure functions of recorded routings, a mean over layers and calls.
 
-``routings`` is one Routing, several, or what ``collegium.record`` collected. Masked tokens have no share.
+``routings`` is one Routing, several, or what ``collegium.record`` collected. Masked tokens have no share, nor
+have experts that every token has without a choice (``routing.fixed``): below, E are the others.
 """
 
 import torch
@@ -25,14 +26,14 @@ def load_balance(routings: Routings, counts: GlobalCounts | None = None) -> Tens
     losses = []
     for name, routing in named(routings):
         fraction, mean = shares(routing, None if counts is None else counts.demand(name, routing))
-        losses.append(routing.num_experts * (fraction * mean).sum())
+        losses.append(len(mean) * (fraction * mean).sum())
     return torch.stack(losses).mean()
 
 
 def shares(routing: Routing, demand: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(E,) f_e, the fraction of assignments that chose e, and (E,) P_e, its mean probability."""
-    mean = probs_of(routing)[:, : routing.num_experts].sum(0)
-    demand = (routing.demand if demand is None else demand).to(mean.dtype)
+    mean = probs_of(routing)[:, routing.fixed : routing.num_experts].sum(0)
+    demand = (routing.demand if demand is None else demand)[routing.fixed :].to(mean.dtype)
     least = torch.finfo(mean.dtype).tiny
     return demand / demand.sum().clamp(min=1), mean / mean.sum().clamp(min=least)
 
@@ -63,15 +64,15 @@ def load_cv(routings: Routings) -> Tensor:
 def importance(routing: Routing) -> Tensor:
     """(E,) the summed weights of each expert, over gates too."""
     weight = routing.weight.flatten(1).sum(1) if routing.weight.ndim > 1 else routing.weight
-    return weight.new_zeros(routing.num_experts).index_add(0, routing.expert, weight)
+    return weight.new_zeros(routing.num_experts).index_add(0, routing.expert, weight)[routing.fixed :]
 
 
 def smooth_load(routing: Routing) -> Tensor:
     """(E,) the expected tokens of each expert where a noisy router knows them, else their number."""
     smooth = routing.extras.get("load")
     if smooth is None:
-        return routing.demand.to(routing.weight.dtype)
-    return (smooth if routing.mask is None else smooth[routing.mask]).sum(0)
+        return routing.demand[routing.fixed :].to(routing.weight.dtype)
+    return (smooth if routing.mask is None else smooth[routing.mask]).sum(0)[routing.fixed :]
 
 
 def cv_squared(x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def heterogeneous(routings: Routings, cheap: int, tau: float = 0.75) -> Tensor:
     """
     losses = []
     for routing in each(routings):
-        E = routing.num_experts
+        E = routing.num_experts - routing.fixed
         if tau <= 0 or not 0 <= cheap <= E:
             raise ValueError(
                 f"heterogeneous wants tau above 0 and cheap from 0 to {E}, not {tau} and {cheap}"
@@ -46,7 +46,7 @@ def latency_cv(routings: Routings, latency: Sequence[float]) -> Tensor:
 
     Args:
         routings: what was recorded.
-        latency: E positive numbers, in any unit.
+        latency: a positive number for each expert, those that every token has included, in any unit.
 
     Raises:
         ValueError: not one positive number for each expert.
@@ -57,5 +57,5 @@ def latency_cv(routings: Routings, latency: Sequence[float]) -> Tensor:
 def _latency_cv(routing: Routing, latency: Sequence[float]) -> Tensor:
     if len(latency) != routing.num_experts or min(latency) <= 0:
         raise ValueError(f"latency_cv wants {routing.num_experts} positive latencies, not {list(latency)}")
-    slow = routing.weight.new_tensor(latency)
+    slow = routing.weight.new_tensor(latency)[routing.fixed :]
     return cv_squared(importance(routing) * slow) + cv_squared(smooth_load(routing) * slow)

@@ -18,9 +18,8 @@ class FixedPlusRouted(Wrapper):
     """The first experts for every token, and a router's choice among the others (DeepSeekMoE; UniMoE-Audio).
 
     What ``MoE(shared=...)`` does with one module, here with experts of the block itself, so that they run in
-    the same grouped product. To balance terms the fixed experts are loaded with every token and have no
-    probability: ``load_balance`` is then below 1 at even use. ``Routing.fixed`` tells how many they are.
-    Costs the router and ``fixed`` experts more.
+    the same grouped product. ``Routing.fixed`` tells how many they are; balance terms leave them out. Costs
+    the router and ``fixed`` experts more.
 
     Args:
         dim, num_experts: D and E, fixed ones included.

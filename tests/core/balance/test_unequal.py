@@ -1,9 +1,13 @@
 """Cheap experts may be used more, slow ones less."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from collegium import Routing, balance
-from collegium.routers import NoisyTopK, TopK
+from collegium import Context, Routing, balance
+from collegium.routers import FixedPlusRouted, NoisyTopK, Router, TopK
+from torch import Tensor
 
 from tests.core.balance.test_losses import PROBS, ROUTING
 
@@ -78,6 +82,31 @@ def test_under_latency_balance_the_load_goes_as_one_over_latency() -> None:
 def test_what_does_not_fit_is_refused(term, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         term()
+
+
+LATENCY = [3.0, 5.0, 1.0, 2.0, 4.0, 8.0]
+TERMS = {
+    "load_balance": balance.load_balance,
+    "GlobalLoadBalance": lambda routing: balance.GlobalLoadBalance()(routing),
+    "importance_cv": balance.importance_cv,
+    "load_cv": balance.load_cv,
+    "latency_cv": lambda routing: balance.latency_cv(routing, LATENCY[-routing.num_experts :]),
+    "heterogeneous": lambda routing: balance.heterogeneous(routing, cheap=1),
+    "concentration": balance.concentration,
+}
+
+
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+@pytest.mark.parametrize("inner", [TopK, partial(NoisyTopK, k=1)], ids=["TopK", "NoisyTopK"])
+def test_experts_that_every_token_has_are_left_out(
+    term: Callable[[Routing], Tensor], inner: Callable[[int, int], Router]
+) -> None:
+    router, x = FixedPlusRouted(6, 6, fixed=2, router=inner), torch.randn(30, 6)
+    mask = Context(mask=torch.arange(30) % 4 > 0)
+    torch.manual_seed(0)
+    wanted = term(router.router(x, mask))
+    torch.manual_seed(0)
+    torch.testing.assert_close(term(router(x, mask)), wanted)
 
 
 def test_masked_tokens_have_no_share() -> None:
