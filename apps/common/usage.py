@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from collegium import Routing, inspection
+from collegium.segments import segment_ids
 from torch import Tensor
 
 from apps.common.sample import Sample, evenly
@@ -125,7 +126,7 @@ def sequence_of(routing: Routing) -> Tensor:
     """(T,) which sequence, image or row of the call's input each token belongs to."""
     context = routing.context
     if context is not None and context.segment is not None:
-        return context.segment.cpu()
+        return segment_ids(context).cpu()
     tokens = torch.arange(routing.num_tokens)
     shape = context.shape if context else None
     return tokens // max(routing.num_tokens // shape[0], 1) if shape and shape[0] else tokens

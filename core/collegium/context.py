@@ -13,7 +13,8 @@ class Context:
 
     Args:
         mask: bool, True where the token is real. Masked tokens reach no expert.
-        segment: int64, which independent group (image, sequence) a token belongs to.
+        segment: int64, which independent group (image, sequence) a token belongs to. Where the layer's input
+            has several leading dims, tokens of unlike indices of the first are of unlike groups anyway.
         task, domain, label: int64 ids for conditioned routers.
         position: int64, place in a sequence.
         time: float, a diffusion step or a timestamp.

@@ -12,8 +12,9 @@ from collegium.context import Context
 class Segments:
     """The T tokens of a call laid out as B segments of at most L, in their order.
 
-    A segment is what ``context.segment`` says, or else one index of the input's first dim (so that the images
-    of a batch do not mix), or else the whole input.
+    A segment is what ``context.segment`` says within one index of the input's first dim (so that ids may
+    begin anew in each row of a batch), or else that index (so that the images of a batch do not mix), or else
+    the whole input. Where the input has one leading dim alone, ids are those of the whole input.
 
     Args:
         index: (B, L) int64, the token at each place; 0 where there is none.
@@ -37,7 +38,7 @@ class Segments:
             return cls(
                 index, torch.ones_like(index, dtype=torch.bool) if mask is None else mask[index], place
             )
-        _, segment, sizes = context.segment.unique(return_inverse=True, return_counts=True)
+        _, segment, sizes = segment_ids(context).unique(return_inverse=True, return_counts=True)
         order = segment.sort(stable=True).indices
         L = int(sizes.max()) if T else 1
         rank = torch.arange(T, device=x.device) - (sizes.cumsum(0) - sizes)[segment[order]]
@@ -54,3 +55,15 @@ class Segments:
     def take_back(self, value: Tensor) -> Tensor:
         """(B, L, \\*rest) to (T, \\*rest)."""
         return value.flatten(0, 1)[self.place]
+
+
+def segment_ids(context: Context) -> Tensor:
+    """(T,) int64, the ids of ``context.segment``, other ones in each row of an input that has rows."""
+    segment, shape = context.segment, context.shape or ()
+    assert segment is not None
+    if len(shape) < 2 or not len(segment):
+        return segment
+    ids, own = segment.unique(return_inverse=True)
+    row = torch.arange(len(segment), device=segment.device) // (len(segment) // shape[0])
+    numbered: Tensor = row * len(ids) + own
+    return numbered

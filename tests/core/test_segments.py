@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from collegium import Context
+from collegium import Context, MoE
+from collegium.experts import MLP
+from collegium.routers import ExpertChoice, Router, SoftSlots, WholeSegment
 from collegium.segments import Segments
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,10 +56,25 @@ def test_without_a_shape_the_whole_input_is_one_segment() -> None:
     assert Segments.of(torch.randn(5, 2), Context()).index.tolist() == [[0, 1, 2, 3, 4]]
 
 
-def test_names_go_before_the_shape() -> None:
+def test_names_may_begin_anew_in_each_row() -> None:
     segment = torch.tensor([[0, 1, 1], [0, 0, 0]])
-    segments = Segments.of(torch.randn(6, 2), Context(segment=segment).flatten(torch.Size((2, 3))))
-    assert segments.real.tolist() == [[True] * 4, [True, True, False, False]]
+    context = Context(segment=segment).flatten(torch.Size((2, 3)))
+    segments = Segments.of(torch.randn(6, 2), context)
+    assert segments.real.tolist() == [[True, False, False], [True, True, False], [True] * 3]
+    assert segments.index[segments.real].tolist() == [0, 1, 2, 3, 4, 5]
+    flat = Segments.of(torch.randn(6, 2), Context(segment=segment.flatten()).flatten(torch.Size((6,))))
+    assert flat.real.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+@pytest.mark.parametrize("router", [SoftSlots, ExpertChoice, WholeSegment])
+def test_rows_of_a_batch_do_not_mix(router: type[Router]) -> None:
+    """Packed sequences, whose ids begin anew, are routed as in a batch of their row alone."""
+    layer = MoE(router(4, 3), MLP(4, 3, hidden=5)).double()
+    x = torch.randn(3, 6, 4, dtype=torch.float64)
+    segment = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
+    y = layer(x, Context(segment=segment))
+    for row in range(3):
+        torch.testing.assert_close(y[row], layer(x[row], Context(segment=segment[row])))
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 4), (3, 0)])

@@ -121,6 +121,8 @@ def test_sequences_are_rows_of_the_input_or_segments() -> None:
     assert sequence_of(router(torch.randn(3, 4))).tolist() == [0, 1, 2]
     segment = torch.tensor([4, 4, 7])
     assert sequence_of(routed(router, torch.randn(3, 4), segment=segment)).tolist() == [4, 4, 7]
+    rows = sequence_of(routed(router, torch.randn(2, 3, 4), segment=segment.expand(2, 3)))
+    assert rows.unique(return_inverse=True)[1].tolist() == [0, 0, 1, 2, 2, 3]
 
 
 def test_a_long_sequence_leaves_room_for_others() -> None:
