@@ -14,7 +14,8 @@ class GroupLimited(TopK):
     """Top-k among the experts of the best groups alone (DeepSeek-V2, section 2.1.2; DeepSeek-V3).
 
     Where each group sits on a device of its own, a token is sent to few devices. A group is worth its best
-    score, or, with a selection bias, the sum of its two best. Costs what TopK costs.
+    score, or, with a selection bias, the sum of its two best. The papers' routed scaling factor and their
+    losses by device (V2) and by sequence (V3) are left out. Costs what TopK costs.
 
     Args:
         dim, num_experts: D and E.

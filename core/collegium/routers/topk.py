@@ -31,12 +31,12 @@ class TopK(GatedRouter):
         noise: standard deviation of Gaussian noise on the logits, in training only.
         bias: keep a selection bias (E,) for auxiliary-loss-free balancing (Wang et al. 2024): it moves the
             choice, never the weights. Stepped by ``balance.BiasBalance``.
-        capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Then who is
-            dropped depends on the batch: the router is not causal.
+        capacity_factor: at most ceil(factor * k * T / E) rows an expert, least weight dropped. Who is dropped
+            depends on the batch, in evaluation too: so do predictions, and the router is not causal.
         capacity_weights: with a capacity factor, E numbers by which the experts share the capacity; equal by
             default. MoE++ (eq. 8) gives tau to the experts that compute and 1 to those that cost nothing.
-        score: "softmax", or "sigmoid" of each logit alone (DeepSeek-V3); then ``probs``, which balance terms
-            read, are the sigmoids over their sum.
+        score: "softmax", or "sigmoid" of each logit alone (DeepSeek-V3, without its routed scaling factor and
+            its sequence-wise loss); ``probs``, which balance terms read, are then sigmoids over their sum.
         gate: (D, E) -> where the logits come from.
 
     Raises:
@@ -141,11 +141,14 @@ class TopK(GatedRouter):
 class NoisyTopK(TopK):
     """Top-k with noise of a size that the router learns (Shazeer et al. 2017, eq. 3-5).
 
-    z~ = z + n * (softplus(V x) + 0.01) with n ~ N(0, 1), in training alone; evaluation is deterministic. Pair
-    it with ``balance.importance_cv`` and ``balance.load_cv``, which see a smooth load. Costs twice the gate.
+    z~ = z + n * (softplus(V x) + 0.01) with n ~ N(0, 1), in training alone; evaluation is deterministic. The
+    weights are a softmax over the k scores that are kept, and sum to 1; at k = 1, where the router would get
+    no gradient, they are those of TopK. The 0.01 is the released code's. Pair it with
+    ``balance.importance_cv`` and ``balance.load_cv``, which see a smooth load. Costs twice the gate.
 
     Args:
-        dim, num_experts, k, renormalize, bias, gate: see TopK.
+        dim, num_experts, k, bias, gate: see TopK.
+        renormalize: False leaves the weights as the softmax over all experts gives them.
 
     Raises:
         ValueError: see TopK.
@@ -160,10 +163,11 @@ class NoisyTopK(TopK):
         dim: int,
         num_experts: int,
         k: int = 2,
-        renormalize: bool = False,
+        renormalize: bool | None = None,
         bias: bool = False,
         gate: Callable[[int, int], Gate] = Linear,
     ) -> None:
+        renormalize = k > 1 if renormalize is None else renormalize
         super().__init__(dim, num_experts, k, renormalize, bias=bias, gate=gate)
         self.spread = nn.Parameter(torch.zeros(num_experts, dim))
 

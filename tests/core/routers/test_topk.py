@@ -268,8 +268,8 @@ def test_noise_has_the_size_that_is_learned() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_noise_decides_who_is_chosen_and_how_much_it_weighs(k: int) -> None:
-    """With renormalisation this is softmax(KeepTopK(H)) of the paper."""
-    router, x = noisy(k=k, renormalize=k > 1), torch.randn(30, 3).double()
+    """softmax(KeepTopK(H)) of the paper, and at k = 1, where that is a constant, the share of one in all."""
+    router, x = noisy(k=k), torch.randn(30, 3).double()
     torch.manual_seed(5)
     routing = router(x)
     torch.manual_seed(5)
@@ -284,10 +284,12 @@ def test_noise_decides_who_is_chosen_and_how_much_it_weighs(k: int) -> None:
 
 
 def test_without_training_noisy_top_k_is_top_k() -> None:
-    router, plain, x = noisy().eval(), TopK(3, 5).double(), torch.randn(30, 3).double()
-    plain.load_state_dict({"gate.weight": router.gate.weight})
-    assert torch.equal(router(x).dense_weight(), plain(x).dense_weight())
-    assert "load" not in router(x).extras
+    x = torch.randn(30, 3).double()
+    for told, renormalize in ((None, True), (False, False)):
+        router, plain = noisy(renormalize=told).eval(), TopK(3, 5, renormalize=renormalize).double()
+        plain.load_state_dict({"gate.weight": router.gate.weight})
+        assert torch.equal(router(x).dense_weight(), plain(x).dense_weight())
+        assert "load" not in router(x).extras
 
 
 def test_the_load_is_the_chance_to_be_chosen_by_noise_drawn_again() -> None:
