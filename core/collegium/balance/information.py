@@ -31,10 +31,10 @@ def information(routings: Routings, about: About = "token") -> Tensor:
 
 
 def concentration(routings: Routings) -> Tensor:
-    """H(mean p) / log E, to be made small: few experts serve all, so that the others can be pruned.
+    """H(mean p) / log E, to be made small: few experts serve all.
 
     For fine-tuning on one domain (ModuleFormer, section 3.3; the abstract names the aim, the form here is
-    ours).
+    ours). The others stay where they are.
     """
     losses = []
     for routing in each(routings):

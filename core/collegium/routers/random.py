@@ -52,9 +52,9 @@ class Random(Router):
 class RandomPartition(Router):
     """In training a random partition of the tokens into equal parts, in evaluation the average.
 
-    For experts that are averaged into one block after training (Huang et al. 2023, "Experts weights
-    averaging"). Drawing is by torch's global generator; part sizes differ by one at most. Costs one expert a
-    token, and all in evaluation.
+    The training of Huang et al. 2023 ("Experts weights averaging"), who average the experts' weights into one
+    block afterwards; here evaluation averages what they say. Drawing is by torch's global generator; part
+    sizes differ by one at most. Costs one expert a token, and all in evaluation.
 
     Args:
         dim, num_experts: D and E (D is not looked at).
