@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from collegium.balance import BiasBalance
 from collegium.layer import moe_layers
 from collegium.routers.schedule import Schedule
 from lightning import Callback, LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from apps.common.errors import UserError
 from apps.common.files import write_text
@@ -179,7 +180,8 @@ class RoutingMonitor(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the figures, and keep the tables."""
         for layer, usage in self._usage.items():
-            _log(module, layer, usage.figures(), sync_dist=True)
+            # of all processes together, and so the same on each: the mean of sync_dist changes nothing
+            _log(module, layer, usage.figures(partial(_total, trainer, module)), sync_dist=True)
         if not trainer.is_global_zero:
             return
         seen = {layer: probe.rows() for layer, probe in self._probes.items()}
@@ -241,6 +243,15 @@ def _network(module: LightningModule) -> nn.Module:
 def _log(module: LightningModule, layer: str, figures: Mapping[str, float], **options: Any) -> None:
     for name, value in figures.items():
         module.log(f"routing/{layer or 'network'}/{name}", value, **options)
+
+
+def _total(trainer: Trainer, module: LightningModule, own: Tensor) -> Tensor:
+    """Sum of what each process has counted."""
+    if trainer.world_size == 1:
+        return own
+    total = trainer.strategy.reduce(own.to(module.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total.cpu()
 
 
 def _followed(before: Mapping[str, Rows], after: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:

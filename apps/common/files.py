@@ -17,10 +17,11 @@ def held_folder(path: Path, refusal: str) -> Iterator[None]:
     """
     folder = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(refusal) from error
         yield
-    except BlockingIOError as error:
-        raise UserError(refusal) from error
     finally:
         os.close(folder)
 

@@ -1,6 +1,6 @@
 """How the experts of one layer were used, over many batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -48,22 +48,17 @@ class Usage:
                     usage = self.labels.setdefault(name, LabelUsage(routing.num_experts))
                     usage.add(routing, label, (batch << 32) + sequence_of(routing))
 
-    @property
-    def load(self) -> Tensor:
-        """(E,) share of the assignments that chose each expert."""
+    def figures(self, total: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, float]:
+        """Return the figures that are logged, by name; `total` adds up what several processes counted."""
         demand = torch.zeros(1) if self.demand is None else self.demand
-        return demand / demand.sum().clamp(min=1)
-
-    def figures(self) -> dict[str, float]:
-        """Return the figures that are logged, by name."""
-        loads = {f"load_{expert}": float(share) for expert, share in enumerate(self.load)}
-        entropy = {"entropy": self.entropy / self.decided} if self.decided else {}
-        dead = float(len(inspection.dead_experts(self.load, fixed=self.fixed)))
+        decided = demand.new_tensor([self.entropy, self.decided], dtype=torch.float64)
+        *_, entropy, tokens = counted = total(torch.cat([demand.double(), decided]))
+        load = counted[:-2] / counted[:-2].sum().clamp(min=1)
         return {
-            **loads,
-            "max_violation": inspection.max_violation(self.load, self.fixed),
-            "dead_experts": dead,
-            **entropy,
+            **{f"load_{expert}": float(share) for expert, share in enumerate(load)},
+            "max_violation": inspection.max_violation(load, self.fixed),
+            "dead_experts": float(len(inspection.dead_experts(load, fixed=self.fixed))),
+            **({"entropy": float(entropy / tokens)} if tokens else {}),
         }
 
     def tables(self) -> dict[str, Any]:

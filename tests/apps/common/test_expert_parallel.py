@@ -1,5 +1,6 @@
 """Two processes that share the experts out train what two processes with all the experts train."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -62,6 +63,15 @@ def test_a_checkpoint_is_one_whole_file(runs: dict[str, Path], toys: Path) -> No
     task = app_module("moons", "task").Task.load_from_checkpoint(run.best, map_location="cpu")
     torch.testing.assert_close(dict(task.state_dict()), dict(state), rtol=0, atol=0)
     assert (run.path / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_load_that_is_logged_is_that_of_both_processes(runs: dict[str, Path]) -> None:
+    for run in (runs["ddp"], runs[NAME]):
+        table = csv.DictReader((run / "metrics.csv").open())
+        row = [row for row in table if row["val/loss"]][-1]
+        loads = [float(row[f"routing/mixture/load_{expert}"]) for expert in range(4)]
+        assert float(row["routing/mixture/max_violation"]) == pytest.approx(4 * max(loads) - 1, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -83,6 +83,17 @@ def test_the_same_row_in_two_calls_of_a_batch_is_one_sequence() -> None:
     assert len(apart.labels["label"].sample.sequence.unique()) == 16
 
 
+def test_figures_of_several_processes_are_those_of_all_their_tokens() -> None:
+    first, second = (routed(routers.TopK(4, 3), torch.randn(n, 4)) for n in (30, 10))
+    one, other, both = Usage(), Usage(), Usage()
+    one.add([first])
+    other.add([second])
+    both.add([first, second])
+    counted: list[Tensor] = []
+    one.figures(lambda own: counted.append(own) or own)
+    assert other.figures(lambda own: own + counted[0]) == pytest.approx(both.figures())
+
+
 def test_figures_are_those_of_the_cpu_where_a_device_knows_no_float64() -> None:
     routing = routed(routers.TopK(4, 3), torch.randn(30, 4))
     here, far = Usage(), Usage()
