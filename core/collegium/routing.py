@@ -196,6 +196,11 @@ class Routing:
             position=None,
         )
 
+    @property
+    def complete(self) -> bool:
+        """Whether every token goes to every expert, so that the A rows are (E, T)."""
+        return self.position is not None and self.position.shape[1] == self.num_experts
+
     def row_counts(self) -> Tensor:
         """(E,) int64 rows of each expert, also where ``counts`` is one int."""
         if isinstance(self.counts, Tensor):
@@ -221,10 +226,9 @@ class Routing:
 
     def stack(self, y: Tensor) -> Tensor:
         """Expert outputs (A, \\*out) as (T, E, \\*out), zeros where an expert was not asked."""
-        out = y.shape[1:]
-        if self.position is not None and self.position.shape[1] == self.num_experts:
-            return y.reshape(self.num_experts, self.num_tokens, *out).transpose(0, 1)
-        stacked = y.new_zeros(self.num_tokens, self.num_experts, *out)
+        if self.complete:
+            return y.reshape(self.num_experts, self.num_tokens, *y.shape[1:]).transpose(0, 1)
+        stacked = y.new_zeros(self.num_tokens, self.num_experts, *y.shape[1:])
         return stacked.index_put((self.token, self.expert), y)
 
 

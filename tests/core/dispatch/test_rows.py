@@ -1,11 +1,15 @@
 """Gather and combine: against index arithmetic, and their gradients numerically."""
 
+from typing import Any
+
 import pytest
 import torch
 from collegium import Routing
 from collegium.dispatch import combine_rows, gather_rows
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.core.blocks import doubles
 
@@ -65,6 +69,47 @@ def test_combine_has_the_right_gradients(kind: str) -> None:
 
     assert gradcheck(combine, (y, weight))
     assert gradgradcheck(combine, (y, weight))
+
+
+def gated(kind: str, weight: Tensor) -> Routing:
+    """A routing whose experts are read by G gates, weighted by (T, E, G)."""
+    if kind == "ragged":
+        return Routing.from_selection(torch.ones(T, E).tril(-1).bool(), weight)
+    return Routing.dense(weight, mask=torch.tensor([True, False, True, True]) if kind == "masked" else None)
+
+
+@pytest.mark.parametrize("kind", ["dense", "masked", "ragged"])
+@pytest.mark.parametrize("out", [(), (5,), (2, 3)])
+def test_each_gate_has_its_own_weighted_sum(kind: str, out: tuple[int, ...]) -> None:
+    plan = gated(kind, torch.rand(T, E, 2))
+    rows = torch.randn(plan.token.numel(), *out)
+    wanted = torch.zeros(T, 2, *out)
+    for a, token in enumerate(plan.token.tolist()):
+        for g in range(2):
+            wanted[token, g] += plan.weight[a, g] * rows[a]
+    torch.testing.assert_close(combine_rows(rows, plan), wanted)
+    assert gradcheck(
+        lambda y, weight: combine_rows(y, gated(kind, weight)),
+        (rows.double().requires_grad_(), doubles(T, E, 2)),
+    )
+
+
+def test_gates_over_all_experts_need_no_row_of_their_own_for_each_assignment() -> None:
+    class Largest(TorchDispatchMode):
+        """Remembers the size of the largest tensor that was made."""
+
+        numel = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **kwargs or {})
+            for value in tree_leaves(found):
+                self.numel = max(self.numel, value.numel() if isinstance(value, Tensor) else 0)
+            return found
+
+    plan, rows = Routing.dense(torch.rand(40, 8, 3)), torch.randn(320, 16)
+    with torch.no_grad(), Largest() as mode:
+        combine_rows(rows, plan)
+    assert mode.numel <= rows.numel()  # and not three times that
 
 
 def test_combine_does_not_write_into_its_input() -> None:
