@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass, fields
 from math import prod
+from typing import Literal, get_args
 
 import torch
 from torch import Size, Tensor
+
+Id = Literal["label", "task", "domain", "position", "segment"]
+"""The fields that hold ids, by any of which a router may know a token."""
+IDS: tuple[Id, ...] = get_args(Id)
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,7 +99,7 @@ ROUTERS: dict[str, RouterFactory] = {
     "TopP whole": partial(routers.TopP, p=1.0),
     "TopP nulls": partial(routers.TopP, p=0.6, nulls=2),
     "ExpertChoice k=1": partial(routers.ExpertChoice, k=1),
-    "Hash domain": partial(routers.Hash, key="domain", seed=3),
+    "Hash domain": partial(routers.Hash, by="domain", seed=3),
     "Lookup": partial(routers.Lookup, by="position"),
     "Random k=2": partial(routers.Random, k=2),
     "Sinkhorn k=1": partial(routers.Sinkhorn, k=1, score="sigmoid"),

@@ -246,7 +246,7 @@ def test_a_layer_in_two_places_is_one_layer() -> None:
 
 
 def test_check_needs_names_the_layer_the_block_and_the_field() -> None:
-    hashed = MoE(routers.Hash(D, E, key="domain"), experts.Copy(E))
+    hashed = MoE(routers.Hash(D, E, by="domain"), experts.Copy(E))
     net = nn.ModuleDict({"first": layer(), "second": hashed})
     check_needs(net, ["domain"])
     with pytest.raises(ValueError, match=r"second\.router: Hash needs context\.domain.*gives mask, task"):

@@ -6,23 +6,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from collegium.context import Context
+from collegium.context import Context, Id
 from collegium.gates.base import Gate
 from collegium.routing import Routing
 
-By = Literal["task", "domain", "label", "time"]
+By = Literal[Id, "time"]
 
 
 class Conditioned(Gate):
-    """z = W x + b(c), where c is the token's task, domain, class or time (M3ViT, RAPHAEL, AniMer+).
+    """z = W x + b(c), where c is one of the token's ids, or its time (M3ViT, RAPHAEL, AniMer+).
 
-    Discrete conditions have a learned bias each; time has a linear map of sines and cosines. Costs D * E
-    multiply-adds a token and what the condition adds, nothing for discrete ones.
+    Ids have a learned bias each; time has a linear map of sines and cosines. Costs D * E multiply-adds a
+    token and what the condition adds, nothing for ids.
 
     Args:
         dim, num_experts: D and E.
-        by: the Context field: "task", "domain", "label" (ids below ``values``) or "time".
-        values: how many tasks, domains or classes there are.
+        by: the Context field: "label", "task", "domain", "position", "segment" (ids below ``values``) or
+            "time".
+        values: how many ids there are.
         own_gate: each value has a gate W_c of its own instead of a bias (M3ViT's multi-gate); for ids only.
         use_token: False leaves the vector out, so that the condition alone decides.
         period: the longest period of the time's sines and cosines, over 2 pi.

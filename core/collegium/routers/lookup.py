@@ -1,17 +1,13 @@
 """Experts that are known beforehand."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from collegium.context import Context
+from collegium.context import IDS, Context, Id
 from collegium.routers.base import Router
 from collegium.routing import Routing
-
-Key = Literal["label", "task", "domain", "position", "segment"]
-KEYS: tuple[Key, ...] = get_args(Key)
 
 
 class Lookup(Router):
@@ -41,12 +37,12 @@ class Lookup(Router):
         self,
         dim: int,
         num_experts: int,
-        by: Key = "label",
+        by: Id = "label",
         table: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(dim, num_experts)
-        if by not in KEYS:
-            raise ValueError(f"Lookup: by={by!r} is not one of {', '.join(KEYS)}")
+        if by not in IDS:
+            raise ValueError(f"Lookup: by={by!r} is not one of {', '.join(IDS)}")
         self.open_ended = table is None
         lines = [list(line) for line in (_one_each(num_experts) if table is None else table)]
         if not lines or any(not line or not set(line) <= set(range(num_experts)) for line in lines):

@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from collegium.context import Context
+from collegium.context import IDS, Context
 from collegium.experts import Experts
 from collegium.routers import RouteError
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
-DISCRETE = ("segment", "task", "domain", "label", "position")
 
 
 def exported(package: ModuleType, base: type[M]) -> dict[str, type[M]]:
@@ -37,7 +36,7 @@ def exported(package: ModuleType, base: type[M]) -> dict[str, type[M]]:
 def random_context(needs: Sequence[str], shape: tuple[int, ...]) -> Context:
     """A Context that holds the fields named in ``needs``, each of the shape given (leading dims)."""
     fields: dict[str, Any] = {
-        name: torch.randint(5, shape) if name in DISCRETE else torch.rand(shape) for name in needs
+        name: torch.randint(5, shape) if name in IDS else torch.rand(shape) for name in needs
     }
     if "mask" in fields:
         fields["mask"] = fields["mask"] < 0.7

@@ -21,7 +21,7 @@ def product(weight: Tensor, token: list[float], e: int) -> float:
     return sum(w * i for w, i in zip(weight[e].tolist(), token, strict=True))
 
 
-@pytest.mark.parametrize("by", ["task", "domain", "label"])
+@pytest.mark.parametrize("by", ["task", "domain", "label", "position", "segment"])
 @pytest.mark.parametrize("use_token", [True, False])
 def test_ids_have_a_bias_each(by: Any, use_token: bool) -> None:
     gate, x = Conditioned(D, E, by, VALUES, use_token=use_token).double(), torch.randn(6, D).double()
@@ -102,7 +102,7 @@ def test_gradients_are_those_of_differences(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"by": "position"}, "by='position' is not one of task, domain, label, time$"),
+        ({"by": "mask"}, "by='mask' is not one of label, task, domain, position, segment, time$"),
         ({"by": "time", "own_gate": True}, "own_gate wants ids and the token"),
         ({"own_gate": True, "use_token": False}, "own_gate wants ids and the token"),
         ({"values": 0}, "at least one value and a positive period$"),

@@ -167,7 +167,7 @@ def test_gradients_are_those_of_differences(inner: Any) -> None:
 
 
 def test_it_wants_and_promises_what_its_router_does() -> None:
-    assert FixedPlusRouted(D, E, router=partial(Hash, key="task")).needs == ("task",)
+    assert FixedPlusRouted(D, E, router=partial(Hash, by="task")).needs == ("task",)
     assert FixedPlusRouted(D, E).causal
     assert not FixedPlusRouted(D, E, router=Switch).causal
 

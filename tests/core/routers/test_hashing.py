@@ -32,7 +32,7 @@ def test_keys_spread_evenly(stride: int) -> None:
 
 @pytest.mark.parametrize("field", ["label", "task", "domain", "position", "segment"])
 def test_the_named_field_is_the_key(field: str) -> None:
-    router = Hash(4, 8, key=field)
+    router = Hash(4, 8, by=field)
     assert router.needs == (field,)
     assert torch.equal(experts_of(router, KEYS[:50], field), experts_of(Hash(4, 8), KEYS[:50]))
 
@@ -49,7 +49,9 @@ def test_the_weight_is_one() -> None:
     assert routing.experts_per_token().tolist() == [1] * 5
 
 
-@pytest.mark.parametrize("key", ["time", "mask", "flatten", "nothing"])
-def test_a_key_that_is_no_discrete_field_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="not a discrete field"):
-        Hash(4, 8, key=key)
+@pytest.mark.parametrize("field", ["time", "mask", "flatten", "nothing"])
+def test_a_field_without_ids_is_refused(field: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"by='{field}' is not one of label, task, domain, position, segment$"
+    ):
+        Hash(4, 8, by=field)

@@ -269,7 +269,7 @@ def test_routers_that_cannot_be_a_gate_are_refused(router: type, fault: str) -> 
 
 
 def test_a_gate_that_does_not_score_leaves_no_scores() -> None:
-    routing = MultiGate(D, E, 2, SEEN, router=partial(Hash, key="position"))(
+    routing = MultiGate(D, E, 2, SEEN, router=partial(Hash, by="position"))(
         torch.randn(T, D), Context(position=torch.arange(T))
     )
     assert routing.logits is None
