@@ -103,8 +103,9 @@ class Control:
     """Builds the feed-forward blocks of one arm of a comparison from those of the routed one.
 
     - "routed": the mixture as it is.
-    - "dense_active": a dense block with the parameters, and so the compute, that one token uses; of a router
-      whose number of experts varies with the token, nobody knows before training, so it is refused.
+    - "dense_active": a dense block with the parameters, and so the compute, that one token uses in
+      evaluation; of a router whose number of experts varies with the token, nobody knows before training, so
+      it is refused.
     - "dense_total": a dense block with all the parameters of the mixture.
     - "random_router": the mixture with its router frozen as it was drawn: what did routing learn?
 
@@ -127,6 +128,7 @@ class Control:
             freeze_routers(block)
         if self.kind in ("routed", "random_router"):
             return block
+        block.eval()  # as it will be measured: some routers run fewer experts in training
         if self.kind == "dense_active" and block.router.experts_a_token is None:
             raise ValueError(
                 f"dense_active: {type(block.router).__name__} has no fixed number of experts a token: "

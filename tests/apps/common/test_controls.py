@@ -117,4 +117,6 @@ def test_no_dense_block_equals_the_active_compute_of_a_router_without_k() -> Non
         Control("dense_active", varying)(8)
     assert inspection.parameters(Control("dense_total", varying)(8))[1] > 0
     one = 3 * 8 * 24
+    averaging = mixture(router=routers.Random)  # one expert in training, all four in evaluation
+    assert inspection.parameters(Control("dense_active", averaging)(8))[1] == 4 * one
     assert inspection.parameters(Control("dense_active", mixture(router=routers.Hash))(8))[1] == one
