@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apps.common.compare import Arm, Cost, Fitted, Outcome, Trial
 from apps.common.compare.training import fit_best
+from apps.common.controls import KINDS as CONTROLS
 from apps.common.controls import Control, Kind, MixtureFFN
 from apps.common.errors import UserError
 from apps.pointcloud.comparison.outcome import outcome, score
@@ -37,12 +38,12 @@ def network(budget: Mapping[str, Any], name: str) -> PointMoE:
     """A new network, not built yet. What is told of domains, and each of one domain, is dense.
 
     What has an entry of its own below `networks` is routed, and of other sizes or with experts in its
-    feed-forward blocks too.
+    feed-forward blocks too. The routed arm and its controls are that which the budget calls `routed`, if any.
     """
-    own = budget.get("networks", {}).get(name)
-    options = {**budget["network"], **(own or {}).get("network", {})}
-    told = {**budget["mixture"], **(own or {}).get("mixture", {})}
-    kind: Kind = KINDS.get(name, "dense_active") if own is None else "routed"
+    own = own_of(budget, name)
+    options = {**budget["network"], **own.get("network", {})}
+    told = {**budget["mixture"], **own.get("mixture", {})}
+    kind: Kind = KINDS.get(name, "routed" if own else "dense_active")
     k = told.pop("k")
     router = partial(routers.TopK, k=k, renormalize=k > 1)
     mixture = partial(MixtureFFN, router=router, **told)
@@ -50,6 +51,14 @@ def network(budget: Mapping[str, Any], name: str) -> PointMoE:
     if options.pop("routed_feed", False):
         options["feed"] = project
     return PointMoE(project=project, told_domain=name == "domain_norm", **options)
+
+
+def own_of(budget: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What the budget says below `networks` of an arm alone."""
+    own: Mapping[str, Any] = budget.get("networks", {}).get(
+        budget.get("routed") if name in CONTROLS else name, {}
+    )
+    return own
 
 
 class Network(Arm):
@@ -64,8 +73,12 @@ class Network(Arm):
         self.budget, self.name, self.trials = budget, name, budget["trials"]["networks"]
         balance = {"load_balance": budget["balance"]} if name == "balanced" else {}
         self.balance: dict[str, Any] = balance
-        own = budget.get("networks", {}).get(name)
-        self.settings = {"network": name, "balance": balance} | ({} if own is None else {"own": own})
+        own = own_of(budget, name)
+        self.settings = {"network": name, "balance": balance} | ({"own": own} if own else {})
+
+    def same_as(self, data: str, trial: Trial) -> tuple[str, Trial] | None:
+        """The arm that the budget calls `routed`."""
+        return (self.budget["routed"], trial) if self.name == "routed" and "routed" in self.budget else None
 
     def fit(self, data: str, trial: Trial, seed: int) -> Fitted:
         """Train with Lightning."""

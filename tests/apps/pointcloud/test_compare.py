@@ -155,7 +155,7 @@ def test_arms_are_dense_where_they_should_be() -> None:
 
 def test_other_mixtures_are_tried_beside_that_of_the_budget() -> None:
     budget = PROFILES["full"]["budget"]
-    made = {name: network(budget, name) for name in ("routed", *budget["networks"])}
+    made = {name: network(budget, name) for name in budget["networks"]}
     for each in made.values():
         each.build(15, 4, 2)
     found = {
@@ -163,15 +163,32 @@ def test_other_mixtures_are_tried_beside_that_of_the_budget() -> None:
         for name, each in made.items()
     }
     assert found == {
-        "routed": {(4, 2)},
+        "two_of_four": {(4, 2)},
         "more_experts": {(8, 2)},
         "one_of_four": {(4, 1)},
         "feed_too": {(4, 2)},
         "one_and_shared": {(4, 1)},
     }
-    assert len(moe_layers(made["feed_too"])) == 2 * len(moe_layers(made["routed"]))
+    assert len(moe_layers(made["feed_too"])) == 2 * len(moe_layers(made["two_of_four"]))
     keys = [str(arms(budget)[name].settings) for name in made]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", [None, "one_and_shared", "more_experts"])
+def test_the_routed_arm_and_its_controls_are_the_mixture_that_the_budget_names(name: str | None) -> None:
+    budget = {**PROFILES["full"]["budget"], "routed": name}
+    if name is None:
+        del budget["routed"]
+    own = budget["networks"].get(name, {}).get("mixture", {})
+    like = {**budget, "mixture": {**budget["mixture"], **own}, "networks": {}, "routed": None}
+    for arm in ("routed", "dense_active", "dense_total", "random_router", "domain_norm"):
+        made, wanted = network(budget, arm), network(budget if arm == "domain_norm" else like, arm)
+        for each in (made, wanted):
+            each.build(15, 4, 2)
+        assert [p.shape for p in made.parameters()] == [p.shape for p in wanted.parameters()]
+    same = arms(budget)["routed"].same_as("joint", {"learning_rate": 1.0})
+    assert same == (None if name is None else (name, {"learning_rate": 1.0}))
+    assert all(arms(budget)[arm].same_as("joint", {}) is None for arm in ("dense_active", "more_experts"))
 
 
 def test_a_forest_tells_classes_that_may_be() -> None:
