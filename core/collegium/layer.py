@@ -97,7 +97,8 @@ class MoE(nn.Module):
             given = f"{type(router).__name__} and {type(experts).__name__}"
             raise TypeError(f"MoE wants a router and then experts, not {given}")
         width = experts.dim or router.dim
-        if width != router.dim if experts.item_ndim == 1 else router.dim % width:
+        fits = width == router.dim if experts.item_ndim == 1 else router.dim % width == 0
+        if not fits:
             raise ValueError(f"the router reads tokens of width {router.dim}, the experts of width {width}")
         if router.num_experts != experts.num_experts:
             raise ValueError(

@@ -63,7 +63,7 @@ class Router(Float32Buffers, ABC):
         context.require(self.needs, type(self).__name__)
         earlier = previous if isinstance(previous, Routing) else None
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # which knows no autocast
+        if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # meta knows no autocast
             return self._checked(self.route(x, context, earlier))
         with torch.autocast(x.device.type, enabled=False):
             return self._checked(self.route(x, context, earlier))

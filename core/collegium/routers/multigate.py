@@ -169,7 +169,7 @@ class MultiGate(Router):
         """The load expected by all gates together, (T, E), and the selectors of all, (T, k * G, E)."""
         extras = {}
         if any("load" in each.extras for each in found):
-            loads = [each.extras.get("load", each.selected().float()) for each in found]
+            loads = [each.extras.get("load", each.selected().to(each.weight.dtype)) for each in found]
             extras["load"] = _spread(loads, self.visible, 0.0).masked_fill(self.own, 1.0).sum(1)
         if all("selectors" in each.extras for each in found):
             T, k, _ = found[0].extras["selectors"].shape
