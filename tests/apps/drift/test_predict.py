@@ -156,7 +156,7 @@ def test_lines_that_tell_nothing_are_answered_and_the_stream_goes_on(
     faults = {number: answer["error"] for number, answer in enumerate(answers) if "error" in answer}
     assert list(faults) == [0, 43, 44]
     assert "no column but the label" in faults[0]
-    assert "the label 'left' is the 3th" in faults[43]
+    assert "the label 'left' is one more than the 2" in faults[43]
     assert answers[41]["prediction"] in ("up", "down")  # as of a row whose cells are all missing
 
 
