@@ -21,11 +21,9 @@ class GaussianRidge(WholeWindow, Probabilistic):
         horizon: rows forecast, H.
     """
 
-    weight: Tensor
-
     def __init__(self, context: int, horizon: int) -> None:
         super().__init__(context, horizon)
-        self.register_buffer("weight", torch.zeros(context, horizon))
+        self.weight = nn.Parameter(torch.zeros(context, horizon), requires_grad=False)
         self.log_deviation = nn.Parameter(torch.zeros(horizon))
 
     def prepare(self, train: Windows, validation: Windows) -> None:
