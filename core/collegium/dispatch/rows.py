@@ -39,7 +39,7 @@ def combine_rows(y: Tensor, routing: Routing) -> Tensor:
 
 
 def _combine_gates(y: Tensor, weight_AG: Tensor, routing: Routing) -> Tensor:
-    """(T, G, O); where every token has every expert without a tensor (A, G, O), in a tenth of the time."""
+    """(T, G, O); where every token has every expert without a tensor (A, G, O)."""
     if routing.complete:
         shape = routing.num_experts, routing.num_tokens
         return torch.einsum("etg,eto->tgo", weight_AG.unflatten(0, shape), y.unflatten(0, shape))
