@@ -81,9 +81,21 @@ class Annealing(Callback):
             layer.router.anneal(share)
 
 
-def schedules_over(module: nn.Module) -> bool:
-    """Return whether the schedule of every router has ended; also where none has one."""
-    return all(part.over for part in module.modules() if isinstance(part, Schedule))
+class Settling:
+    """Tells when the schedules of all routers end, for callbacks that keep the best: before, a network is
+    another one.
+
+    Attributes:
+        settled: whether none is under way; also where no router has one.
+    """
+
+    settled = True
+
+    def settles(self, module: nn.Module) -> bool:
+        """Return whether they have ended since the last call."""
+        before = self.settled
+        self.settled = all(part.over for part in module.modules() if isinstance(part, Schedule))
+        return self.settled and not before
 
 
 def progress(trainer: Trainer) -> float:

@@ -8,18 +8,17 @@ import collegium
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from apps.common.callbacks import schedules_over
+from apps.common.callbacks import Settling
 from apps.common.discovery import project_root
 from apps.common.errors import UserError
 from apps.common.restart import finish_restart, position, restore_loaders
 from apps.common.revision import commit
 
 
-class BestCheckpoint(Checkpoint):
+class BestCheckpoint(Settling, Checkpoint):
     """Keeps the checkpoint with the best validation metric as checkpoints/best.ckpt.
 
-    Where routers have a schedule, the best of those from after its end, as soon as there is one: before, the
-    network is another one.
+    Where routers have a schedule, the best of those from after its end, as soon as there is one.
 
     Args:
         monitor: a metric that the task logs in validation; None keeps the newest, for what learns from a
@@ -32,7 +31,6 @@ class BestCheckpoint(Checkpoint):
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.best = math.inf
-        self.settled = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the monitored metric has improved."""
@@ -47,8 +45,7 @@ class BestCheckpoint(Checkpoint):
             raise UserError(f"best_checkpoint.monitor is {self.monitor!r}, but validation logs {logged}.")
         # Where a task logs what only its own process has seen, all processes go by the first one's value.
         score = self.sign * trainer.strategy.broadcast(float(value))
-        before, self.settled = self.settled, schedules_over(pl_module)
-        if self.settled and not before:
+        if self.settles(pl_module):
             self.best = math.inf
         if score < self.best:
             self.best = score

@@ -7,19 +7,16 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from apps.common.callbacks import Annealing, SeedEachStep, schedules_over
+from apps.common.callbacks import Annealing, SeedEachStep, Settling
 from apps.common.task import MoETask
 
 
-class Best(ModelCheckpoint):
+class Best(Settling, ModelCheckpoint):
     """Lightning's, but no epoch from before the end of the routers' schedules outdoes one from after."""
-
-    settled = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what was best when the schedules end."""
-        before, self.settled = self.settled, schedules_over(pl_module)
-        if self.settled and not before:
+        if self.settles(pl_module):
             self.best_k_models.clear()
         super().on_validation_end(trainer, pl_module)
 
